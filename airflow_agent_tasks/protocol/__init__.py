@@ -1,0 +1,3 @@
+"""
+What the services speak, as pure functions: nothing here does I/O, reads a clock, sleeps or imports Airflow.
+"""
