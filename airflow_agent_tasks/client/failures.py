@@ -1,0 +1,74 @@
+"""The errors of a request that brought no reply, in the same words for both clients."""
+
+from __future__ import annotations
+
+from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.errors import (
+    AgentTaskConfigurationError,
+    AgentTaskReplyError,
+    AgentTaskRequestError,
+    AgentTaskUnavailableError,
+    AgentTaskUncertainError,
+)
+from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, MAY_HAVE_ACTED, Request, Response
+
+
+def not_sent(request: Request, settings: ClientSettings) -> AgentTaskUnavailableError:
+    """The connection could not be made, so the service has done nothing."""
+    return AgentTaskUnavailableError(
+        f"Could not {request.purpose}: no connection to {settings.host} (refused, unknown host, proxy, or no "
+        f"answer within {settings.connect_timeout:g} s). Check the host of {settings.source} and the network."
+    )
+
+
+def no_answer(request: Request, settings: ClientSettings, what: str) -> AgentTaskRequestError:
+    """The request went out, and no whole reply came back."""
+    message = f"Could not {request.purpose}: {settings.host} {what}."
+    if request.has_effect:
+        return AgentTaskUncertainError(f"{message} {MAY_HAVE_ACTED}")
+    return AgentTaskUnavailableError(message)
+
+
+def cut_off(request: Request, settings: ClientSettings) -> AgentTaskRequestError:
+    """The connection ended before the reply did."""
+    return no_answer(request, settings, "ended the connection before its reply was complete")
+
+
+def too_slow(request: Request, settings: ClientSettings) -> AgentTaskRequestError:
+    """The reply did not come in time."""
+    return no_answer(
+        request, settings, f"did not answer within {settings.timeout:g} s (extra field 'timeout')"
+    )
+
+
+def too_large(request: Request, settings: ClientSettings, status: int) -> AgentTaskReplyError:
+    """The reply is larger than anyone would want in a worker's memory."""
+    return AgentTaskReplyError(
+        f"Could not {request.purpose}: the reply of {settings.host} has more than {MAX_BODY_BYTES} bytes and "
+        "was not read on.",
+        status=status,
+    )
+
+
+def bad_certificate(settings: ClientSettings) -> AgentTaskConfigurationError:
+    """The service's certificate could not be verified, or the TLS handshake failed."""
+    return AgentTaskConfigurationError(
+        f"No secure connection to {settings.host}: its certificate could not be verified. If it is signed by "
+        f"a CA of your own, put the path of the CA file into the extra field 'verify' of {settings.source}."
+    )
+
+
+def unusable(request: Request, settings: ClientSettings, error: Exception) -> AgentTaskConfigurationError:
+    """The request could not even be made from these settings."""
+    return AgentTaskConfigurationError(
+        f"Could not {request.purpose}: {settings.source} cannot be used ({type(error).__name__}). "
+        "Check its host, proxy and verify."
+    )
+
+
+def hide_key(response: Response, settings: ClientSettings) -> Response:
+    """Return the reply without the key: a service that echoes it must not bring it into a log or an XCom."""
+    key = settings.api_key.encode()
+    if key not in response.body:
+        return response
+    return Response(response.status, response.headers, response.body.replace(key, b"***"))

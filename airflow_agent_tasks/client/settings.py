@@ -1,0 +1,111 @@
+"""What a client needs to know of its connection, checked once."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import requests
+
+from airflow_agent_tasks.errors import AgentTaskConfigurationError
+from airflow_agent_tasks.protocol.http import Request
+
+DEFAULT_TIMEOUT = 30.0
+#: Seconds to wait for a connection; a host that does not take one within this time is down.
+CONNECT_TIMEOUT = 10.0
+#: Seconds that an event stream may be silent.
+STREAM_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """
+    Where to send requests and how.
+
+    :param base_url: The service's address; ``https://``, or ``http://`` on the loopback address.
+    :param api_key: The key, sent as a bearer token. Never shown.
+    :param timeout: Seconds that one request may take as a whole.
+    :param verify: True, False, or the path of a CA file to check the service's certificate with.
+    :param proxy: The proxy's URL; None for what the environment says (``HTTPS_PROXY``, ``NO_PROXY``).
+    :param requests_per_second: At most so many requests a second; None for no limit.
+    :param allow_insecure_http: Allows ``http://`` to other hosts, which sends the key in the clear.
+    :param source: Where the settings come from, as in "connection 'lightcone_default'".
+    :raises AgentTaskConfigurationError: when something of this cannot be used.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    timeout: float = DEFAULT_TIMEOUT
+    verify: bool | str = True
+    proxy: str | None = field(default=None, repr=False)
+    requests_per_second: float | None = None
+    allow_insecure_http: bool = False
+    source: str = "the settings"
+
+    def __post_init__(self) -> None:
+        if not self.api_key:
+            raise AgentTaskConfigurationError(
+                f"{self.source} has no API key: put it into the password field."
+            )
+        if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
+            raise AgentTaskConfigurationError(
+                f"The API key of {self.source} holds a blank, a line end or another character that no key "
+                "has: paste it again into the password field."
+            )
+        self._check_base_url()
+
+    @property
+    def host(self) -> str:
+        """The service's host and port, for messages."""
+        return urlsplit(self.base_url).netloc
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds to wait for a connection."""
+        return min(CONNECT_TIMEOUT, self.timeout)
+
+    def build_url(self, request: Request) -> str:
+        """Return the full address of a request; its path is quoted already."""
+        return self.base_url.rstrip("/") + request.path
+
+    def build_headers(self, request: Request) -> dict[str, str]:
+        """Return the headers of a request, without the key."""
+        return {"Accept": request.accept, "User-Agent": "airflow-agent-tasks"}
+
+    def resolve_network(self) -> tuple[str | None, bool | str]:
+        """Return the proxy to use, or None, and how to verify, as ``requests`` reads the environment."""
+        with requests.Session() as session:
+            proxies = {"http": self.proxy, "https": self.proxy} if self.proxy else {}
+            merged = session.merge_environment_settings(self.base_url, proxies, None, self.verify, None)
+        scheme = urlsplit(self.base_url).scheme
+        verify = merged["verify"]
+        return merged["proxies"].get(scheme) or merged["proxies"].get(
+            "all"
+        ), True if verify is None else verify
+
+    def _check_base_url(self) -> None:
+        try:
+            parts = urlsplit(self.base_url)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            known = False
+        if not known or parts.username or parts.password or parts.query or parts.fragment:
+            raise AgentTaskConfigurationError(
+                f"The host of {self.source} must be an address like https://api.example.com, without user, "
+                "password, '?' or '#'."
+            )
+        if parts.scheme == "http" and not self.allow_insecure_http and not _is_loopback(parts.hostname or ""):
+            raise AgentTaskConfigurationError(
+                f"The host of {self.source} is http://{parts.hostname}, which would send the key in the "
+                "clear. Use https://, or set allow_insecure_http in the connection if that is meant."
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

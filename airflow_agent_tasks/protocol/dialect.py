@@ -1,0 +1,247 @@
+"""What all services have in common: one dialect says how to build each request and to read each reply."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping
+from enum import Flag, auto
+from typing import Any, ClassVar, NoReturn
+
+from airflow_agent_tasks.errors import (
+    AgentTaskArgumentError,
+    AgentTaskAuthenticationError,
+    AgentTaskError,
+    AgentTaskNotFoundError,
+    AgentTaskNotSupportedError,
+    AgentTaskRateLimitedError,
+    AgentTaskRejectedError,
+    AgentTaskReplyError,
+    AgentTaskUnavailableError,
+    AgentTaskUncertainError,
+)
+from airflow_agent_tasks.protocol import reading
+from airflow_agent_tasks.protocol.fields import Field, check_fields
+from airflow_agent_tasks.protocol.http import MAY_HAVE_ACTED, Request, Response, shorten
+from airflow_agent_tasks.protocol.retry import is_transient_status, leaves_doubt, read_retry_after
+from airflow_agent_tasks.protocol.task import TERMINAL_STATES, AgentTask, TaskState
+
+
+class Capability(Flag):
+    """What a service may be able to do beyond starting a task and telling its status."""
+
+    STREAM = auto()
+    MESSAGE = auto()
+    PAUSE = auto()
+    RESUME = auto()
+    CANCEL = auto()
+    IDEMPOTENT_START = auto()
+    CALLBACK = auto()
+    PROGRESS = auto()
+    EXIT_CODE = auto()
+
+
+class Dialect(abc.ABC):
+    """
+    One service: its words, its requests, its replies. Holds no state.
+
+    A package that adds a service writes a dialect and a hook (a subclass of ``AgentTaskHook``) that names it.
+    """
+
+    #: The service's name as in ``AgentTask.service`` and the connection type.
+    service: ClassVar[str]
+    #: The service's name in sentences.
+    title: ClassVar[str]
+    default_base_url: ClassVar[str]
+    capabilities: ClassVar[Capability]
+    #: For each capability that is missing: what to do instead, as a sentence.
+    alternatives: ClassVar[Mapping[Capability, str]] = {}
+    #: The start fields besides ``agent_id``, in the order of the service's own page.
+    start_fields: ClassVar[tuple[Field, ...]]
+    #: The start field that holds what the agent is to do.
+    instruction_field: ClassVar[str]
+    #: The service's own status words, in lower case.
+    states: ClassVar[Mapping[str, TaskState]]
+    #: The capability that ends, or at least halts, a task that nobody waits for any more.
+    stop_capability: ClassVar[Capability]
+
+    @abc.abstractmethod
+    def build_start(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
+        """Build the request that starts an agent task; raises AgentTaskArgumentError for wrong fields."""
+
+    @abc.abstractmethod
+    def build_status(self, task_id: str, agent_id: str | None = None) -> Request:
+        """Build the request that asks for an agent task's status."""
+
+    @abc.abstractmethod
+    def build_action(
+        self, capability: Capability, task_id: str, agent_id: str | None = None, *, message: str | None = None
+    ) -> Request:
+        """Build the request for ``MESSAGE``, ``PAUSE``, ``RESUME`` or ``CANCEL``."""
+
+    def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
+        """Build the request that starts an agent task and streams its events."""
+        self.require(Capability.STREAM)
+        raise NotImplementedError
+
+    def require(self, capability: Capability) -> None:
+        """Raise AgentTaskNotSupportedError, with the alternative, unless the service can do it."""
+        if capability not in self.capabilities:
+            raise AgentTaskNotSupportedError(
+                f"{self.title} has no {str(capability.name).lower().replace('_', ' ')} call. "
+                f"{self.alternatives.get(capability, '')}".rstrip()
+            )
+
+    def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the given start fields, checked; raises AgentTaskArgumentError."""
+        return check_fields(self.title, self.start_fields, fields)
+
+    def check_states(self, targets: Iterable[TaskState]) -> None:
+        """Raise AgentTaskNotSupportedError where the service has none of the states."""
+        if not set(targets) & set(self.states.values()):
+            raise AgentTaskNotSupportedError(
+                f"A {self.title} task is never {' or '.join(sorted(map(str, targets)))}; its states are "
+                f"{', '.join(sorted({state.value for state in self.states.values()}))}."
+            )
+
+    def parse_started(
+        self, request: Request, response: Response, *, agent_id: str | None, now: float
+    ) -> AgentTask:
+        """Read the reply to a start; without an id in it, nobody can tell what was started."""
+        reply = self._read_reply(request, response, now=now)
+        task_id = reading.text(reply.get("task_id"))
+        if not task_id:
+            raise _doubt(
+                f"{self.title} answered {response.status} to {request.purpose} but named no task_id: "
+                f"{shorten(repr(reply))}."
+            )
+        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+
+    def parse_task(
+        self, request: Request, response: Response, *, task_id: str, agent_id: str | None, now: float
+    ) -> AgentTask:
+        """
+        Read the reply to a status request or an action.
+
+        :raises AgentTaskRequestError: by the HTTP status first, by the body after.
+        """
+        reply = self._read_reply(request, response, now=now)
+        if not reading.text(reply.get("status")):
+            raise AgentTaskReplyError(
+                f"{self.title} answered {response.status} to {request.purpose} without a status: "
+                f"{shorten(repr(reply))}.",
+                status=response.status,
+                transient=True,
+            )
+        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+
+    def check_status(self, request: Request, response: Response, *, now: float) -> None:
+        """Raise the error of a reply whose HTTP status is not 2xx."""
+        if not 200 <= response.status < 300:
+            self._raise_for_status(request, response, now=now)
+
+    def _read_reply(self, request: Request, response: Response, *, now: float) -> Mapping[str, Any]:
+        self.check_status(request, response, now=now)
+        try:
+            reply = response.to_json()
+        except ValueError:
+            reply = None
+        if isinstance(reply, Mapping):
+            return reply
+        message = (
+            f"Could not {request.purpose}: {self.title} answered {response.status} with "
+            f"{_describe(response)} where JSON was due."
+        )
+        if request.has_effect:
+            raise _doubt(message, status=response.status)
+        raise AgentTaskReplyError(message, status=response.status, transient=True)
+
+    def _read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
+        remote_status = reading.text(reply.get("status")) or ""
+        exit_code = reading.integer(reply.get("exit_code"))
+        status = self.states.get(remote_status.strip().lower().replace(" ", "_"), TaskState.UNKNOWN)
+        if exit_code is not None:
+            status = _read_end(status, exit_code)
+        return AgentTask(
+            service=self.service,
+            task_id=task_id,
+            agent_id=agent_id,
+            status=status,
+            remote_status=shorten(remote_status),
+            exit_code=exit_code,
+            result=reply.get("result"),
+            question=reading.question(reply) if status is TaskState.AWAITING_INPUT else None,
+            progress=reading.progress(reply.get("progress")),
+            created_at=reading.text(reply.get("created_at")),
+            started_at=reading.text(reply.get("started_at")),
+            completed_at=reading.text(reply.get("completed_at")),
+            reused=reply.get("reused") is True,
+        )
+
+    def _raise_for_status(self, request: Request, response: Response, *, now: float) -> NoReturn:
+        status = response.status
+        reason = f"Could not {request.purpose}: {self.title} answered {status} {_describe_refusal(response)}"
+        error: AgentTaskError
+        if status in (401, 403):
+            error = AgentTaskAuthenticationError(f"{reason} {self._explain_key(status)}", status=status)
+        elif status == 404:
+            error = AgentTaskNotFoundError(reason, status=status)
+        elif status == 429:
+            retry_after = read_retry_after(response.headers, now=now)
+            error = AgentTaskRateLimitedError(reason, status=status, retry_after=retry_after)
+        elif request.has_effect and leaves_doubt(status):
+            error = _doubt(reason, status=status)
+        elif is_transient_status(status):
+            retry_after = read_retry_after(response.headers, now=now)
+            error = AgentTaskUnavailableError(reason, status=status, retry_after=retry_after)
+        elif 300 <= status < 400:
+            error = AgentTaskRejectedError(
+                f"{reason} Redirects are not followed, because they would carry the key elsewhere: "
+                "put the service's final address into the connection's host.",
+                status=status,
+            )
+        else:
+            error = AgentTaskRejectedError(reason, status=status)
+        raise error
+
+    def _explain_key(self, status: int) -> str:
+        return "Check the key in the connection's password field."
+
+
+def _read_end(status: TaskState, exit_code: int) -> TaskState:
+    # A present exit code means ended, whatever the word says; and what ended with another code than 0
+    # did not succeed, even where the service calls it "completed".
+    if status in TERMINAL_STATES - {TaskState.COMPLETED}:
+        return status
+    return TaskState.COMPLETED if exit_code == 0 else TaskState.FAILED
+
+
+def _doubt(message: str, status: int | None = None) -> AgentTaskUncertainError:
+    return AgentTaskUncertainError(
+        f"{message} {MAY_HAVE_ACTED}",
+        status=status,
+    )
+
+
+def _describe(response: Response) -> str:
+    if not response.body.strip():
+        return "an empty body"
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    start = shorten(response.body[:200].decode("utf-8", errors="replace"), 80)
+    return f"{shorten(kind, 40) or 'a body'} beginning {start!r}"
+
+
+def _describe_refusal(response: Response) -> str:
+    """Return what the service said of its refusal, quoted and bounded, in brackets, and a full stop."""
+    try:
+        reply = response.to_json()
+    except ValueError:
+        return f"({_describe(response)})."
+    said = reading.refusal(reply)
+    return f"({shorten(said)!r})." if said else f"({_describe(response)})."
+
+
+def require_message(message: object, *, name: str = "message") -> str:
+    """Return a message that may be sent; raises AgentTaskArgumentError for one that is blank."""
+    if not isinstance(message, str) or not message.strip():
+        raise AgentTaskArgumentError(f"{name} must be a non-empty text, not {shorten(repr(message))}.")
+    return message

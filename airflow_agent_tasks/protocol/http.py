@@ -1,0 +1,100 @@
+"""A request to build, a reply to read, and the bounds of both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from airflow_agent_tasks.errors import AgentTaskArgumentError
+
+#: Replies larger than this are not read on: a broken or hostile service must not fill a worker's memory.
+MAX_BODY_BYTES = 10 * 1024 * 1024
+MAX_ID_LENGTH = 256
+
+#: What to say of a request that acts and was left without a usable answer.
+MAY_HAVE_ACTED = "The request may have been carried out: look at the service before you send it again."
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+_UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    One HTTP request of a service, without host and credentials.
+
+    :param purpose: What the request is for, as the words after "could not": "start an agent task".
+    :param repeatable: True where sending it twice does no more than sending it once, so that it may be
+        sent again although the fate of the first one is unknown.
+    :param has_effect: True where it matters whether an unanswered one was carried out: it starts a task,
+        or an agent reads it.
+    """
+
+    method: str
+    path: str
+    purpose: str
+    json: Mapping[str, Any] | None = None
+    repeatable: bool = True
+    has_effect: bool = False
+    accept: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Response:
+    """A reply: the status stays an int because 520 and 529 happen; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def to_json(self) -> Any:
+        """Return the parsed body; raises ValueError where it is not JSON."""
+        try:
+            parsed = json.loads(self.body, parse_constant=_refuse_constant)
+            if _UNSTORABLE_ESCAPE.search(self.body):
+                parsed = _make_storable(parsed)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        return parsed
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _make_storable(value: Any) -> Any:
+    # PostgreSQL refuses U+0000 and msgpack refuses a lone surrogate: either would lose the whole result.
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_make_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {_make_storable(key): _make_storable(item) for key, item in value.items()}
+    return value
+
+
+def quote_id(name: str, value: object) -> str:
+    """
+    Return an id quoted into one path segment.
+
+    :raises AgentTaskArgumentError: for an id that is no text, empty, ``.`` or ``..`` (a quoted dot is
+        still a dot, and would move the request to another path), or longer than 256 characters.
+    """
+    if not isinstance(value, str) or not value.strip() or value in (".", ".."):
+        raise AgentTaskArgumentError(f"{name} must be a non-empty id, not {shorten(repr(value))}.")
+    if len(value) > MAX_ID_LENGTH:
+        raise AgentTaskArgumentError(
+            f"{name} has {len(value)} characters, more than {MAX_ID_LENGTH}: {shorten(repr(value), 60)}."
+        )
+    return quote(value, safe="", errors="replace")
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """Return foreign text as one bounded line that may stand in a message or a log."""
+    line = _CONTROL_CHARACTERS.sub(" ", text[: limit * 2]).strip()
+    return line if len(line) <= limit else line[: limit - 1] + "…"

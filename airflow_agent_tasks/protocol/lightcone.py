@@ -1,0 +1,133 @@
+"""
+Lightcone by Tzafon: tasks that an agent runs on a browser or a desktop.
+
+Source: the service's page "Agent tasks" and its official SDK ``tzafon``, which knows more start fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from airflow_agent_tasks.protocol import fields as field
+from airflow_agent_tasks.protocol.dialect import Capability, Dialect, require_message
+from airflow_agent_tasks.protocol.http import Request, quote_id
+from airflow_agent_tasks.protocol.task import TaskState
+
+ACTIONS: dict[Capability, tuple[str, str]] = {
+    Capability.MESSAGE: ("messages", "send a message to"),
+    Capability.PAUSE: ("pause", "pause"),
+    Capability.RESUME: ("resume", "resume"),
+}
+
+
+class LightconeDialect(Dialect):
+    """Requests and replies of ``/agent/tasks``."""
+
+    service = "lightcone"
+    title = "Lightcone"
+    default_base_url = "https://api.tzafon.ai"
+    capabilities = (
+        Capability.STREAM
+        | Capability.MESSAGE
+        | Capability.PAUSE
+        | Capability.RESUME
+        | Capability.IDEMPOTENT_START
+        | Capability.EXIT_CODE
+    )
+    alternatives: ClassVar[Mapping[Capability, str]] = {
+        Capability.CANCEL: (
+            "Pause the task instead, and bound it from the start with max_steps and max_duration_seconds."
+        ),
+    }
+    stop_capability = Capability.PAUSE
+    instruction_field = "instruction"
+    start_fields = (
+        field.text("instruction", required=True),
+        field.one_of("kind", "desktop", "browser"),
+        field.text("agent_type"),
+        field.text("model"),
+        field.temperature("temperature"),
+        field.positive_integer("max_steps"),
+        field.text("environment_id"),
+        field.boolean("persistent"),
+        field.one_of("screenshot_mode", "url", "base64"),
+        field.positive_integer("viewport_width"),
+        field.positive_integer("viewport_height"),
+        field.text("idempotency_key"),
+        field.positive_integer("max_duration_seconds"),
+        field.labels("metadata"),
+        field.web_address("start_url"),
+        field.text("system_prompt"),
+        field.turns("context"),
+        field.text("computer_id"),
+        field.one_of("on_missing_computer", "fail", "restore", "create_new"),
+        field.boolean("keep_alive"),
+        field.boolean("terminate_on_completion"),
+        field.boolean("save_session"),
+        field.one_of("harness_version", "v1", "v2"),
+        field.one_of("stream_mode", "verbose", "concise"),
+        field.boolean("stream_deltas"),
+        field.text("thread_id"),
+        field.text("agent_icon"),
+    )
+    # The service documents "running" and "completed" as examples of a free string; the other words are
+    # those that such services use. An exit code overrules them all.
+    states: ClassVar[Mapping[str, TaskState]] = {
+        "queued": TaskState.QUEUED,
+        "pending": TaskState.QUEUED,
+        "starting": TaskState.QUEUED,
+        "running": TaskState.RUNNING,
+        "in_progress": TaskState.RUNNING,
+        "paused": TaskState.PAUSED,
+        "awaiting_input": TaskState.AWAITING_INPUT,
+        "completed": TaskState.COMPLETED,
+        "succeeded": TaskState.COMPLETED,
+        "failed": TaskState.FAILED,
+        "error": TaskState.FAILED,
+        "cancelled": TaskState.CANCELLED,
+        "canceled": TaskState.CANCELLED,
+    }
+
+    def build_start(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
+        return self._build_start("/agent/tasks", fields, accept="application/json")
+
+    def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
+        return self._build_start("/agent/tasks/stream", fields, accept="text/event-stream")
+
+    def build_status(self, task_id: str, agent_id: str | None = None) -> Request:
+        return Request("GET", f"/agent/tasks/{quote_id('task_id', task_id)}", f"get agent task {task_id!r}")
+
+    def build_action(
+        self, capability: Capability, task_id: str, agent_id: str | None = None, *, message: str | None = None
+    ) -> Request:
+        self.require(capability)
+        segment, verb = ACTIONS[capability]
+        is_message = capability is Capability.MESSAGE
+        return Request(
+            "POST",
+            f"/agent/tasks/{quote_id('task_id', task_id)}/{segment}",
+            f"{verb} agent task {task_id!r}",
+            json={"message": require_message(message)} if is_message else None,
+            # The agent would read a repeated message twice; pausing what is paused changes nothing.
+            repeatable=not is_message,
+            has_effect=is_message,
+        )
+
+    def _build_start(self, path: str, fields: Mapping[str, Any], *, accept: str) -> Request:
+        body = self.check_start_fields(fields)
+        return Request(
+            "POST",
+            path,
+            "start an agent task",
+            json=body,
+            repeatable="idempotency_key" in body and path == "/agent/tasks",
+            has_effect=True,
+            accept=accept,
+        )
+
+    def _explain_key(self, status: int) -> str:
+        return (
+            "Check the key in the connection's password field (it starts with sk_). It was sent once only: "
+            "Lightcone blocks an address after 10 failed authentications in 10 minutes."
+        )
