@@ -12,7 +12,7 @@ Every exception that this package raises by itself.
     │   ├── AgentTaskUnavailableError   the service cannot answer just now            transient
     │   │   └── AgentTaskRateLimitedError       429                                   transient
     │   ├── AgentTaskReplyError         an answer came that cannot be read
-    │   └── AgentTaskUncertainError     a start was sent and no answer came: it may have worked
+    │   └── AgentTaskUncertainError     it was sent and no answer came: it may have worked  final
     └── AgentTaskOutcomeError           the agent task ended, or waits, otherwise than wished
         ├── AgentTaskFailedError
         ├── AgentTaskCancelledError
@@ -119,7 +119,13 @@ class AgentTaskReplyError(AgentTaskRequestError):
 
 
 class AgentTaskUncertainError(AgentTaskRequestError):
-    """A request that acts was sent and no usable answer came: it may or may not have been carried out."""
+    """
+    A request that acts was sent and no usable answer came: it may or may not have been carried out.
+
+    Final, because a blind retry could start a second agent task, or tell an agent the same thing twice.
+    """
+
+    is_final = True
 
 
 class AgentTaskOutcomeError(AgentTaskError):
@@ -127,11 +133,13 @@ class AgentTaskOutcomeError(AgentTaskError):
     The agent task ended, or waits, otherwise than wished.
 
     :param task: The agent task as last seen, or None.
+    :param is_final: True where a retry is not wanted.
     """
 
-    def __init__(self, message: str, *, task: AgentTask | None = None) -> None:
+    def __init__(self, message: str, *, task: AgentTask | None = None, is_final: bool = False) -> None:
         super().__init__(message)
         self.task = task
+        self.is_final = is_final
 
 
 class AgentTaskFailedError(AgentTaskOutcomeError):

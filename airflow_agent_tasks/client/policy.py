@@ -56,8 +56,8 @@ class SendPolicy:
         """
         if self._doubt and not 200 <= response.status < 300:
             raise AgentTaskUncertainError(
-                f"Could not {self.request.purpose}: one attempt was left without a clear answer, and the last "
-                f"one was refused with {response.status}. {MAY_HAVE_ACTED}",
+                f"Could not {self.request.purpose}: one attempt was left without a clear answer, and the "
+                f"last one was refused with {response.status}. {MAY_HAVE_ACTED}",
                 status=response.status,
             )
         return response

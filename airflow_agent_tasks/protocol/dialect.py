@@ -168,7 +168,7 @@ class Dialect(abc.ABC):
             status=status,
             remote_status=shorten(remote_status),
             exit_code=exit_code,
-            result=reply.get("result"),
+            result=_read_result(reply),
             question=reading.question(reply) if status is TaskState.AWAITING_INPUT else None,
             progress=reading.progress(reply.get("progress")),
             created_at=reading.text(reply.get("created_at")),
@@ -213,6 +213,11 @@ def _read_end(status: TaskState, exit_code: int) -> TaskState:
     if status in TERMINAL_STATES - {TaskState.COMPLETED}:
         return status
     return TaskState.COMPLETED if exit_code == 0 else TaskState.FAILED
+
+
+def _read_result(reply: Mapping[str, Any]) -> Any:
+    # What a failed agent has to say may stand under "error", and it is all the result there is.
+    return reply["result"] if reply.get("result") is not None else reply.get("error")
 
 
 def _doubt(message: str, status: int | None = None) -> AgentTaskUncertainError:

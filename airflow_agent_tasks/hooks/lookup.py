@@ -1,0 +1,70 @@
+"""From a connection to the hook of its service, for everything that works with any service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+
+from airflow_agent_tasks.errors import AgentTaskConfigurationError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.lightcone import LightconeHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+
+def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> AgentTaskHook:
+    """
+    Return the hook for a connection; the connection's type names the service.
+
+    :param conn_id: The Airflow connection.
+    :param hook_class: The service that is wanted; by default any.
+    :raises AgentTaskConfigurationError: when there is no such connection, or it is of another type.
+    """
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return _find_without_connection(conn_id, hook_class)
+    hook = _build_hook(connection, hook_class)
+    hook.connection = connection
+    return hook
+
+
+async def afind_hook(conn_id: str) -> AgentTaskHook:
+    """Return the hook for a connection from an event loop, with its settings read; one look-up in all."""
+    try:
+        connection = await BaseHook.aget_connection(conn_id)
+    except AirflowNotFoundException:
+        hook = _find_without_connection(conn_id, AgentTaskHook)
+        await hook.aload(None)
+    else:
+        hook = _build_hook(connection, AgentTaskHook)
+        await hook.aload(connection)
+    return hook
+
+
+def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTaskHook:
+    try:
+        hook = connection.get_hook()  # type: ignore[no-untyped-call]
+    except AirflowException:
+        hook = None
+    if not isinstance(hook, wanted):
+        expected = (
+            wanted.conn_type if wanted is not AgentTaskHook else "an agent service: lightcone or shinzo"
+        )
+        raise AgentTaskConfigurationError(
+            f"The connection {connection.conn_id!r} has the type {connection.conn_type!r}, but {expected} is "
+            "needed here. Change its type under Admin → Connections, or name another connection in conn_id."
+        )
+    return hook
+
+
+def _find_without_connection(conn_id: str, wanted: type[AgentTaskHook]) -> AgentTaskHook:
+    if issubclass(LightconeHook, wanted) and LightconeHook.read_environment(conn_id):
+        return LightconeHook(conn_id)
+    raise AgentTaskConfigurationError(
+        f"The connection {conn_id!r} does not exist. Add it under Admin → Connections with the type of your "
+        "service (Lightcone or Shinzo) and its key as the password."
+    )

@@ -1,0 +1,34 @@
+"""The hook of Shinzo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.connection_form import SHINZO_FORM
+from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
+
+
+class ShinzoHook(AgentTaskHook):
+    """
+    Talk to Shinzo.
+
+    :param shinzo_conn_id: The Airflow connection, of type ``shinzo``. Its extra field ``agent_id`` names
+        the agent for calls that name none.
+    """
+
+    dialect = ShinzoDialect()
+    form = SHINZO_FORM
+    conn_name_attr = "shinzo_conn_id"
+    default_conn_name = "shinzo_default"
+    conn_type = form.conn_type
+    hook_name = form.hook_name
+
+    def __init__(self, shinzo_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(shinzo_conn_id, **kwargs)
+
+    def resolve_agent_id(self, agent_id: str | None) -> str | None:
+        """Return the given agent, else the connection's ``agent_id``."""
+        if agent_id or self.connection is None:
+            return agent_id
+        return self.connection.extra_dejson.get("agent_id") or None

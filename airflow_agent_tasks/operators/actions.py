@@ -1,0 +1,92 @@
+"""Operators that act on an agent task that runs already, on either service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.operators.failing import airflow_failures
+from airflow_agent_tasks.protocol.task import AgentTask
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class AgentTaskActionOperator(BaseOperator):
+    """
+    The base of the four actions. Returns the agent task as JSON (``AgentTask.to_json``).
+
+    :param agent_task_id: The service's id of the task, e.g. ``submit.output["task_id"]``. (templated)
+    :param conn_id: The Airflow connection; its type names the service. (templated)
+    :param agent_id: The agent that runs it, on services that have agents; default: the connection's.
+        (templated)
+    :raises AirflowFailException: when the service has no such call, saying what to do instead.
+    """
+
+    template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
+    ui_color = "#f1eefb"
+
+    def __init__(
+        self, *, agent_task_id: str, conn_id: str, agent_id: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.agent_task_id = agent_task_id
+        self.agent_id = agent_id
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do it once, and return the agent task as the service then describes it."""
+        with airflow_failures():
+            task = self.act(find_hook(self.conn_id))
+        self.log.info("%s: %s", type(self).__name__, task)
+        return task.to_json()
+
+    def act(self, hook: AgentTaskHook) -> AgentTask:
+        """Make the call."""
+        raise NotImplementedError
+
+
+class AgentTaskMessageOperator(AgentTaskActionOperator):
+    """
+    Send a message to a running agent task, or the answer to one that awaits input.
+
+    :param message: What to say. (templated)
+    """
+
+    template_fields: Sequence[str] = (*AgentTaskActionOperator.template_fields, "message")
+
+    def __init__(self, *, message: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.message = message
+
+    def act(self, hook: AgentTaskHook) -> AgentTask:
+        """Send the message."""
+        return hook.send_message(self.agent_task_id, self.message, self.agent_id)
+
+
+class AgentTaskPauseOperator(AgentTaskActionOperator):
+    """Pause a running agent task (Lightcone; Shinzo has no pause)."""
+
+    def act(self, hook: AgentTaskHook) -> AgentTask:
+        """Pause the task."""
+        return hook.pause_task(self.agent_task_id, self.agent_id)
+
+
+class AgentTaskResumeOperator(AgentTaskActionOperator):
+    """Resume a paused agent task (Lightcone; a Shinzo task is never paused)."""
+
+    def act(self, hook: AgentTaskHook) -> AgentTask:
+        """Resume the task."""
+        return hook.resume_task(self.agent_task_id, self.agent_id)
+
+
+class AgentTaskCancelOperator(AgentTaskActionOperator):
+    """Cancel a queued or running agent task (Shinzo; Lightcone has no cancel)."""
+
+    def act(self, hook: AgentTaskHook) -> AgentTask:
+        """Cancel the task."""
+        return hook.cancel_task(self.agent_task_id, self.agent_id)

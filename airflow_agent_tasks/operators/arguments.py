@@ -1,0 +1,63 @@
+"""Checks of operator arguments at the time the DAG is read, where a mistake costs nothing yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from airflow_agent_tasks.errors import AgentTaskArgumentError
+from airflow_agent_tasks.protocol.dialect import Dialect
+from airflow_agent_tasks.protocol.fields import read_rendered
+from airflow_agent_tasks.protocol.http import shorten
+
+
+def check_constants(dialect: Dialect, start_fields: Mapping[str, Any]) -> None:
+    """
+    Raise AgentTaskArgumentError for a start field that is a wrong constant.
+
+    What Airflow renders later (a template, another task's output) is checked before the request is sent.
+    """
+    constants = {
+        name: value
+        for name, value in start_fields.items()
+        if isinstance(value, int | float)
+        or (isinstance(value, str) and "{{" not in value and "{%" not in value)
+    }
+    for field in dialect.start_fields:
+        if field.name in constants:
+            field.validate(read_rendered([field], constants)[field.name])
+
+
+def check_positive_number(name: str, value: float | None) -> float | None:
+    """Return a number of seconds above 0, or None."""
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or value <= 0
+    ):
+        raise AgentTaskArgumentError(
+            f"{name} must be a number of seconds above 0, not {shorten(repr(value))}."
+        )
+    return value
+
+
+def check_one_of(name: str, value: str, allowed: Collection[str]) -> str:
+    """Return a word of a closed set."""
+    if value not in allowed:
+        words = ", ".join(map(repr, allowed))
+        raise AgentTaskArgumentError(f"{name} must be one of {words}, not {shorten(repr(value))}.")
+    return value
+
+
+def check_exit_codes(name: str, value: int | Collection[int] | None) -> frozenset[int]:
+    """Return one exit code or several as a set."""
+    codes = () if value is None else (value,) if isinstance(value, int) else value
+    if isinstance(codes, str) or any(isinstance(code, bool) or not isinstance(code, int) for code in codes):
+        raise AgentTaskArgumentError(
+            f"{name} must be an exit code or a list of exit codes, not {shorten(repr(value))}."
+        )
+    return frozenset(codes)

@@ -1,0 +1,111 @@
+"""Run an agent task on Lightcone by Tzafon."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_agent_tasks.hooks.lightcone import LightconeHook
+from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class LightconeTaskOperator(AgentTaskOperator):
+    """
+    Start an agent task on a Lightcone browser or desktop, wait for it, and return it with its exit code.
+
+    All start fields are templated; None leaves a field to the service.
+    Source: the service's page "Agent tasks" and its SDK. All other arguments: :class:`AgentTaskOperator`.
+
+    :param instruction: What the agent is to do.
+    :param kind: ``"browser"`` or ``"desktop"``; the service's default is a browser when ``start_url`` is set.
+    :param agent_type: For old servers; current ones ignore it.
+    :param model: The language model to use.
+    :param temperature: Its sampling temperature.
+    :param max_steps: The most steps that the agent may make.
+    :param max_duration_seconds: Seconds after which the service cancels the task.
+    :param environment_id: A saved session to restore (older form of ``computer_id``).
+    :param persistent: Keep the session's state after the task.
+    :param save_session: The same as ``persistent``.
+    :param screenshot_mode: ``"url"`` or ``"base64"``: how events give screenshots.
+    :param viewport_width: Width of the browser window in pixels.
+    :param viewport_height: Height of the browser window in pixels.
+    :param idempotency_key: Starts with the same key start one task only. Default: one key for each try of
+        this Airflow task, so that a start whose answer was lost can be sent again.
+    :param metadata: Your own labels, text to text.
+    :param start_url: The page to open first.
+    :param system_prompt: Appended to the agent's own system prompt.
+    :param context: Earlier turns, oldest first: ``[{"role": "user" or "assistant", "content": text}]``.
+    :param computer_id: A live or saved computer to use.
+    :param on_missing_computer: ``"fail"``, ``"restore"`` or ``"create_new"``, when ``computer_id`` is not live.
+    :param keep_alive: Keep the computer after the task.
+    :param terminate_on_completion: The opposite of ``keep_alive``.
+    :param harness_version: ``"v1"`` or ``"v2"``.
+    :param stream_mode: ``"verbose"`` or ``"concise"``, for who reads the task's stream.
+    :param stream_deltas: Stream the agent's words as they come.
+    :param thread_id: Groups tasks in the service's history.
+    :param agent_icon: Shown in the service's history.
+    :param conn_id: The Airflow connection, of type ``lightcone``.
+    """
+
+    hook_class = LightconeHook
+    template_fields: Sequence[str] = (
+        "conn_id",
+        *(field.name for field in LightconeHook.dialect.start_fields),
+    )
+    template_fields_renderers: ClassVar[Mapping[str, str]] = {
+        "instruction": "md",
+        "system_prompt": "md",
+        "metadata": "json",
+        "context": "json",
+    }
+
+    def __init__(
+        self,
+        *,
+        instruction: str,
+        kind: str | None = None,
+        agent_type: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_steps: int | None = None,
+        max_duration_seconds: int | None = None,
+        environment_id: str | None = None,
+        persistent: bool | None = None,
+        save_session: bool | None = None,
+        screenshot_mode: str | None = None,
+        viewport_width: int | None = None,
+        viewport_height: int | None = None,
+        idempotency_key: str | None = None,
+        metadata: dict[str, str] | None = None,
+        start_url: str | None = None,
+        system_prompt: str | None = None,
+        context: list[dict[str, str]] | None = None,
+        computer_id: str | None = None,
+        on_missing_computer: str | None = None,
+        keep_alive: bool | None = None,
+        terminate_on_completion: bool | None = None,
+        harness_version: str | None = None,
+        stream_mode: str | None = None,
+        stream_deltas: bool | None = None,
+        thread_id: str | None = None,
+        agent_icon: str | None = None,
+        conn_id: str = LightconeHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        given = locals()
+        super().__init__(
+            start_fields={field.name: given[field.name] for field in LightconeHook.dialect.start_fields},
+            conn_id=conn_id,
+            **kwargs,
+        )
+
+    def complete_start_fields(self, fields: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Return the fields with an idempotency key, so that a start may be repeated within this try."""
+        ti = context["ti"]
+        parts = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), str(ti.try_number))
+        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return {**fields, "idempotency_key": fields["idempotency_key"] or f"airflow-{key[:40]}"}

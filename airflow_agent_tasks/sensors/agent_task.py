@@ -1,0 +1,152 @@
+"""The sensor that waits for a state of an agent task that something else started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+
+from airflow_agent_tasks.errors import (
+    AgentTaskArgumentError,
+    AgentTaskError,
+    AgentTaskUnavailableError,
+    AgentTaskUnreachableStateError,
+)
+from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.operators.failing import airflow_failures
+from airflow_agent_tasks.protocol.polling import Decision, TaskWait, Verdict
+from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
+from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class AgentTaskSensor(BaseSensorOperator):
+    """
+    Wait until an agent task is in one of the target states; fail at once when it no longer can be.
+
+    Returns the agent task as JSON (``AgentTask.to_json``), in every mode.
+
+    :param agent_task_id: The service's id of the task. (templated)
+    :param target_states: One or more of ``queued``, ``running``, ``paused``, ``awaiting_input``,
+        ``completed``, ``failed``, ``cancelled``. Default: ``completed``.
+    :param conn_id: The Airflow connection; its type names the service. (templated)
+    :param agent_id: The agent that runs it, on services that have agents; default: the connection's.
+        (templated)
+    :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's ``default_deferrable``.
+    :param poke_interval: Fixed seconds between checks. Default None: 2 s at first, growing to 30 s with the
+        time waited; 60 s with ``mode="reschedule"``.
+    :raises AirflowFailException: when no target state can be reached any more.
+    """
+
+    template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
+    ui_color = "#f1eefb"
+
+    def __init__(
+        self,
+        *,
+        agent_task_id: str,
+        conn_id: str,
+        agent_id: str | None = None,
+        target_states: str | Collection[str] = (TaskState.COMPLETED.value,),
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: timedelta | float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        grows = poke_interval is None and kwargs.get("mode") != "reschedule"
+        super().__init__(poke_interval=60 if poke_interval is None else poke_interval, **kwargs)
+        self.agent_task_id = agent_task_id
+        self.agent_id = agent_id
+        self.conn_id = conn_id
+        self.target_states = _read_states(target_states)
+        self.deferrable = deferrable
+        self._fixed_interval = None if grows else self.poke_interval
+        self._next_interval = self.poke_interval
+        self._watch: StatusWatch | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Wait for a target state, in the triggerer if deferrable."""
+        if not self.deferrable:
+            return super().execute(context)
+        done = self.poke(context)
+        return done.xcom_value if done else self._defer(self._start())
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Ask once."""
+        with airflow_failures():
+            if self._watch is None:
+                self._watch = self._build_watch(self._start())
+            return self._judge(self._watch.check())
+
+    def execute_complete(
+        self, context: Context, event: Any, agent_task_id: str, agent_id: str | None, started_at: float
+    ) -> Any:
+        """Return the agent task after the trigger's event; its state is asked again."""
+        with airflow_failures():
+            said = read_event(event)
+            if said.verdict in (Verdict.ERROR, Verdict.OUTAGE) and said.error:
+                raise said.error
+            started = StartedTask(agent_task_id, agent_id, started_at)
+            done = self._judge(self._build_watch(started).check(retries=True))
+        return done.xcom_value if done else self._defer(started)
+
+    def _judge(self, decision: Decision) -> PokeReturnValue:
+        if decision.waits:
+            self._next_interval = decision.seconds
+            return PokeReturnValue(False)
+        if decision.verdict is Verdict.OUTAGE:
+            raise AgentTaskUnavailableError(f"Gave up asking for a state. The last failure: {decision.error}")
+        if decision.task is None:
+            raise decision.error or AgentTaskError(f"Agent task {self.agent_task_id} was not seen.")
+        if decision.verdict is Verdict.UNREACHABLE:
+            raise AgentTaskUnreachableStateError(
+                f"{decision.task} can no longer become {' or '.join(self.target_states)}.",
+                task=decision.task,
+                is_final=True,
+            )
+        return PokeReturnValue(True, decision.task.to_json())
+
+    def _start(self) -> StartedTask:
+        hook = find_hook(self.conn_id)
+        return StartedTask(self.agent_task_id, hook.resolve_agent_id(self.agent_id), time.time())
+
+    def _build_watch(self, started: StartedTask) -> StatusWatch:
+        targets = [TaskState(state) for state in self.target_states]
+        hook = find_hook(self.conn_id)
+        hook.dialect.check_states(targets)
+        wait = TaskWait(started_at=started.started_at, targets=targets, poll_interval=self._fixed_interval)
+        return StatusWatch(hook, started, wait, self.log)
+
+    def _defer(self, started: StartedTask) -> None:
+        self.defer(
+            trigger=AgentTaskTrigger(
+                conn_id=self.conn_id,
+                **started.to_kwargs(),
+                target_states=self.target_states,
+                poll_interval=self._fixed_interval,
+            ),
+            method_name="execute_complete",
+            kwargs=started.to_kwargs(),
+            timeout=timedelta(seconds=max(0.0, started.started_at + self.timeout - time.time())),
+        )
+
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        if self._fixed_interval is None:
+            return self._next_interval
+        return super()._get_next_poke_interval(*args, **kwargs)
+
+
+def _read_states(states: str | Collection[str]) -> list[str]:
+    given = [states] if isinstance(states, str) else list(states)
+    known = [state.value for state in TaskState if state is not TaskState.UNKNOWN]
+    wrong = [state for state in given if str(getattr(state, "value", state)) not in known]
+    if wrong or not given:
+        raise AgentTaskArgumentError(
+            f"target_states must be one or more of {', '.join(known)}, not {wrong[0] if wrong else given!r}."
+        )
+    return sorted({TaskState(state).value for state in given})

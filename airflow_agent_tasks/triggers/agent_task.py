@@ -1,0 +1,122 @@
+"""The trigger that waits for an agent task."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks.lookup import afind_hook
+from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, Decision, TaskWait, Verdict
+from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
+
+#: Seconds before the first check: a trigger that fires within a second of the deferral can fail its task,
+#: because the scheduler then hears of the resumption before it hears of the deferral.
+SHORTEST_FIRST_WAIT = 1.0
+
+
+class AgentTaskTrigger(BaseTrigger):
+    """
+    Wait until an agent task comes into one of the target states, and yield one event.
+
+    The event holds ids, the state and the exit code, never the result: events are stored in the task
+    instance's row and logged. The arguments hold no secret: they are stored in plain text.
+
+    :param conn_id: The Airflow connection; its type names the service.
+    :param agent_task_id: The service's id of the task.
+    :param agent_id: The agent that runs it, where the service has agents.
+    :param started_at: When it was submitted, in seconds since 1970; the waits grow with the time since.
+    :param target_states: What to wait for; default: the end, or a question.
+    :param poll_interval: Fixed seconds between checks; None for the growing wait.
+    :param deadline: When to give up, in seconds since 1970; None for never.
+    """
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        agent_task_id: str,
+        agent_id: str | None = None,
+        started_at: float,
+        target_states: Collection[str] = ENDED_OR_ASKING,
+        poll_interval: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+        self.started = StartedTask(agent_task_id, agent_id, started_at)
+        self.target_states = sorted(TaskState(state).value for state in target_states)
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that make this trigger again."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "conn_id": self.conn_id,
+                **self.started.to_kwargs(),
+                "target_states": self.target_states,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event when the wait is over."""
+        try:
+            decision = await self._wait()
+        except AgentTaskError as error:
+            decision = Decision(Verdict.ERROR, error=error)
+        # Nothing may follow the event: the triggerer cancels what is still awaited then.
+        yield TriggerEvent(build_event(self.started, decision))
+
+    async def _wait(self) -> Decision:
+        hook = await afind_hook(self.conn_id)
+        wait = TaskWait(
+            started_at=self.started.started_at,
+            targets=[TaskState(state) for state in self.target_states],
+            poll_interval=self.poll_interval,
+            deadline=self.deadline,
+        )
+        watch = StatusWatch(hook, self.started, wait, self.log)
+        decision = wait.begin(now=time.time())
+        await asyncio.sleep(SHORTEST_FIRST_WAIT - min(SHORTEST_FIRST_WAIT, decision.seconds))
+        async with hook.share_client() as client:
+            while decision.waits:
+                await asyncio.sleep(decision.seconds)
+                decision = await watch.acheck(client)
+        return decision
+
+
+def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
+    """Return the event's payload; :func:`read_event` is its counterpart."""
+    task, error = decision.task, decision.error
+    return {
+        "verdict": decision.verdict.value,
+        "agent_task_id": started.agent_task_id,
+        "agent_id": started.agent_id,
+        "status": task.status.value if task else None,
+        "exit_code": task.exit_code if task else None,
+        "error": str(error) if error else None,
+        "is_final": bool(error and error.is_final),
+    }
+
+
+def read_event(event: Any) -> Decision:
+    """
+    Read an event's payload, of which only the verdict and the failure are believed.
+
+    An event crosses a database and may come from another version, or from somebody who answered a form of
+    the same task instance. What the agent task is like, the worker asks the service itself.
+    """
+    if not isinstance(event, dict) or event.get("verdict") not in {verdict.value for verdict in Verdict}:
+        return Decision(Verdict.WAIT)
+    error = AgentTaskError(str(event.get("error") or "the trigger gave no reason"))
+    error.is_final = event.get("is_final") is True
+    return Decision(Verdict(event["verdict"]), error=error)

@@ -1,0 +1,85 @@
+"""One status check, for worker and sensor, and the same for the triggerer; the decision is the protocol's."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_agent_tasks.client.aio import AsyncClient
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.protocol.polling import Decision, TaskWait
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+
+
+@dataclass(frozen=True)
+class StartedTask:
+    """
+    The agent task that is waited for, as plain values that cross from worker to triggerer and back.
+
+    :param agent_task_id: The service's id of the task.
+    :param agent_id: The agent that runs it, where the service has agents.
+    :param started_at: When it was submitted, in seconds since 1970.
+    """
+
+    agent_task_id: str
+    agent_id: str | None
+    started_at: float
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the values as keyword arguments of a trigger or a resume method."""
+        return asdict(self)
+
+
+class StatusWatch:
+    """
+    Asks for one agent task's state and tells its :class:`TaskWait`; logs changes only.
+
+    :param hook: The hook of the service.
+    :param started: The agent task.
+    :param wait: What decides.
+    :param log: Where changes and failures are logged.
+    """
+
+    def __init__(
+        self, hook: AgentTaskHook, started: StartedTask, wait: TaskWait, log: logging.Logger
+    ) -> None:
+        self._hook = hook
+        self._started = started
+        self._wait = wait
+        self._log = log
+        self._last_seen: str | None = None
+
+    def check(self, *, retries: bool = False) -> Decision:
+        """Ask once from a worker, and decide."""
+        started = self._started
+        try:
+            task = self._hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
+        except AgentTaskError as error:
+            return self._on_error(error)
+        return self._on_state(task)
+
+    async def acheck(self, client: AsyncClient) -> Decision:
+        """Ask once from an event loop, and decide."""
+        started = self._started
+        try:
+            task = await self._hook.aget_task(client, started.agent_task_id, started.agent_id)
+        except AgentTaskError as error:
+            return self._on_error(error)
+        return self._on_state(task)
+
+    def _on_state(self, task: AgentTask) -> Decision:
+        self._log_change(f"Seen: {task}", is_odd=task.status is TaskState.UNKNOWN)
+        return self._wait.on_state(task, now=time.time())
+
+    def _on_error(self, error: AgentTaskError) -> Decision:
+        self._log_change(f"Could not ask: {error}", is_odd=True)
+        return self._wait.on_error(error, now=time.time())
+
+    def _log_change(self, seen: str, *, is_odd: bool) -> None:
+        # Every log line of a trigger takes its turn in the triggerer's one supervisor thread.
+        if seen != self._last_seen:
+            self._log.log(logging.WARNING if is_odd else logging.INFO, "%s", seen)
+        self._last_seen = seen
