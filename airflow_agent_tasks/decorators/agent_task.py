@@ -19,6 +19,7 @@ from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
 from airflow_agent_tasks.operators.failing import airflow_failures
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.protocol.http import shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
     """Calls the function, takes what it returns as start fields, and goes on as the operator does."""
+
+    custom_operator_name: str
 
     def execute(self, context: Context) -> Any:
         context_merge(context, self.op_kwargs)
@@ -38,14 +41,18 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
     def _read_fields(self, returned: Any) -> Mapping[str, Any]:
         dialect = self.hook_class.dialect
         fields = {dialect.instruction_field: returned} if isinstance(returned, str) else returned
-        allowed = {"agent_id", *self.start_field_names}
-        if not isinstance(fields, Mapping) or not allowed.issuperset(fields):
-            raise AgentTaskArgumentError(
-                f"The function of {self.custom_operator_name} must return the {dialect.instruction_field} as text, "
-                f"or a dict with some of {', '.join(sorted(allowed))}; it returned a {type(returned).__name__}"
-                f"{f' with {sorted(map(str, set(fields) - allowed))}' if isinstance(fields, Mapping) else ''}."
-            )
-        return fields
+        allowed = ("agent_id", *self.start_field_names)
+        if isinstance(fields, Mapping) and set(allowed).issuperset(fields):
+            return fields
+        got = (
+            f"the keys {sorted(map(str, fields))}"
+            if isinstance(fields, Mapping)
+            else f"{type(fields).__name__}"
+        )
+        raise AgentTaskArgumentError(
+            f"The function of {self.custom_operator_name} must return the {dialect.instruction_field} as a "
+            f"text, or a dict with some of {', '.join(allowed)}; it returned {shorten(got)}."
+        )
 
 
 class _LightconeDecoratedOperator(_DecoratedAgentTaskOperator, LightconeTaskOperator):
@@ -54,7 +61,7 @@ class _LightconeDecoratedOperator(_DecoratedAgentTaskOperator, LightconeTaskOper
         *DecoratedOperator.template_fields,
         *LightconeTaskOperator.template_fields,
     )
-    template_fields_renderers: ClassVar[Mapping[str, str]] = {
+    template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **LightconeTaskOperator.template_fields_renderers,
     }
@@ -66,7 +73,7 @@ class _LightconeDecoratedOperator(_DecoratedAgentTaskOperator, LightconeTaskOper
 class _ShinzoDecoratedOperator(_DecoratedAgentTaskOperator, ShinzoTaskOperator):
     custom_operator_name = "@task.shinzo"
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *ShinzoTaskOperator.template_fields)
-    template_fields_renderers: ClassVar[Mapping[str, str]] = {
+    template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **ShinzoTaskOperator.template_fields_renderers,
     }

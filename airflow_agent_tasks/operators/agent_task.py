@@ -133,15 +133,12 @@ class AgentTaskOperator(BaseOperator):
             watch = self._watch(started)
             return self._wait(context, started, watch, watch.check())
 
-    def execute_complete(
-        self, context: Context, event: Any, agent_task_id: str, agent_id: str | None, started_at: float
-    ) -> Any:
+    def execute_complete(self, context: Context, event: Any) -> Any:
         """Take the result after the trigger's event; what the event says of the task is asked again."""
         with airflow_failures():
-            said = read_event(event)
+            started, said = read_event(event)
             if said.verdict is Verdict.ERROR and said.error:
                 raise said.error
-            started = StartedTask(agent_task_id, agent_id, started_at)
             watch = self._watch(started)
             decision = watch.check(retries=True)
             if said.verdict is Verdict.OUTAGE and decision.task is None:
@@ -211,7 +208,6 @@ class AgentTaskOperator(BaseOperator):
                 deadline=self._deadline(started),
             ),
             method_name="execute_complete",
-            kwargs=started.to_kwargs(),
         )
 
     def _watch(self, started: StartedTask) -> StatusWatch:

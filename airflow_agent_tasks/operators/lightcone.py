@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
@@ -40,7 +40,7 @@ class LightconeTaskOperator(AgentTaskOperator):
     :param system_prompt: Appended to the agent's own system prompt.
     :param context: Earlier turns, oldest first: ``[{"role": "user" or "assistant", "content": text}]``.
     :param computer_id: A live or saved computer to use.
-    :param on_missing_computer: ``"fail"``, ``"restore"`` or ``"create_new"``, when ``computer_id`` is not live.
+    :param on_missing_computer: ``"fail"``, ``"restore"`` or ``"create_new"``, if ``computer_id`` is not live.
     :param keep_alive: Keep the computer after the task.
     :param terminate_on_completion: The opposite of ``keep_alive``.
     :param harness_version: ``"v1"`` or ``"v2"``.
@@ -56,7 +56,7 @@ class LightconeTaskOperator(AgentTaskOperator):
         "conn_id",
         *(field.name for field in LightconeHook.dialect.start_fields),
     )
-    template_fields_renderers: ClassVar[Mapping[str, str]] = {
+    template_fields_renderers: ClassVar[dict[str, str]] = {
         "instruction": "md",
         "system_prompt": "md",
         "metadata": "json",

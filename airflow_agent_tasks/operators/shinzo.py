@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
@@ -31,7 +31,7 @@ class ShinzoTaskOperator(AgentTaskOperator):
         *AgentTaskOperator.template_fields,
         *(field.name for field in ShinzoHook.dialect.start_fields),
     )
-    template_fields_renderers: ClassVar[Mapping[str, str]] = {"message": "md", "metadata": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"message": "md", "metadata": "json"}
 
     def __init__(
         self,

@@ -83,15 +83,12 @@ class AgentTaskSensor(BaseSensorOperator):
                 self._watch = self._build_watch(self._start())
             return self._judge(self._watch.check())
 
-    def execute_complete(
-        self, context: Context, event: Any, agent_task_id: str, agent_id: str | None, started_at: float
-    ) -> Any:
+    def execute_complete(self, context: Context, event: Any) -> Any:
         """Return the agent task after the trigger's event; its state is asked again."""
         with airflow_failures():
-            said = read_event(event)
+            started, said = read_event(event)
             if said.verdict in (Verdict.ERROR, Verdict.OUTAGE) and said.error:
                 raise said.error
-            started = StartedTask(agent_task_id, agent_id, started_at)
             done = self._judge(self._build_watch(started).check(retries=True))
         return done.xcom_value if done else self._defer(started)
 
@@ -131,7 +128,6 @@ class AgentTaskSensor(BaseSensorOperator):
                 poll_interval=self._fixed_interval,
             ),
             method_name="execute_complete",
-            kwargs=started.to_kwargs(),
             timeout=timedelta(seconds=max(0.0, started.started_at + self.timeout - time.time())),
         )
 

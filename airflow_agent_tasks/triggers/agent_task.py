@@ -11,6 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.lookup import afind_hook
+from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import TaskState
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
@@ -47,7 +48,7 @@ class AgentTaskTrigger(BaseTrigger):
         poll_interval: float | None = None,
         deadline: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.started = StartedTask(agent_task_id, agent_id, started_at)
         self.target_states = sorted(TaskState(state).value for state in target_states)
@@ -74,7 +75,7 @@ class AgentTaskTrigger(BaseTrigger):
         except AgentTaskError as error:
             decision = Decision(Verdict.ERROR, error=error)
         # Nothing may follow the event: the triggerer cancels what is still awaited then.
-        yield TriggerEvent(build_event(self.started, decision))
+        yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> Decision:
         hook = await afind_hook(self.conn_id)
@@ -99,8 +100,7 @@ def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
     task, error = decision.task, decision.error
     return {
         "verdict": decision.verdict.value,
-        "agent_task_id": started.agent_task_id,
-        "agent_id": started.agent_id,
+        **started.to_kwargs(),
         "status": task.status.value if task else None,
         "exit_code": task.exit_code if task else None,
         "error": str(error) if error else None,
@@ -108,15 +108,23 @@ def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
     }
 
 
-def read_event(event: Any) -> Decision:
+def read_event(event: Any) -> tuple[StartedTask, Decision]:
     """
-    Read an event's payload, of which only the verdict and the failure are believed.
+    Read an event's payload, of which only the ids, the verdict and the failure are believed.
 
-    An event crosses a database and may come from another version, or from somebody who answered a form of
-    the same task instance. What the agent task is like, the worker asks the service itself.
+    What the agent task is like, the worker asks the service itself.
+
+    :raises AgentTaskError: for what is no event of ours: an event crosses a database and maybe two
+        versions, and an answer given to a form of the same task instance arrives in its place.
     """
-    if not isinstance(event, dict) or event.get("verdict") not in {verdict.value for verdict in Verdict}:
-        return Decision(Verdict.WAIT)
+    try:
+        started = StartedTask(str(event["agent_task_id"]), event["agent_id"], float(event["started_at"]))
+        verdict = Verdict(event["verdict"])
+    except (KeyError, TypeError, ValueError):
+        raise AgentTaskError(
+            f"The task was resumed with something that is no event of its trigger: {shorten(repr(event))}. "
+            "The agent task was left as it is."
+        ) from None
     error = AgentTaskError(str(event.get("error") or "the trigger gave no reason"))
     error.is_final = event.get("is_final") is True
-    return Decision(Verdict(event["verdict"]), error=error)
+    return started, Decision(verdict, error=error)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_agent_tasks.client.aio import AsyncClient
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.protocol.polling import Decision, TaskWait
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+
+
+class Log(Protocol):
+    """The part of Airflow's loggers that is used here."""
+
+    def info(self, event: str, /, *args: Any) -> Any: ...
+    def warning(self, event: str, /, *args: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,7 @@ class StatusWatch:
     :param log: Where changes and failures are logged.
     """
 
-    def __init__(
-        self, hook: AgentTaskHook, started: StartedTask, wait: TaskWait, log: logging.Logger
-    ) -> None:
+    def __init__(self, hook: AgentTaskHook, started: StartedTask, wait: TaskWait, log: Log) -> None:
         self._hook = hook
         self._started = started
         self._wait = wait
@@ -81,5 +85,5 @@ class StatusWatch:
     def _log_change(self, seen: str, *, is_odd: bool) -> None:
         # Every log line of a trigger takes its turn in the triggerer's one supervisor thread.
         if seen != self._last_seen:
-            self._log.log(logging.WARNING if is_odd else logging.INFO, "%s", seen)
+            (self._log.warning if is_odd else self._log.info)("%s", seen)
         self._last_seen = seen
