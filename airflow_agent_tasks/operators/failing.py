@@ -36,4 +36,4 @@ def build_failure(task: AgentTask, *, is_final: bool) -> AgentTaskFailedError | 
         return AgentTaskCancelledError(
             f"{task} was cancelled on the service.{hint}", task=task, is_final=is_final
         )
-    return AgentTaskFailedError(f"{task} failed.{hint}", task=task, is_final=is_final)
+    return AgentTaskFailedError(f"{task} did not succeed.{hint}", task=task, is_final=is_final)

@@ -73,6 +73,11 @@ class AgentTaskSensor(BaseSensorOperator):
         """Wait for a target state, in the triggerer if deferrable."""
         if not self.deferrable:
             return super().execute(context)
+        # Airflow applies soft_fail and never_fail to what resumes, not to what runs before the deferral.
+        return self.resume_execution("check_or_defer", None, context)
+
+    def check_or_defer(self, context: Context) -> Any:
+        """Ask once, and wait in the triggerer unless that was enough."""
         done = self.poke(context)
         return done.xcom_value if done else self._defer(self._start())
 

@@ -1,0 +1,84 @@
+"""
+Let an agent review code, and let its findings decide how the pipeline goes on.
+
+    review → decide → block_merge   (something serious was found)
+                    → approve_merge (nothing serious)
+
+Needs the connection ``shinzo_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk import dag, task
+
+from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+
+# Only for the sandbox, which reviews nothing: what it shall answer. Leave it out with a real service.
+SANDBOX_SCRIPT = "#sandbox " + json.dumps(
+    {
+        "steps": 5,
+        "step_seconds": 0.4,
+        "result": {
+            "summary": "One error, one warning",
+            "findings": [
+                {"file": "src/login.js", "line": 17, "severity": "error", "message": "Password is logged"},
+                {
+                    "file": "src/utils.js",
+                    "line": 42,
+                    "severity": "warning",
+                    "message": "Use optional chaining",
+                },
+            ],
+        },
+    }
+)
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    params={"path": "/workspace/src"},
+    tags=["agent-tasks", "example"],
+)
+def code_review() -> None:
+    review = ShinzoTaskOperator(
+        task_id="review",
+        agent_id="agt_code_review",
+        # Every start field is templated, so a run can be given another path.
+        message=SANDBOX_SCRIPT + "\nReview the code in {{ params.path }} and list your findings.",
+        metadata={"project": "frontend-app"},
+        deferrable=True,
+        timeout=30 * 60,
+    )
+
+    @task.branch
+    def decide(agent_task: dict[str, Any]) -> str:
+        """Return the task to go on with."""
+        findings = agent_task["result"]["findings"]
+        return (
+            "block_merge" if any(finding["severity"] == "error" for finding in findings) else "approve_merge"
+        )
+
+    @task
+    def block_merge(agent_task: dict[str, Any]) -> list[str]:
+        """Say what stands in the way; a real pipeline would set a status on the pull request."""
+        return [
+            f"{finding['file']}:{finding['line']} {finding['message']}"
+            for finding in agent_task["result"]["findings"]
+            if finding["severity"] == "error"
+        ]
+
+    @task
+    def approve_merge() -> str:
+        """Let it pass."""
+        return "approved"
+
+    decide(review.output) >> [block_merge(review.output), approve_merge()]
+
+
+code_review()

@@ -1,0 +1,75 @@
+"""
+Research a list of companies with an agent, many at a time, and load the answers into SQLite.
+
+    read_companies → research (one agent task for each company) → load_answers
+
+Needs the connection ``shinzo_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import dag, task
+
+from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+
+COMPANIES = Path(__file__).parent / "companies.csv"
+DATABASE = os.environ.get("COMPANY_RESEARCH_DB", "company_research.db")
+
+INSTRUCTION = """Open {website} and find out what {company} does.
+Answer with JSON: {{"company": …, "industry": …, "employees": …}}"""
+
+
+def script_sandbox(company: str) -> str:
+    # Only for the sandbox, which has no agent that could think of an answer. Leave it out with a real service.
+    answer = {"company": company, "industry": "software", "employees": 10 * len(company)}
+    return "#sandbox " + json.dumps({"steps": 4, "step_seconds": 0.5, "result": answer}) + "\n"
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["agent-tasks", "example"])
+def company_research() -> None:
+    @task
+    def read_companies() -> list[str]:
+        """Return one message for each row of the CSV file."""
+        with COMPANIES.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [script_sandbox(row["company"]) + INSTRUCTION.format(**row) for row in rows]
+
+    # One mapped task instance, and one agent task, for each message. None of them holds a worker while its
+    # agent works (deferrable), and no more than 8 agents work at a time, because each costs money.
+    research = ShinzoTaskOperator.partial(
+        task_id="research",
+        agent_id="agt_research",
+        priority=7,
+        metadata={"dag": "{{ dag.dag_id }}", "run": "{{ run_id }}"},
+        deferrable=True,
+        timeout=15 * 60,
+        max_active_tis_per_dag=8,
+    ).expand(message=read_companies())
+
+    @task
+    def load_answers(finished: list[dict[str, Any]]) -> int:
+        """Write one row for each company; running it again replaces the rows instead of adding more."""
+        rows = [{**agent_task["result"], "task_id": agent_task["task_id"]} for agent_task in finished]
+        with sqlite3.connect(DATABASE) as database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS answers "
+                "(company TEXT PRIMARY KEY, industry TEXT, employees INTEGER, task_id TEXT)"
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO answers VALUES (:company, :industry, :employees, :task_id)", rows
+            )
+        return len(rows)
+
+    # What arrives is what each operator returned: the agent task as JSON, with the agent's answer in "result".
+    load_answers(research.output)
+
+
+company_research()

@@ -1,0 +1,86 @@
+"""
+Three agent tasks every night, and what their exit codes mean for the night.
+
+    export_report   fails at first and is retried
+    check_prices    has nothing to do: skipped
+    renew_listing   fails in a way that no retry would mend: no retry, and an alert goes out
+
+Needs the connection ``lightcone_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.sdk import dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
+
+# What we agreed with the agents on: they end with these exit codes.
+NOTHING_TO_DO = 99
+LOGIN_REFUSED = 2
+
+
+@dag(
+    # Every night at two would be schedule="0 2 * * *".
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=3), "deferrable": True},
+    tags=["agent-tasks", "example"],
+)
+def nightly_run() -> None:
+    # The first line of each instruction is for the sandbox only. This one fails in its first try.
+    export_report = LightconeTaskOperator(
+        task_id="export_report",
+        instruction=(
+            '#sandbox {"steps": 2, "exit_code": {{ 75 if ti.try_number == 1 else 0 }}}\n'
+            "Log in to the shop, export the sales report of {{ ds | default('today') }} and mail it to sales."
+        ),
+        kind="browser",
+        start_url="https://shop.example/login",
+        max_steps=60,
+        max_duration_seconds=1800,
+    )
+
+    check_prices = LightconeTaskOperator(
+        task_id="check_prices",
+        instruction=(
+            f'#sandbox {{"steps": 1, "exit_code": {NOTHING_TO_DO}}}\n'
+            f"Compare our prices with the list. If nothing changed, end with exit code {NOTHING_TO_DO}."
+        ),
+        skip_on_exit_code=NOTHING_TO_DO,
+    )
+
+    renew_listing = LightconeTaskOperator(
+        task_id="renew_listing",
+        instruction=(
+            f'#sandbox {{"steps": 1, "exit_code": {LOGIN_REFUSED}}}\n'
+            f"Renew our listing. If the login is refused, end with exit code {LOGIN_REFUSED}."
+        ),
+        # A second login with the same password would be refused as well, and lock the account.
+        no_retry_on_exit_code=LOGIN_REFUSED,
+    )
+
+    # "all_done" and not "one_failed": that one would not wait for the retries of the other tasks.
+    @task(trigger_rule="all_done", retries=0)
+    def alert() -> dict[str, int]:
+        """Tell somebody which tasks failed, and with which exit code; a failed task leaves it in XCom too."""
+        ti = get_current_context()["ti"]
+        states = ti.get_task_states(
+            dag_id=ti.dag_id,
+            task_ids=["export_report", "check_prices", "renew_listing"],
+            run_ids=[ti.run_id],
+        )
+        failed = [task_id for task_id, state in states[ti.run_id].items() if state == "failed"]
+        if not failed:
+            raise AirflowSkipException("A quiet night.")
+        exit_codes = {task_id: ti.xcom_pull(task_ids=task_id, key="exit_code") for task_id in failed}
+        print(f"ALERT, please look after: {exit_codes}")
+        return exit_codes
+
+    [export_report, check_prices, renew_listing] >> alert()
+
+
+nightly_run()

@@ -1,0 +1,160 @@
+"""The operators that act on a running agent task, and the sensor, through ``dag.test()``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+SLOW = '#sandbox {"steps": 200, "step_seconds": 1}'
+MODES = pytest.mark.parametrize(
+    "mode",
+    ["deferrable=True", 'mode="poke"', 'mode="reschedule", poke_interval=0.05'],
+    ids=["defer", "poke", "reschedule"],
+)
+
+
+def start(service: str, script: str = SLOW) -> str:
+    if service == "shinzo":
+        return f"start = ShinzoTaskOperator(task_id='start', message={script!r}, wait_for_completion=False)\n"
+    return (
+        f"start = LightconeTaskOperator(task_id='start', instruction={script!r}, wait_for_completion=False)\n"
+    )
+
+
+def then(service: str, *tasks: str) -> str:
+    target = f"agent_task_id=start.output['task_id'], conn_id='{service}_default'"
+    return "chain(start, " + ", ".join(task.replace("TARGET", target) for task in tasks) + ")\n"
+
+
+@pytest.mark.parametrize("service", ["lightcone", "shinzo"])
+def test_a_message_reaches_the_agent(run_dag: Any, agent_task_sandbox: Any, service: str) -> None:
+    run = run_dag(
+        start(service)
+        + then(service, "AgentTaskMessageOperator(task_id='tell', message='Hurry, {{ dag.dag_id }}', TARGET)")
+    )
+    assert run.state == "success"
+    (task,) = agent_task_sandbox.tasks()
+    assert [message["message"] for message in task["messages"]] == [f"Hurry, {run.dag_run.dag_id}"]
+    assert run.xcom("tell")["task_id"] == task["task_id"]
+
+
+def test_pause_and_resume_act_on_lightcone(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag(
+        start("lightcone")
+        + then(
+            "lightcone",
+            "AgentTaskPauseOperator(task_id='pause', TARGET)",
+            "AgentTaskResumeOperator(task_id='resume', TARGET)",
+        )
+    )
+    assert (run.xcom("pause")["status"], run.xcom("resume")["status"]) == ("paused", "running")
+
+
+def test_cancel_acts_on_shinzo(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag(start("shinzo") + then("shinzo", "AgentTaskCancelOperator(task_id='cancel', TARGET)"))
+    assert run.xcom("cancel")["status"] == "cancelled"
+    assert [task["status"] for task in agent_task_sandbox.tasks()] == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("service", "operator", "says"),
+    [
+        ("lightcone", "AgentTaskCancelOperator", "Lightcone has no cancel. Pause the task instead"),
+        ("shinzo", "AgentTaskPauseOperator", "Shinzo has no pause. Cancel the task instead"),
+        ("shinzo", "AgentTaskResumeOperator", "Shinzo has no resume. A Shinzo task is never paused"),
+    ],
+)
+def test_what_the_service_cannot_do_is_refused_with_the_alternative(
+    run_dag: Any, capfd: Any, service: str, operator: str, says: str
+) -> None:
+    run = run_dag(start(service) + then(service, f"{operator}(task_id='act', retries=2, TARGET)"))
+    assert (run.task_state("act"), run.tries("act")) == ("failed", 1)
+    assert says in capfd.readouterr().out
+
+
+def test_cancelling_what_has_ended_is_refused_with_the_services_words(run_dag: Any, capfd: Any) -> None:
+    script = '#sandbox {"steps": 1, "step_seconds": 0}'
+    run = run_dag(
+        start("shinzo", script) + then("shinzo", "AgentTaskCancelOperator(task_id='cancel', TARGET)")
+    )
+    assert run.task_state("cancel") == "failed"
+    assert "Shinzo answered 400" in capfd.readouterr().out
+
+
+@MODES
+@pytest.mark.parametrize("service", ["lightcone", "shinzo"])
+def test_a_sensor_waits_for_the_end_and_returns_the_agent_task(run_dag: Any, service: str, mode: str) -> None:
+    script = '#sandbox {"steps": 2, "step_seconds": 0.1}'
+    run = run_dag(
+        start(service, script) + then(service, f"AgentTaskSensor(task_id='sensor', {mode}, TARGET)")
+    )
+    assert run.state == "success"
+    assert run.xcom("sensor")["status"] == "completed"
+    assert run.xcom("sensor")["task_id"] == run.xcom("start", "task_id")
+
+
+@MODES
+def test_a_sensor_fails_at_once_when_the_state_cannot_come_any_more(
+    run_dag: Any, capfd: Any, mode: str
+) -> None:
+    script = '#sandbox {"steps": 1, "step_seconds": 0.05, "status": "failed"}'
+    run = run_dag(
+        start("shinzo", script)
+        + then("shinzo", f"AgentTaskSensor(task_id='sensor', retries=2, {mode}, TARGET)")
+    )
+    assert (run.task_state("sensor"), run.tries("sensor")) == ("failed", 1)
+    assert "(status failed) can no longer become completed." in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["deferrable=True", 'mode="poke"'])
+def test_soft_fail_skips_a_sensor_whose_state_cannot_come(run_dag: Any, mode: str) -> None:
+    script = '#sandbox {"steps": 1, "step_seconds": 0.05, "status": "failed"}'
+    run = run_dag(
+        start("shinzo", script)
+        + then("shinzo", f"AgentTaskSensor(task_id='sensor', soft_fail=True, {mode}, TARGET)")
+    )
+    assert run.task_state("sensor") == "skipped"
+
+
+def test_a_sensor_may_wait_for_any_of_several_states(run_dag: Any) -> None:
+    run = run_dag(
+        start("shinzo", '#sandbox {"steps": 2, "step_seconds": 0.1, "ask": ["Really?"]}')
+        + then(
+            "shinzo",
+            "AgentTaskSensor(task_id='sensor', target_states=['awaiting_input', 'completed'], TARGET)",
+        )
+    )
+    assert run.xcom("sensor")["status"] == "awaiting_input"
+    assert run.xcom("sensor")["question"] == "Really?"
+
+
+def test_a_sensor_on_a_state_that_the_service_does_not_have_is_refused(run_dag: Any, capfd: Any) -> None:
+    run = run_dag(
+        start("shinzo") + then("shinzo", "AgentTaskSensor(task_id='sensor', target_states='paused', TARGET)")
+    )
+    assert run.task_state("sensor") == "failed"
+    assert "A Shinzo task is never paused; its states are" in capfd.readouterr().out
+
+
+def test_a_sensor_waits_out_a_service_that_is_down(run_dag: Any, agent_task_sandbox: Any) -> None:
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "times": 3, "status": 503}])
+    script = '#sandbox {"steps": 1, "step_seconds": 0}'
+    run = run_dag(
+        start("shinzo", script)
+        + then("shinzo", "AgentTaskSensor(task_id='sensor', poke_interval=0.05, TARGET)")
+    )
+    assert run.state == "success"
+
+
+def test_a_sensor_on_an_unknown_task_fails_with_its_id(run_dag: Any, capfd: Any) -> None:
+    run = run_dag(
+        "AgentTaskSensor(task_id='sensor', agent_task_id='../x\\ny', agent_id='agt_a', conn_id='shinzo_default')"
+    )
+    assert run.task_state("sensor") == "failed"
+    assert r"Could not get agent task '../x\ny' of 'agt_a': Shinzo answered 404" in capfd.readouterr().out
+
+
+def test_a_sensor_gives_up_at_its_own_timeout(run_dag: Any) -> None:
+    run = run_dag(start("shinzo") + then("shinzo", "AgentTaskSensor(task_id='sensor', timeout=0.3, TARGET)"))
+    assert run.task_state("sensor") == "failed"

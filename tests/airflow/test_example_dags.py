@@ -1,0 +1,90 @@
+"""Every example DAG is parsed as Airflow parses it, and run against the sandbox."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow.conftest import FinishedRun, run_file
+
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
+
+
+@pytest.fixture
+def run_example(airflow_home: Path, agent_task_sandbox: Any) -> Callable[[str], FinishedRun]:
+    """Return a function that runs one example from a copy in the DAGs folder."""
+    shutil.copytree(EXAMPLES, airflow_home / "dags", dirs_exist_ok=True)
+
+    def run(name: str) -> FinishedRun:
+        path = airflow_home / "dags" / f"{name}.py"
+        source = path.read_text().rsplit(f"\n{name}()\n", 1)[0] + f"\nexample = {name}()\n"
+        return run_file(path, source, dag_name="example")
+
+    return run
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_every_example_is_parsed_without_an_error(airflow_home: Path, path: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(path)
+    assert not bag.import_errors
+    assert list(bag.dags) == [path.stem]
+
+
+def test_company_research_loads_one_answer_for_each_company(
+    run_example: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COMPANY_RESEARCH_DB", str(tmp_path / "answers.db"))
+    run = run_example("company_research")
+    assert run.state == "success"
+    with sqlite3.connect(tmp_path / "answers.db") as database:
+        rows = database.execute("SELECT company, industry FROM answers ORDER BY company").fetchall()
+    assert rows == [
+        ("Adventure Works", "software"),
+        ("Contoso", "software"),
+        ("Fabrikam", "software"),
+        ("Northwind Traders", "software"),
+    ]
+
+
+def test_code_review_blocks_the_merge_when_the_agent_found_an_error(run_example: Any) -> None:
+    run = run_example("code_review")
+    assert run.state == "success"
+    assert run.xcom("block_merge") == ["src/login.js:17 Password is logged"]
+    assert run.task_state("approve_merge") == "skipped"
+
+
+def test_nightly_run_retries_skips_and_alerts_by_exit_code(run_example: Any) -> None:
+    run = run_example("nightly_run")
+    assert run.task_state("export_report") == "success"
+    assert run.tries("export_report") == 2
+    assert run.task_state("check_prices") == "skipped"
+    assert run.task_state("renew_listing") == "failed"
+    assert run.tries("renew_listing") == 1
+    assert run.xcom("alert") == {"renew_listing": 2}
+
+
+def test_submit_and_go_looks_after_running_agent_tasks(run_example: Any, agent_task_sandbox: Any) -> None:
+    run = run_example("submit_and_go")
+    assert run.state == "success"
+    states = {task["status"]: task["messages"] for task in agent_task_sandbox.tasks()}
+    assert set(states) == {"completed", "cancelled"}
+
+
+def test_release_notes_hands_results_from_function_to_agent_to_function(
+    run_example: Any, agent_task_sandbox: Any
+) -> None:
+    run = run_example("release_notes")
+    assert run.state == "success"
+    written, published = agent_task_sandbox.tasks()
+    assert published["request"]["instruction"].endswith(
+        "Publish this on our blog: Faster, and no lost umlauts."
+    )
+    assert published["request"]["metadata"] == {"source": written["task_id"]}
+    assert run.xcom("report") == f"{published['task_id']} ended with exit code 0"

@@ -1,0 +1,119 @@
+"""Mistakes in a DAG file are found when the DAG is read, in a sentence that names argument, value and rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_agent_tasks.errors import AgentTaskArgumentError
+from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
+from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.protocol.lightcone import LightconeDialect
+from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
+from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
+
+WRONG = [
+    ({"poll_interval": 0}, "poll_interval must be a number of seconds above 0, not 0."),
+    ({"poll_interval": "5"}, "poll_interval must be a number of seconds above 0, not '5'."),
+    ({"timeout": -1}, "timeout must be a number of seconds above 0, not -1."),
+    ({"timeout": float("nan")}, "timeout must be a number of seconds above 0, not nan."),
+    ({"timeout": True}, "timeout must be a number of seconds above 0, not True."),
+    ({"on_timeout": "cancel"}, "on_timeout must be one of 'stop', 'leave', not 'cancel'."),
+    ({"on_awaiting_input": "wait"}, "on_awaiting_input must be one of 'return', 'fail', not 'wait'."),
+    (
+        {"skip_on_exit_code": "99"},
+        "skip_on_exit_code must be an exit code or a list of exit codes, not '99'.",
+    ),
+    ({"no_retry_on_exit_code": [True]}, "no_retry_on_exit_code must be an exit code or a list of exit codes"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_a_wrong_argument_is_refused_when_the_dag_is_read(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(AgentTaskArgumentError) as caught:
+        LightconeTaskOperator(task_id="agent", instruction="Do it", **arguments)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"instruction": " "}, "instruction must be a non-empty text, not ' '."),
+        ({"kind": "phone"}, "kind must be one of 'desktop', 'browser', not 'phone'."),
+        ({"screenshot_mode": "png"}, "screenshot_mode must be one of 'url', 'base64', not 'png'."),
+        ({"max_steps": 0}, "max_steps must be a whole number above 0, not 0."),
+        ({"viewport_width": "wide"}, "viewport_width must be a whole number above 0, not 'wide'."),
+        ({"persistent": "maybe"}, "persistent must be True or False, not 'maybe'."),
+        ({"start_url": "example.com"}, "start_url must be an http:// or https:// URL, not 'example.com'."),
+    ],
+)
+def test_a_wrong_lightcone_field_is_refused_when_the_dag_is_read(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AgentTaskArgumentError) as caught:
+        LightconeTaskOperator(task_id="agent", **{"instruction": "Do it", **arguments})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("priority", [0, 11, 5.5, True, "urgent"])
+def test_a_wrong_shinzo_priority_is_refused_when_the_dag_is_read(priority: Any) -> None:
+    with pytest.raises(AgentTaskArgumentError) as caught:
+        ShinzoTaskOperator(task_id="agent", message="Do it", priority=priority)
+    assert str(caught.value) == f"priority must be a whole number from 1 to 10, not {priority!r}."
+
+
+def test_what_is_rendered_later_is_not_judged_when_the_dag_is_read() -> None:
+    operator = ShinzoTaskOperator(
+        task_id="agent", message="{{ params.message }}", priority="{{ params.priority }}"
+    )
+    assert operator.priority == "{{ params.priority }}"
+
+
+@pytest.mark.parametrize(
+    ("operator_class", "dialect"),
+    [(LightconeTaskOperator, LightconeDialect()), (ShinzoTaskOperator, ShinzoDialect())],
+)
+def test_every_start_field_is_an_argument_and_a_template(operator_class: Any, dialect: Any) -> None:
+    arguments: dict[str, Any] = {dialect.instruction_field: "Do it"}
+    operator = operator_class(task_id="agent", **arguments)
+    for field in dialect.start_fields:
+        assert field.name in operator.template_fields
+        assert getattr(operator, field.name) == arguments.get(field.name)
+        operator_class(task_id="agent", **{**arguments, field.name: "{{ x }}"})
+    assert "conn_id" in operator.template_fields
+
+
+def test_a_required_field_that_rendered_to_nothing_fails_without_a_retry(run_dag: Any, capfd: Any) -> None:
+    run = run_dag("ShinzoTaskOperator(task_id=\"agent\", message=\"{{ params.get('x', '') }}\", retries=1)")
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
+    assert "AirflowFailException: message must be a non-empty text, not ''." in capfd.readouterr().out
+
+
+def test_webhook_fields_that_do_not_fit_fail_without_a_request(
+    run_dag: Any, capfd: Any, agent_task_sandbox: Any
+) -> None:
+    run = run_dag('ShinzoTaskOperator(task_id="agent", message="Do it", callback_mode="webhook", retries=1)')
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
+    assert "webhook_url is required with callback_mode='webhook'." in capfd.readouterr().out
+    assert agent_task_sandbox.requests() == []
+
+
+def test_a_connection_that_does_not_exist_fails_without_a_retry(run_dag: Any, capfd: Any) -> None:
+    run = run_dag('LightconeTaskOperator(task_id="agent", instruction="Do it", conn_id="nope", retries=1)')
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
+    assert "The connection 'nope' does not exist. Add it under Admin → Connections" in capfd.readouterr().out
+
+
+def test_a_connection_of_the_other_service_is_refused(run_dag: Any, capfd: Any) -> None:
+    run = run_dag('LightconeTaskOperator(task_id="agent", instruction="Do it", conn_id="shinzo_default")')
+    assert run.task_state("agent") == "failed"
+    assert "has the type 'shinzo', but lightcone is needed here" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("states", [[], "finished", ["completed", "unknown"]])
+def test_a_sensor_refuses_states_that_do_not_exist(states: Any) -> None:
+    with pytest.raises(AgentTaskArgumentError, match="target_states must be one or more of queued, running"):
+        AgentTaskSensor(
+            task_id="sensor", agent_task_id="tsk_1", conn_id="shinzo_default", target_states=states
+        )

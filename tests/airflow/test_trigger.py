@@ -1,0 +1,107 @@
+"""The trigger by itself: what crosses the database, and that its one event says no more than it must."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.protocol.polling import Verdict
+from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
+
+
+def build_trigger(**arguments: Any) -> AgentTaskTrigger:
+    given = {"conn_id": "lightcone_default", "agent_task_id": "tsk_1", "started_at": time.time(), **arguments}
+    return AgentTaskTrigger(**given)
+
+
+def run_trigger(trigger: AgentTaskTrigger) -> list[dict[str, Any]]:
+    async def collect() -> list[dict[str, Any]]:
+        return [event.payload async for event in trigger.run()]
+
+    return asyncio.run(collect())
+
+
+def test_a_trigger_is_made_again_from_what_it_serializes() -> None:
+    trigger = build_trigger(
+        agent_id="agt_1", poll_interval=3, deadline=5e9, target_states=["failed", "completed"]
+    )
+    path, arguments = trigger.serialize()
+    assert path == "airflow_agent_tasks.triggers.agent_task.AgentTaskTrigger"
+    assert AgentTaskTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+
+
+def test_arguments_and_event_hold_neither_the_key_nor_the_result(
+    agent_task_sandbox: Any, airflow_home: Any
+) -> None:
+    script = '#sandbox {"steps": 1, "step_seconds": 0, "result": {"secret": "plans"}}'
+    task = find_hook("shinzo_default").start_task(message=script)
+    trigger = build_trigger(conn_id="shinzo_default", agent_task_id=task.task_id, agent_id=task.agent_id)
+    (event,) = run_trigger(trigger)
+    assert set(event) == {
+        "verdict",
+        "agent_task_id",
+        "agent_id",
+        "started_at",
+        "status",
+        "exit_code",
+        "error",
+        "is_final",
+    }
+    assert (event["verdict"], event["status"]) == ("reached", "completed")
+    for text in (json.dumps(event), repr(trigger)):
+        assert "plans" not in text
+        assert agent_task_sandbox.api_key not in text
+
+
+def test_the_first_check_comes_one_interval_after_the_workers(
+    agent_task_sandbox: Any, airflow_home: Any
+) -> None:
+    task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
+    begun = time.time()
+    run_trigger(build_trigger(agent_task_id=task.task_id, poll_interval=0.3))
+    (asked,) = [request for request in agent_task_sandbox.requests() if request["method"] == "GET"]
+    assert asked["time"] - begun >= 0.3
+
+
+def test_a_wrong_key_ends_the_wait_after_one_request(
+    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
+) -> None:
+    connection = {"conn_type": "lightcone", "host": agent_task_sandbox.url, "password": "sk_wrong"}
+    monkeypatch.setenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT", json.dumps(connection))
+    (event,) = run_trigger(build_trigger(poll_interval=0.05))
+    assert (event["verdict"], event["is_final"]) == ("error", True)
+    assert "answered 401" in event["error"]
+    assert [request["status"] for request in agent_task_sandbox.requests()] == [401]
+
+
+def test_a_connection_that_is_gone_ends_the_wait_with_a_sentence(airflow_home: Any) -> None:
+    (event,) = run_trigger(build_trigger(conn_id="gone"))
+    assert (event["verdict"], event["is_final"]) == ("error", True)
+    assert event["error"].startswith("The connection 'gone' does not exist.")
+
+
+def test_the_deadline_ends_the_wait(agent_task_sandbox: Any, airflow_home: Any) -> None:
+    task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 99, "step_seconds": 9}')
+    (event,) = run_trigger(build_trigger(agent_task_id=task.task_id, deadline=time.time() + 0.2))
+    assert (event["verdict"], event["status"]) == ("timeout", "running")
+
+
+@pytest.mark.parametrize("event", [None, {}, "done", {"verdict": "reached"}, {"chosen_options": ["Send"]}])
+def test_an_event_that_is_none_of_ours_is_refused(event: Any) -> None:
+    with pytest.raises(AgentTaskError, match="no event of its trigger"):
+        read_event(event)
+
+
+def test_an_events_verdict_and_ids_survive_the_database(agent_task_sandbox: Any, airflow_home: Any) -> None:
+    (event,) = run_trigger(build_trigger(conn_id="gone", agent_id="agt_1", started_at=12.5))
+    started, decision = read_event(json.loads(json.dumps(event)))
+    assert (started.agent_task_id, started.agent_id, started.started_at) == ("tsk_1", "agt_1", 12.5)
+    assert decision.verdict is Verdict.ERROR
+    assert decision.error is not None
+    assert decision.error.is_final
