@@ -28,7 +28,7 @@ Answer with JSON: {{"company": …, "industry": …, "employees": …}}"""
 
 
 def script_sandbox(company: str) -> str:
-    # Only for the sandbox, which has no agent that could think of an answer. Leave it out with a real service.
+    # Only for the sandbox, which has no agent that could think of an answer: leave it out elsewhere.
     answer = {"company": company, "industry": "software", "employees": 10 * len(company)}
     return "#sandbox " + json.dumps({"steps": 4, "step_seconds": 0.5, "result": answer}) + "\n"
 
@@ -68,7 +68,7 @@ def company_research() -> None:
             )
         return len(rows)
 
-    # What arrives is what each operator returned: the agent task as JSON, with the agent's answer in "result".
+    # What arrives is what each operator returned: the agent task as JSON, the answer in its "result".
     load_answers(research.output)
 
 

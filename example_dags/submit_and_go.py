@@ -50,7 +50,7 @@ def build_question_part() -> None:
     submit = ShinzoTaskOperator(
         task_id="submit",
         agent_id="agt_writer",
-        message='#sandbox {"steps": 2, "step_seconds": 0.3, "ask": ["In which language?"]}\nWrite our newsletter.',
+        message='#sandbox {"steps": 2, "step_seconds": 0.3, "ask": ["Which language?"]}\nWrite our newsletter.',
         wait_for_completion=False,
     )
     agent_task = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import textwrap
 from collections.abc import Callable
@@ -83,9 +84,12 @@ def run_dag(airflow_home: Path, agent_task_sandbox: Any) -> Callable[..., Finish
 
 def run_file(path: Path, source: str, dag_name: str = "test_dag", **dag_test_arguments: Any) -> FinishedRun:
     path.write_text(source)
-    namespace: dict[str, Any] = {"__file__": str(path), "__name__": f"unusual_prefix_{path.stem}"}
-    exec(compile(source, str(path), "exec"), namespace)
-    return FinishedRun(namespace[dag_name].test(**dag_test_arguments))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return FinishedRun(getattr(module, dag_name).test(**dag_test_arguments))
 
 
 def _indent(body: str) -> str:

@@ -1,0 +1,92 @@
+"""``/_sandbox``: what tests and demonstrations ask the sandbox itself. It needs no key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from pydantic import TypeAdapter, ValidationError
+
+from airflow_agent_tasks.sandbox.checking import describe_mistakes, parse_json
+from airflow_agent_tasks.sandbox.faults import FaultRule, FaultRules
+from airflow_agent_tasks.sandbox.gate import CONTROL_PATH
+from airflow_agent_tasks.sandbox.request_log import RequestLog
+from airflow_agent_tasks.sandbox.service import json_reply
+from airflow_agent_tasks.sandbox.store import TaskStore
+from airflow_agent_tasks.sandbox.tasks import SimulatedTask
+from airflow_agent_tasks.sandbox.webhook import WebhookSender
+
+_RULES = TypeAdapter(list[FaultRule])
+
+
+class ControlRoutes:
+    """
+    The sandbox's own calls.
+
+    :param store: The tasks.
+    :param log: The requests.
+    :param faults: The rules.
+    :param webhooks: The deliveries that go on.
+    """
+
+    def __init__(
+        self, store: TaskStore, log: RequestLog, faults: FaultRules, webhooks: WebhookSender
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._faults = faults
+        self._webhooks = webhooks
+        self.router = APIRouter(prefix=CONTROL_PATH)
+        self.router.add_api_route("", self.forget, methods=["DELETE"])
+        self.router.add_api_route("/requests", self.requests, methods=["GET"])
+        self.router.add_api_route("/tasks", self.tasks, methods=["GET"])
+        self.router.add_api_route("/faults", self.add_faults, methods=["POST"])
+
+    async def requests(self) -> Response:
+        """List the requests, the oldest first."""
+        return json_reply(self._log.to_json())
+
+    async def tasks(self) -> Response:
+        """List the tasks, the oldest first."""
+        return json_reply([_describe(task) for task in self._store])
+
+    async def add_faults(self, request: Request) -> Response:
+        """Add fault rules and list what was understood."""
+        try:
+            rules = _RULES.validate_python(parse_json(await request.body()), strict=True)
+        except ValidationError as exc:
+            keys = ", ".join(FaultRule.model_fields)
+            raise HTTPException(422, f"{describe_mistakes(exc)}. The keys of a rule: {keys}") from None
+        except ValueError as exc:
+            raise HTTPException(422, f"The body is not JSON: {exc}") from None
+        self._faults.add(rules)
+        return json_reply([rule.model_dump(exclude_none=True) for rule in rules])
+
+    async def forget(self) -> Response:
+        """Forget all tasks, requests and faults."""
+        self._webhooks.close()
+        self._store.forget()
+        self._log.forget()
+        self._faults.forget()
+        return Response(status_code=204)
+
+
+def _describe(task: SimulatedTask) -> dict[str, Any]:
+    return {
+        "service": task.service,
+        "task_id": task.task_id,
+        "agent_id": task.agent_id,
+        "status": task.status,
+        "exit_code": task.exit_code,
+        "question": task.question,
+        "steps_completed": task.steps_completed,
+        "times_started": task.times_started,
+        "times_reused": task.times_reused,
+        "idempotency_key": task.idempotency_key,
+        "request": task.request,
+        "messages": task.messages,
+        "webhook_deliveries": task.webhook_deliveries,
+        "created_at": task.created_at,
+        "started_at": task.started_at,
+        "ended_at": task.ended_at,
+    }

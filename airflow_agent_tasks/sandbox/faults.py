@@ -1,0 +1,113 @@
+"""Rules that make the next matching requests go wrong."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from airflow_agent_tasks.sandbox.checking import CheckedStrictly
+
+_REFUSED_HEADERS = {"content-length", "transfer-encoding", "connection"}
+#: HTTP allows these replies no body, and a server that sends one breaks the connection.
+BODILESS_STATUSES = frozenset({204, 205, 304})
+
+
+class FaultRule(CheckedStrictly):
+    """
+    What goes wrong with the next matching requests.
+
+    :param method: The HTTP method; default any.
+    :param path: A regular expression, searched in the path as it was sent; default any.
+    :param times: How many requests; default 1.
+    :param status: Answer with this HTTP status, without doing the work.
+    :param headers: Headers of that answer, such as ``Retry-After``.
+    :param body: Answer with this text (status 200 unless given), as ``text/html`` unless ``headers`` differ.
+    :param body_bytes: Answer with that many bytes of filler instead.
+    :param delay_seconds: Wait first, then do what the rest of the rule says, or the work.
+    :param drop: Cut the connection: ``before`` the work, ``after`` it without a reply, or ``during`` the
+        reply, after half of its first piece.
+    """
+
+    method: str | None = None
+    path: str = ""
+    times: Annotated[int, Field(ge=1)] = 1
+    status: Annotated[int, Field(ge=200, le=599)] | None = None
+    headers: dict[str, str] | None = None
+    body: str | None = None
+    body_bytes: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    delay_seconds: Annotated[float, Field(ge=0)] | None = None
+    drop: Literal["before", "after", "during"] | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _path_must_be_a_regular_expression(cls, path: str) -> str:
+        try:
+            re.compile(path)
+        except re.error as exc:
+            raise ValueError(f"{path!r} is not a regular expression: {exc}") from None
+        return path
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_must_be_sendable(cls, headers: dict[str, str] | None) -> dict[str, str] | None:
+        for name, value in (headers or {}).items():
+            if name.lower() in _REFUSED_HEADERS:
+                raise ValueError(f"{name} is set by the sandbox")
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[\t\x20-\x7e]*", value):
+                raise ValueError(f"{name!r}: {value!r} cannot be sent as a header")
+        return headers
+
+    @model_validator(mode="after")
+    def _must_do_one_thing(self) -> FaultRule:
+        if self.drop is not None and self.replaces_reply:
+            raise ValueError("drop: a dropped request has no status and no body; make two rules of it")
+        if self.body is not None and self.body_bytes is not None:
+            raise ValueError("body_bytes: give it or body, not both")
+        if self.headers is not None and not self.replaces_reply:
+            raise ValueError("headers: they need a status, a body or body_bytes")
+        if not self.replaces_reply and self.drop is None and self.delay_seconds is None:
+            raise ValueError("a rule needs one of status, body, body_bytes, delay_seconds, drop")
+        return self
+
+    @property
+    def replaces_reply(self) -> bool:
+        """True when the work is not done and a scripted reply is sent instead."""
+        return not (self.status is None and self.body is None and self.body_bytes is None)
+
+    def matches(self, method: str, path: str) -> bool:
+        """Tell whether the rule applies to a request."""
+        return (self.method is None or self.method.upper() == method) and bool(re.search(self.path, path))
+
+
+@dataclass
+class _ActiveRule:
+    rule: FaultRule
+    times_left: int
+
+
+class FaultRules:
+    """The rules that are in force; the oldest that matches is used first."""
+
+    def __init__(self) -> None:
+        self._active: list[_ActiveRule] = []
+
+    def add(self, rules: list[FaultRule]) -> None:
+        """Put rules behind those that are in force."""
+        self._active += [_ActiveRule(rule, rule.times) for rule in rules]
+
+    def take(self, method: str, path: str) -> FaultRule | None:
+        """Return the rule for this request, and count it as used."""
+        for active in self._active:
+            if active.rule.matches(method, path):
+                active.times_left -= 1
+                if not active.times_left:
+                    self._active.remove(active)
+                return active.rule
+        return None
+
+    def forget(self) -> None:
+        """Drop all rules."""
+        self._active.clear()

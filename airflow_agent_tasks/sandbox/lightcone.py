@@ -1,0 +1,228 @@
+"""
+The Lightcone half of the sandbox: the calls under ``/agent/tasks``.
+
+A wrong body is answered with 422, an unknown task with 404, a task that has ended with 409.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import Field, field_validator
+
+from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.sandbox.checking import Checked
+from airflow_agent_tasks.sandbox.service import DO_NOT_RETRY, json_reply, read_body, require_key, script_of
+from airflow_agent_tasks.sandbox.store import TaskStore
+from airflow_agent_tasks.sandbox.tasks import SimulatedTask
+
+SERVICE = "lightcone"
+WRONG_BODY = 422
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+class ContextTurn(Checked):
+    """One earlier turn of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class StartBody(Checked):
+    """The start of a task; every field but the instruction may be missing or null."""
+
+    instruction: str
+    kind: Literal["desktop", "browser"] | None = None
+    agent_type: str | None = None
+    model: str | None = None
+    temperature: float | None = None
+    max_steps: _Count | None = None
+    environment_id: str | None = None
+    persistent: bool | None = None
+    screenshot_mode: Literal["url", "base64"] | None = None
+    viewport_width: _Count | None = None
+    viewport_height: _Count | None = None
+    idempotency_key: str | None = None
+    max_duration_seconds: _Count | None = None
+    metadata: dict[str, str] | None = None
+    start_url: str | None = None
+    system_prompt: str | None = None
+    context: list[ContextTurn] | None = None
+    computer_id: str | None = None
+    on_missing_computer: Literal["fail", "restore", "create_new"] | None = None
+    keep_alive: bool | None = None
+    terminate_on_completion: bool | None = None
+    save_session: bool | None = None
+    harness_version: Literal["v1", "v2"] | None = None
+    stream_mode: Literal["verbose", "concise"] | None = None
+    stream_deltas: bool | None = None
+    thread_id: str | None = None
+    agent_icon: str | None = None
+
+    @field_validator("instruction")
+    @classmethod
+    def _instruction_must_say_something(cls, instruction: str) -> str:
+        if not instruction.strip():
+            raise ValueError("must not be empty")
+        return instruction
+
+
+class MessageBody(Checked):
+    """A message to a task."""
+
+    message: Annotated[str, Field(min_length=1)]
+
+
+class LightconeRoutes:
+    """
+    The calls of the Lightcone service.
+
+    :param store: Where the tasks live.
+    :param key: The API key.
+    """
+
+    def __init__(self, store: TaskStore, key: str) -> None:
+        self._store = store
+        self.router = APIRouter(prefix="/agent/tasks", dependencies=[Depends(require_key(key))])
+        self.router.add_api_route("", self.start, methods=["POST"])
+        self.router.add_api_route("/stream", self.start_stream, methods=["POST"])
+        self.router.add_api_route("/{task_id}", self.status, methods=["GET"])
+        self.router.add_api_route("/{task_id}/messages", self.send_message, methods=["POST"])
+        self.router.add_api_route("/{task_id}/pause", self.pause, methods=["POST"])
+        self.router.add_api_route("/{task_id}/resume", self.resume, methods=["POST"])
+
+    async def start(self, request: Request) -> Response:
+        """Start a task, or find the one that was started with the same idempotency key."""
+        task, is_reused = await self._begin(request)
+        reply: dict[str, Any] = {"task_id": task.task_id, "status": task.status}
+        if task.idempotency_key is not None:
+            reply |= {"idempotency_key": task.idempotency_key, "reused": is_reused}
+        return json_reply(reply)
+
+    async def start_stream(self, request: Request) -> Response:
+        """Start a task and tell what happens to it as server-sent events."""
+        task, _ = await self._begin(request)
+        headers = {"cache-control": "no-cache"}
+        return StreamingResponse(self._stream(task), media_type="text/event-stream", headers=headers)
+
+    async def status(self, task_id: str) -> Response:
+        """Tell how the task stands."""
+        task = self._find(task_id)
+        reply: dict[str, Any] = {"task_id": task.task_id, "status": task.status}
+        if task.has_ended:
+            reply["exit_code"] = task.exit_code
+        if task.question is not None:
+            reply["question"] = task.question
+        return json_reply(reply)
+
+    async def send_message(self, request: Request, task_id: str) -> Response:
+        """Give the task a message, which answers its question if it has one."""
+        body, _ = await read_body(request, MessageBody, refusal=WRONG_BODY)
+        task = self._find_active(task_id)
+        task.add_message(body.message, self._store.now())
+        return self._acted_on(task)
+
+    async def pause(self, task_id: str) -> Response:
+        """Pause the task. The body is not read: the official SDK sends an empty one as JSON."""
+        task = self._find_active(task_id)
+        task.pause(self._store.now())
+        return self._acted_on(task)
+
+    async def resume(self, task_id: str) -> Response:
+        """Let a paused task go on."""
+        task = self._find_active(task_id)
+        task.resume(self._store.now())
+        return self._acted_on(task)
+
+    async def _begin(self, request: Request) -> tuple[SimulatedTask, bool]:
+        body, raw = await read_body(request, StartBody, refusal=WRONG_BODY)
+        if body.idempotency_key is not None:
+            known = self._store.find_by_key(body.idempotency_key)
+            if known is not None:
+                known.times_reused += 1
+                return known, True
+        now = self._store.now()
+        limit = body.max_duration_seconds
+        task = SimulatedTask(
+            service=SERVICE,
+            script=script_of(body.instruction, refusal=WRONG_BODY),
+            request=raw,
+            created_at=now,
+            idempotency_key=body.idempotency_key,
+            max_steps=body.max_steps,
+            deadline=None if limit is None else now + limit,
+        )
+        self._store.add(task)
+        return task, False
+
+    def _find(self, task_id: str) -> SimulatedTask:
+        task = self._store.find(SERVICE, task_id)
+        if task is None:
+            raise HTTPException(404, f"There is no task {task_id!r}.")
+        return task
+
+    def _find_active(self, task_id: str) -> SimulatedTask:
+        task = self._find(task_id)
+        if task.has_ended:
+            raise HTTPException(409, f"The task {task_id!r} has ended as {task.status}.", DO_NOT_RETRY)
+        return task
+
+    def _acted_on(self, task: SimulatedTask) -> Response:
+        self._store.announce(task)
+        return json_reply({"status": task.status})
+
+    async def _stream(self, task: SimulatedTask) -> AsyncIterator[str]:
+        steps_told, last_told = -1, ""
+        async for _ in self._store.follow(task):
+            # A busy machine may come late: the steps that were missed are told all the same, so that a
+            # script always gives the same events.
+            missed = [_progress(task, step) for step in range(steps_told + 1, task.steps_completed)]
+            steps_told = task.steps_completed
+            standing = "" if task.has_ended else _event(_standing(task))
+            for progress in missed:
+                yield _event(progress)
+            if standing and standing != last_told:
+                yield standing
+            last_told = standing
+        for event in task.script.events:
+            yield _event(event.model_dump())
+        if task.exit_code != 0 or task.status != TaskState.COMPLETED.value:
+            message = f"The task ended as {task.status}, exit code {task.exit_code}."
+            yield _event({"type": "error", "task_id": task.task_id, "message": message})
+        yield _event(_completion(task))
+
+
+def _progress(task: SimulatedTask, steps_completed: int) -> dict[str, Any]:
+    return {
+        "type": "progress_update",
+        "task_id": task.task_id,
+        "status": TaskState.RUNNING.value,
+        "current_step": task.title_of_step(steps_completed),
+        "steps_completed": steps_completed,
+        "total_steps": task.total_steps,
+    }
+
+
+def _standing(task: SimulatedTask) -> dict[str, Any]:
+    progress = _progress(task, task.steps_completed) | {"status": task.status}
+    return progress if task.question is None else {**progress, "question": task.question}
+
+
+def _completion(task: SimulatedTask) -> dict[str, Any]:
+    return {
+        "type": "completion",
+        "task_id": task.task_id,
+        "status": task.status,
+        "exit_code": task.exit_code,
+        "result": task.result,
+    }
+
+
+def _event(data: dict[str, Any]) -> str:
+    # Data alone, and never a comment or "[DONE]": the official SDK breaks on everything else.
+    return f"data: {json.dumps(data)}\n\n"

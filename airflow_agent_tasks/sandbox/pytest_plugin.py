@@ -1,0 +1,37 @@
+"""
+The pytest fixture ``agent_task_sandbox``.
+
+Every pytest run on a machine with this package imports this module, so it imports nothing heavy by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow_agent_tasks.sandbox.server import Sandbox
+
+
+@pytest.fixture(scope="session")
+def _agent_task_sandbox_server() -> Iterator[Sandbox]:
+    from airflow_agent_tasks.sandbox.server import Sandbox
+
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def agent_task_sandbox(_agent_task_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """
+    An imitation of Lightcone and Shinzo on a free port of this machine, empty at the start of each test.
+
+    The connections ``lightcone_default`` and ``shinzo_default`` (default agent ``agt_sandbox``) point to it.
+    It has ``url``, ``api_key``, ``requests()``, ``tasks()`` and ``faults([...])``.
+    """
+    _agent_task_sandbox_server.forget()
+    for name, value in _agent_task_sandbox_server.connection_variables().items():
+        monkeypatch.setenv(name, value)
+    return _agent_task_sandbox_server

@@ -1,0 +1,103 @@
+"""How a simulated task is told what to do: ``#sandbox {JSON}`` as the first line of its instruction."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+
+from airflow_agent_tasks.protocol.task import TERMINAL_STATES, TaskState
+from airflow_agent_tasks.sandbox.checking import Checked, CheckedStrictly, describe_mistakes, parse_json
+
+_FIRST_LINE = re.compile(r"\s*#sandbox(?![^\s{])(?P<json>[^\r\n]*)")
+_ACTIVE_WORDS = {state.value for state in TaskState} - {state.value for state in TERMINAL_STATES}
+
+_Seconds = Annotated[float, Field(ge=0)]
+
+
+class _Event(Checked):
+    """One event of the stream: whatever it holds, beside its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+class ScriptError(ValueError):
+    """The first line begins with ``#sandbox`` and cannot be used; the message says why."""
+
+
+class Script(CheckedStrictly):
+    """
+    What a simulated task does.
+
+    :param steps: Number of steps; default 3.
+    :param step_seconds: How long each takes; default 0.5.
+    :param ask: Questions, asked one after the other, spread evenly over the steps; default none.
+    :param exit_code: Default 0, or 1 where ``status`` says failed or cancelled.
+    :param status: The final word, also one of your own; default completed or failed, by the exit code.
+    :param result: What the task returns, any JSON; default a short summary.
+    :param queued_seconds: How long it waits before it starts; default 0.
+    :param events: Sent on the stream before the completion, each with its ``type``; default none.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 3
+    step_seconds: _Seconds = 0.5
+    ask: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    exit_code: int | None = None
+    status: Annotated[str, Field(min_length=1)] | None = None
+    result: Any = None
+    queued_seconds: _Seconds = 0.0
+    events: list[_Event] = Field(default_factory=list)
+
+    @field_validator("status")
+    @classmethod
+    def _status_must_end_the_task(cls, word: str | None) -> str | None:
+        if word in _ACTIVE_WORDS - {TaskState.UNKNOWN.value}:
+            raise ValueError(
+                f"{word!r} does not end a task; use completed, failed, cancelled or a word of your own"
+            )
+        return word
+
+    @property
+    def final_exit_code(self) -> int:
+        """The exit code that the task ends with."""
+        if self.exit_code is not None:
+            return self.exit_code
+        return 1 if self.status in (TaskState.FAILED.value, TaskState.CANCELLED.value) else 0
+
+    @property
+    def final_status(self) -> str:
+        """The service's word that the task ends with."""
+        return self.status or (TaskState.FAILED if self.final_exit_code else TaskState.COMPLETED).value
+
+    @property
+    def final_result(self) -> Any:
+        """What the task returns when it ends by itself."""
+        if "result" in self.model_fields_set:
+            return self.result
+        steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
+        return {"summary": f"The sandbox did {steps} and ended as {self.final_status}."}
+
+
+def read_script(text: str) -> Script:
+    """
+    Return the script in the first line of an instruction or message, or the default script.
+
+    White space before it is skipped, so that a triple-quoted string may begin with a line break.
+
+    :raises ScriptError: The line begins with ``#sandbox`` and what follows is not a usable script.
+    """
+    found = _FIRST_LINE.match(text)
+    if found is None:
+        return Script()
+    try:
+        return Script.model_validate(parse_json(found["json"]))
+    except ValidationError as exc:
+        keys = ", ".join(Script.model_fields)
+        raise ScriptError(f"The #sandbox line is wrong: {describe_mistakes(exc)}. Its keys: {keys}") from None
+    except ValueError as exc:
+        raise ScriptError(
+            f'The #sandbox line is not JSON ({exc}). Write one line such as: #sandbox {{"steps": 2}}'
+        ) from None

@@ -1,0 +1,198 @@
+"""The sandbox as a server in a thread of this process."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
+from airflow_agent_tasks.sandbox import DEFAULT_API_KEY, DEFAULT_HOST
+from airflow_agent_tasks.sandbox.app import SandboxApplication
+
+DEFAULT_AGENT_ID = "agt_sandbox"
+
+_TIMEOUT_SECONDS = 10
+_LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that tells when it is ready, cuts connections, and does not wait for streams."""
+
+    def __init__(self, api_key: str) -> None:
+        self.application = SandboxApplication(api_key, self.cut)
+        self.is_ready_or_dead = threading.Event()
+        super().__init__(
+            uvicorn.Config(
+                self.application,
+                loop="asyncio",
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                proxy_headers=False,
+                # Longer than clients keep idle connections: closing one in the moment that the client uses
+                # it again would look like a fault that nobody asked for.
+                timeout_keep_alive=300,
+                timeout_graceful_shutdown=2,
+            )
+        )
+
+    def cut(self, client: tuple[str, int], send_first: bool) -> None:
+        for connection in list(self.server_state.connections):
+            if getattr(connection, "client", None) == client:
+                connection.transport.close() if send_first else connection.transport.abort()
+
+    def run_on(self, listener: socket.socket) -> None:
+        try:
+            self.run(sockets=[listener])
+        finally:
+            self.is_ready_or_dead.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_ready_or_dead.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.application.close()
+        await super().shutdown(sockets)
+
+
+class Sandbox:
+    """
+    Both services on one port, served by a thread of this process::
+
+        with Sandbox() as sandbox:
+            requests.post(f"{sandbox.url}/agent/tasks", ...)
+
+    :param host: The address to listen on; default this machine only.
+    :param port: The port; default any free one.
+    :param api_key: The key that both services want.
+    """
+
+    def __init__(self, host: str = DEFAULT_HOST, port: int = 0, api_key: str = DEFAULT_API_KEY) -> None:
+        if not api_key:
+            raise AgentTaskArgumentError(
+                "api_key is empty: the sandbox needs a key to ask for, such as sk_sandbox"
+            )
+        self.api_key = api_key
+        self._host = host
+        self._port = port
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL of both services."""
+        host = self._reachable_host
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    def start(self) -> Sandbox:
+        """
+        Serve, and return once requests are answered.
+
+        :raises OSError: The address cannot be listened on; ``strerror`` says why in a sentence.
+        """
+        if self._thread is not None:
+            raise AgentTaskError(f"The sandbox on {self.url} is already running")
+        listener = _listen(self._host, self._port)
+        self._port = listener.getsockname()[1]
+        self._server = _Server(self.api_key)
+        self._thread = threading.Thread(
+            target=self._server.run_on, args=(listener,), name="agent-tasks-sandbox", daemon=True
+        )
+        self._thread.start()
+        self._server.is_ready_or_dead.wait()
+        if not self._server.started:
+            self.stop()
+            listener.close()
+            raise AgentTaskError("The sandbox ended while it started; the log of uvicorn tells why")
+        return self
+
+    def stop(self) -> None:
+        """Cut off what still waits, and return when the thread has ended; a second call does nothing."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join()
+        self._server = self._thread = None
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return the requests so far, the oldest first: time, method, path, status, body."""
+        found: list[dict[str, Any]] = self._ask("GET", "/_sandbox/requests")
+        return found
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return the tasks so far, the oldest first, with what was done to them."""
+        found: list[dict[str, Any]] = self._ask("GET", "/_sandbox/tasks")
+        return found
+
+    def faults(self, rules: list[dict[str, Any]]) -> None:
+        """
+        Make the next matching requests go wrong.
+
+        :param rules: Each with the keys of :class:`airflow_agent_tasks.sandbox.faults.FaultRule`.
+        :raises AgentTaskArgumentError: A rule is wrong; none of them is used.
+        """
+        self._ask("POST", "/_sandbox/faults", rules)
+
+    def forget(self) -> None:
+        """Forget all tasks, requests and faults."""
+        self._ask("DELETE", "/_sandbox")
+
+    def connection_variables(self) -> dict[str, str]:
+        """Return the environment variables that point Airflow's default connections to this sandbox."""
+        common = {"host": self.url, "password": self.api_key}
+        lightcone = {"conn_type": "lightcone", **common}
+        shinzo = {"conn_type": "shinzo", **common, "extra": {"agent_id": DEFAULT_AGENT_ID}}
+        return {
+            "AIRFLOW_CONN_LIGHTCONE_DEFAULT": json.dumps(lightcone),
+            "AIRFLOW_CONN_SHINZO_DEFAULT": json.dumps(shinzo),
+        }
+
+    def __enter__(self) -> Sandbox:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _reachable_host(self) -> str:
+        return _LOOPBACK_OF_WILDCARD.get(self._host, self._host)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        # The standard library's client, because it asks no proxy of the environment.
+        connection = http.client.HTTPConnection(self._reachable_host, self._port, timeout=_TIMEOUT_SECONDS)
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            reply = connection.getresponse()
+            content = reply.read()
+        finally:
+            connection.close()
+        if reply.status >= 400:
+            raise AgentTaskArgumentError(
+                f"The sandbox refused {method} {path}: {content.decode(errors='replace')}"
+            )
+        return json.loads(content) if content else None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as exc:
+        number = exc.errno if isinstance(exc, OSError) else None
+        reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+        raise OSError(
+            number,
+            f"The sandbox cannot listen on {host} port {port}: {reason}. "
+            "Choose another, or 0 for any free port.",
+        ) from None

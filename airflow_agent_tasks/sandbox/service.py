@@ -1,0 +1,79 @@
+"""What both imitated services share: the key, the reading of bodies, and how they answer."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import HTTPException, Request, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from airflow_agent_tasks.sandbox.checking import Checked, describe_mistakes, parse_json
+from airflow_agent_tasks.sandbox.script import Script, ScriptError, read_script
+
+_Body = TypeVar("_Body", bound=Checked)
+
+#: A refusal that the official Lightcone SDK would otherwise repeat twice before it raises.
+DO_NOT_RETRY = {"x-should-retry": "false"}
+
+
+def require_key(key: str, *, extra_header: str | None = None) -> Callable[[Request], Awaitable[None]]:
+    """
+    Return a FastAPI dependency that answers 401 unless the request carries the key.
+
+    :param key: The key, expected as ``Authorization: Bearer <key>``.
+    :param extra_header: A header that may carry the bare key instead.
+    """
+    expected = key.encode()
+
+    async def check(request: Request) -> None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        offered = [given.strip()] if scheme.lower() == "bearer" else []
+        if extra_header is not None:
+            offered.append(request.headers.get(extra_header, ""))
+        # Bytes, because compare_digest refuses text beyond ASCII, and a header can hold any Latin-1.
+        if not any(hmac.compare_digest(one.encode(), expected) for one in offered):
+            raise HTTPException(401, "The key is missing or wrong.", {"www-authenticate": "Bearer"})
+
+    return check
+
+
+def json_reply(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON reply; anything beyond ASCII is escaped, so that broken Unicode can be repeated."""
+    return Response(json.dumps(content), status, headers, media_type="application/json")
+
+
+async def refuse(request: Request, exc: Exception) -> Response:
+    """Answer with ``{"error": …}``: FastAPI's exception handler for ``HTTPException``."""
+    assert isinstance(exc, StarletteHTTPException)  # noqa: S101 - registered for nothing else
+    return json_reply({"error": exc.detail}, exc.status_code, dict(exc.headers or {}))
+
+
+async def read_body(request: Request, kind: type[_Body], *, refusal: int) -> tuple[_Body, dict[str, Any]]:
+    """
+    Return the request's JSON object, checked and as it came.
+
+    :param request: The request.
+    :param kind: What the body must look like.
+    :param refusal: The HTTP status that tells the caller what is wrong with it.
+    """
+    try:
+        raw = parse_json(await request.body())
+        if not isinstance(raw, dict):
+            raise HTTPException(refusal, f"The body must be a JSON object, not {type(raw).__name__}.")
+        return kind.model_validate(raw), raw
+    except ValidationError as exc:
+        raise HTTPException(refusal, describe_mistakes(exc)) from None
+    except ValueError as exc:
+        raise HTTPException(refusal, f"The body is not JSON: {exc}") from None
+
+
+def script_of(text: str, *, refusal: int) -> Script:
+    """Return the script in the first line of ``text``; ``refusal`` is the HTTP status for a wrong one."""
+    try:
+        return read_script(text)
+    except ScriptError as exc:
+        raise HTTPException(refusal, str(exc)) from None

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+COMMAND = [sys.executable, "-m", "airflow_agent_tasks.sandbox"]
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_line_is_an_address_that_answers_and_a_signal_ends_it_cleanly(number):
+    with running("--port", "0", "--api-key", "sk_secret_of_mine") as (process, url):
+        body = {"instruction": "#sandbox {}"}
+        headers = {"Authorization": "Bearer sk_secret_of_mine"}
+        assert requests.post(f"{url}/agent/tasks", json=body, headers=headers, timeout=10).status_code == 200
+        assert requests.post(f"{url}/agent/tasks", json=body, timeout=10).status_code == 401
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_listening_for_everybody_is_warned_about():
+    with running("--port", "0", "--host", "0.0.0.0") as (process, url):  # noqa: S104
+        assert requests.get(f"{url}/_sandbox/tasks", timeout=10).json() == []
+        process.terminate()
+        _, err = process.communicate(timeout=10)
+    assert err.startswith("Warning: Listening on 0.0.0.0")
+    assert err.count("\n") == 1
+
+
+def test_a_port_in_use_gives_one_sentence_and_status_1():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [*COMMAND, "--port", port], capture_output=True, text=True, timeout=30, check=False
+        )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(
+        f"The sandbox cannot listen on 127.0.0.1 port {port}: Address already in use"
+    )
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--port", "none"], ["--nonsense"]])
+def test_wrong_arguments_are_refused(arguments):
+    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, "usage:" in ended.stderr) == (2, "", True)
+
+
+def test_the_sandbox_imports_neither_airflow_nor_the_rest_of_the_package():
+    code = (
+        "import sys, airflow_agent_tasks.sandbox.server, airflow_agent_tasks.sandbox.cli\n"
+        "parts = 'client hooks operators sensors triggers decorators plugin'.split()\n"
+        "unwanted = {'airflow', *('airflow_agent_tasks.' + part for part in parts)}\n"
+        "print(sorted(unwanted & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "[]\n"
+
+
+def test_airflow_gets_a_command_group_with_the_same_options(tmp_path):
+    code = (
+        "import argparse, sys\n"
+        "from airflow_agent_tasks.sandbox.cli import get_agent_tasks_cli_commands\n"
+        "(group,) = get_agent_tasks_cli_commands()\n"
+        "(command,) = group.subcommands\n"
+        "parser = argparse.ArgumentParser()\n"
+        "for argument in command.args:\n"
+        "    argument.add_to_parser(parser)\n"
+        "print(group.name, command.name, flush=True)\n"
+        "command.func(parser.parse_args(sys.argv[1:]))\n"
+    )
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=environment,
+        )
+    assert (ended.returncode, ended.stdout) == (1, "agent-tasks sandbox\n")
+    assert f"port {port}: Address already in use" in ended.stderr
+
+
+def test_the_defaults_are_this_machine_and_the_documented_port_and_key():
+    from airflow_agent_tasks.sandbox.cli import _OPTIONS
+
+    parser = argparse.ArgumentParser()
+    for flag, details in _OPTIONS.items():
+        parser.add_argument(flag, **details)
+    options = parser.parse_args([])
+    assert (options.host, options.port, options.api_key) == ("127.0.0.1", 8321, "sk_sandbox")
