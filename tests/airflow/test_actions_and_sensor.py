@@ -149,7 +149,8 @@ def test_a_sensor_waits_out_a_service_that_is_down(run_dag: Any, agent_task_sand
 
 def test_a_sensor_on_an_unknown_task_fails_with_its_id(run_dag: Any, capfd: Any) -> None:
     run = run_dag(
-        "AgentTaskSensor(task_id='sensor', agent_task_id='../x\\ny', agent_id='agt_a', conn_id='shinzo_default')"
+        "AgentTaskSensor(task_id='sensor', agent_task_id='../x\\ny', agent_id='agt_a', "
+        "conn_id='shinzo_default')"
     )
     assert run.task_state("sensor") == "failed"
     assert r"Could not get agent task '../x\ny' of 'agt_a': Shinzo answered 404" in capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""Mistakes in a DAG file are found when the DAG is read, in a sentence that names argument, value and rule."""
+"""Mistakes in a DAG file are found when the DAG is read, in a sentence that names argument and value."""
 
 from __future__ import annotations
 

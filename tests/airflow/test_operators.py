@@ -195,8 +195,12 @@ def test_a_mapped_operator_starts_one_agent_task_for_each_item(run_dag: Any, age
         def collect(finished):
             return sorted(item["result"]["name"] for item in finished)
 
-        messages = names().map(lambda name: f'#sandbox {{"steps": 1, "step_seconds": 0, "result": {{"name": "{name}"}}}}')
-        agent = ShinzoTaskOperator.partial(task_id="agent", deferrable=True, priority=3).expand(message=messages)
+        def script(name):
+            return f'#sandbox {{"steps": 1, "step_seconds": 0, "result": {{"name": "{name}"}}}}'
+
+        agent = ShinzoTaskOperator.partial(task_id="agent", deferrable=True, priority=3).expand(
+            message=names().map(script)
+        )
         collect(agent.output)
         """
     )
