@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,9 @@ class AgentTaskActionOperator(BaseOperator):
         self.log.info("%s: %s", type(self).__name__, task)
         return task.to_json()
 
+    @abc.abstractmethod
     def act(self, hook: AgentTaskHook) -> AgentTask:
         """Make the call."""
-        raise NotImplementedError
 
 
 class AgentTaskMessageOperator(AgentTaskActionOperator):

@@ -86,13 +86,14 @@ class AgentTaskTrigger(BaseTrigger):
             deadline=self.deadline,
         )
         watch = StatusWatch(hook, self.started, wait, self.log)
-        decision = wait.begin(now=time.time())
-        await asyncio.sleep(SHORTEST_FIRST_WAIT - min(SHORTEST_FIRST_WAIT, decision.seconds))
+        seconds = max(SHORTEST_FIRST_WAIT, wait.begin(now=time.time()).seconds)
         async with hook.share_client() as client:
-            while decision.waits:
-                await asyncio.sleep(decision.seconds)
+            while True:
+                await asyncio.sleep(seconds)
                 decision = await watch.acheck(client)
-        return decision
+                if not decision.waits:
+                    return decision
+                seconds = decision.seconds
 
 
 def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:

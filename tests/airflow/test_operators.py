@@ -323,14 +323,26 @@ def test_a_start_left_without_an_answer_on_lightcone_is_repeated_under_its_key(
     assert starts(agent_task_sandbox) == 1
 
 
-def test_an_unavailable_agent_fails_the_task_with_the_services_words(run_dag: Any, capfd: Any) -> None:
+def test_an_unknown_agent_fails_the_task_with_the_services_words(run_dag: Any, capfd: Any) -> None:
     run = run_dag(shinzo(agent_id="agt_unknown"))
     assert run.task_state("agent") == "failed"
     assert "Could not submit a task to agent 'agt_unknown': Shinzo answered 404" in capfd.readouterr().out
 
 
+def test_an_unavailable_agent_is_asked_again_and_then_fails_the_task(
+    run_dag: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    # Told to stay away for longer than a request is repeated for, so that nothing is waited for here.
+    unavailable = {"status": 503, "headers": {"Retry-After": "600"}}
+    agent_task_sandbox.faults([{"method": "POST", "path": "/agent/request", "times": 2, **unavailable}])
+    run = run_dag(shinzo(retries=1).replace("retries=1", "retries=1, retry_delay=timedelta(0)"))
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 2)
+    assert "Shinzo answered 503" in capfd.readouterr().out
+    assert [request["status"] for request in agent_task_sandbox.requests()] == [503, 503]
+
+
 @BOTH_MODES
-@pytest.mark.parametrize("status", [429, 500, 502, 529])
+@pytest.mark.parametrize("status", [429, 500, 502, 520, 529])
 def test_failures_while_waiting_are_waited_out(
     run_dag: Any, agent_task_sandbox: Any, deferrable: bool, status: int
 ) -> None:

@@ -1,0 +1,50 @@
+"""The documents name tests, fields and states that exist, and leave none out."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from airflow_agent_tasks.protocol.lightcone import LightconeDialect
+from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
+from airflow_agent_tasks.protocol.task import TaskState
+
+ROOT = Path(__file__).parents[1]
+COVERAGE = (ROOT / "docs" / "coverage.md").read_text()
+NAMED_TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", COVERAGE)))
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED_TESTS)
+def test_a_test_that_the_coverage_names_exists(path: str, name: str) -> None:
+    tree = ast.parse((ROOT / path).read_text())
+    functions = {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert name in functions
+
+
+@pytest.mark.parametrize(
+    "dialect", [LightconeDialect(), ShinzoDialect()], ids=lambda dialect: dialect.service
+)
+def test_the_coverage_lists_every_start_field(dialect: LightconeDialect | ShinzoDialect) -> None:
+    section = COVERAGE.split(f"## {dialect.title}\n")[1].split("\n## ")[0]
+    fields = re.search(r"### (?:Start|Submit) fields\n(.*?)\n### ", section, re.DOTALL)
+    assert fields
+    listed = {word for word in re.findall(r"`(\w+)`", fields[1]) if not word.startswith("test")}
+    assert listed == {field.name for field in dialect.start_fields}
+
+
+def test_the_coverage_lists_every_state() -> None:
+    section = COVERAGE.split("## States\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == {state.value for state in TaskState}
+
+
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name
+)
+def test_a_link_inside_the_project_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
