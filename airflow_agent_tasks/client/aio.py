@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,15 +11,24 @@ from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 import aiohttp
+import certifi
 from tenacity import AsyncRetrying
 from yarl import URL
 
 from airflow_agent_tasks.client import failures
 from airflow_agent_tasks.client.pacing import Pacer
 from airflow_agent_tasks.client.policy import SendPolicy
+from airflow_agent_tasks.client.secrecy import hide_key
 from airflow_agent_tasks.client.settings import ClientSettings
-from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError, AgentTaskUnavailableError
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError
 from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, Request, Response
+
+#: What aiohttp raises where nothing can have reached the service.
+_NEVER_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+)
 
 
 class AsyncClient:
@@ -39,7 +49,7 @@ class AsyncClient:
         self._session = aiohttp.ClientSession(
             # trust_env would look into ~/.netrc in a thread for every request and send what it finds.
             trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=settings.timeout, sock_connect=settings.connect_timeout),
+            timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.connect_timeout),
             connector=aiohttp.TCPConnector(ssl=_build_ssl(verify, settings)),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -68,7 +78,7 @@ class AsyncClient:
                 if len(body) > MAX_BODY_BYTES:
                     raise failures.too_large(request, self.settings, reply.status)
             headers = {name.lower(): value for name, value in reply.headers.items()}
-            return failures.hide_key(Response(reply.status, headers, bytes(body)), self.settings)
+            return hide_key(Response(reply.status, headers, bytes(body)), self.settings.api_key)
 
     def _open(self, request: Request) -> aiohttp.client._RequestContextManager:
         return self._session.request(
@@ -126,13 +136,14 @@ async def share_client(settings: ClientSettings) -> AsyncIterator[AsyncClient]:
 
 def _build_ssl(verify: bool | str, settings: ClientSettings) -> ssl.SSLContext | bool:
     if isinstance(verify, bool):
-        return verify
-    try:
-        return ssl.create_default_context(cafile=verify)
-    except (OSError, ssl.SSLError):
-        raise AgentTaskConfigurationError(
-            f"The CA file {verify!r} of {settings.source} cannot be read (extra field 'verify')."
-        ) from None
+        return verify and _trust_as_requests_does()
+    return settings.load_ca(verify)
+
+
+@functools.cache
+def _trust_as_requests_does() -> ssl.SSLContext:
+    # aiohttp asks the operating system whom to trust: what works in the worker could fail in the triggerer.
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 @asynccontextmanager
@@ -144,13 +155,11 @@ async def _transport_errors(request: Request, settings: ClientSettings) -> Async
         raise
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
         raise failures.bad_certificate(settings) from None
-    except (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError, aiohttp.ConnectionTimeoutError):
+    except _NEVER_SENT:
         raise failures.not_sent(request, settings) from None
-    except aiohttp.ClientHttpProxyError:
-        raise failures.not_sent(request, settings) from None
-    except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
+    except asyncio.TimeoutError:
         raise failures.too_slow(request, settings) from None
-    except (aiohttp.InvalidURL, ValueError) as error:
-        raise failures.unusable(request, settings, error) from None
+    except ValueError:
+        raise failures.unusable(request, settings) from None
     except (aiohttp.ClientError, OSError):
         raise failures.cut_off(request, settings) from None

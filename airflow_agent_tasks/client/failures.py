@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.client.settings import STREAM_TIMEOUT, ClientSettings
 from airflow_agent_tasks.errors import (
     AgentTaskConfigurationError,
     AgentTaskReplyError,
@@ -10,7 +10,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, MAY_HAVE_ACTED, Request, Response
+from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, MAY_HAVE_ACTED, Request
 
 
 def not_sent(request: Request, settings: ClientSettings) -> AgentTaskUnavailableError:
@@ -30,8 +30,8 @@ def no_answer(request: Request, settings: ClientSettings, what: str) -> AgentTas
 
 
 def cut_off(request: Request, settings: ClientSettings) -> AgentTaskRequestError:
-    """The connection ended before the reply did."""
-    return no_answer(request, settings, "ended the connection before its reply was complete")
+    """The connection ended before the reply did, or what came is no HTTP."""
+    return no_answer(request, settings, "ended the connection before its reply was complete, or garbled it")
 
 
 def too_slow(request: Request, settings: ClientSettings) -> AgentTaskRequestError:
@@ -39,6 +39,11 @@ def too_slow(request: Request, settings: ClientSettings) -> AgentTaskRequestErro
     return no_answer(
         request, settings, f"did not answer within {settings.timeout:g} s (extra field 'timeout')"
     )
+
+
+def too_silent(request: Request, settings: ClientSettings) -> AgentTaskRequestError:
+    """An event stream said nothing for too long."""
+    return no_answer(request, settings, f"sent no event for {STREAM_TIMEOUT:g} s")
 
 
 def too_large(request: Request, settings: ClientSettings, status: int) -> AgentTaskReplyError:
@@ -58,17 +63,8 @@ def bad_certificate(settings: ClientSettings) -> AgentTaskConfigurationError:
     )
 
 
-def unusable(request: Request, settings: ClientSettings, error: Exception) -> AgentTaskConfigurationError:
+def unusable(request: Request, settings: ClientSettings) -> AgentTaskConfigurationError:
     """The request could not even be made from these settings."""
     return AgentTaskConfigurationError(
-        f"Could not {request.purpose}: {settings.source} cannot be used ({type(error).__name__}). "
-        "Check its host, proxy and verify."
+        f"Could not {request.purpose}: {settings.source} cannot be used. Check its host, proxy and verify."
     )
-
-
-def hide_key(response: Response, settings: ClientSettings) -> Response:
-    """Return the reply without the key: a service that echoes it must not bring it into a log or an XCom."""
-    key = settings.api_key.encode()
-    if key not in response.body:
-        return response
-    return Response(response.status, response.headers, response.body.replace(key, b"***"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 
@@ -54,6 +56,8 @@ class ClientSettings:
                 "has: paste it again into the password field."
             )
         self._check_base_url()
+        if self.proxy is not None:
+            _check_proxy(self.proxy, f"The extra field 'proxy' of {self.source}")
 
     @property
     def host(self) -> str:
@@ -62,8 +66,13 @@ class ClientSettings:
 
     @property
     def connect_timeout(self) -> float:
-        """Seconds to wait for a connection."""
-        return min(CONNECT_TIMEOUT, self.timeout)
+        """
+        Seconds to wait for a connection.
+
+        At most half the timeout: else both could end in the same moment, and a request that was never sent
+        would be taken for one that was not answered.
+        """
+        return min(CONNECT_TIMEOUT, self.timeout / 2)
 
     def build_url(self, request: Request) -> str:
         """Return the full address of a request; its path is quoted already."""
@@ -74,23 +83,38 @@ class ClientSettings:
         return {"Accept": request.accept, "User-Agent": "airflow-agent-tasks"}
 
     def resolve_network(self) -> tuple[str | None, bool | str]:
-        """Return the proxy to use, or None, and how to verify, as ``requests`` reads the environment."""
+        """
+        Return the proxy to use, or None, and how to verify, as ``requests`` reads the environment.
+
+        :raises AgentTaskConfigurationError: for a proxy, or a CA file, that cannot be used.
+        """
         with requests.Session() as session:
             proxies = {"http": self.proxy, "https": self.proxy} if self.proxy else {}
             merged = session.merge_environment_settings(self.base_url, proxies, None, self.verify, None)
-        scheme = urlsplit(self.base_url).scheme
-        verify = merged["verify"]
-        return merged["proxies"].get(scheme) or merged["proxies"].get(
-            "all"
-        ), True if verify is None else verify
+        proxy = merged["proxies"].get(urlsplit(self.base_url).scheme) or merged["proxies"].get("all")
+        if proxy and not self.proxy:
+            proxy = proxy if "://" in proxy else f"http://{proxy}"
+            _check_proxy(proxy, "The proxy in the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)")
+        verify = True if merged["verify"] is None else merged["verify"]
+        if isinstance(verify, str):
+            self.load_ca(verify)
+        return proxy, verify
+
+    def load_ca(self, path: str) -> ssl.SSLContext:
+        """Return a TLS context that trusts the CAs of this file or folder, and no others."""
+        try:
+            if Path(path).is_dir():
+                return ssl.create_default_context(capath=path)
+            return ssl.create_default_context(cafile=path)
+        except (OSError, ValueError):
+            raise AgentTaskConfigurationError(
+                f"The CA file {path!r} cannot be read. It is named by the extra field 'verify' of "
+                f"{self.source}, or by REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE of the environment."
+            ) from None
 
     def _check_base_url(self) -> None:
-        try:
-            parts = urlsplit(self.base_url)
-            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            known = False
-        if not known or parts.username or parts.password or parts.query or parts.fragment:
+        parts = _split_http_url(self.base_url)
+        if parts is None or parts.username or parts.password or parts.query or parts.fragment:
             raise AgentTaskConfigurationError(
                 f"The host of {self.source} must be an address like https://api.example.com, without user, "
                 "password, '?' or '#'."
@@ -100,6 +124,22 @@ class ClientSettings:
                 f"The host of {self.source} is http://{parts.hostname}, which would send the key in the "
                 "clear. Use https://, or set allow_insecure_http in the connection if that is meant."
             )
+
+
+def _split_http_url(url: str) -> SplitResult | None:
+    """Return the parts of an http or https address, or None for anything else."""
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_usable and url.isprintable() and " " not in url else None
+
+
+def _check_proxy(proxy: str, name: str) -> None:
+    if _split_http_url(proxy) is None:
+        # Not shown, because it may hold a password.
+        raise AgentTaskConfigurationError(f"{name} must be an address like http://proxy.example.com:3128.")
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from tenacity import Retrying
 
 from airflow_agent_tasks.client import failures
 from airflow_agent_tasks.client.pacing import Pacer
 from airflow_agent_tasks.client.policy import SendPolicy
+from airflow_agent_tasks.client.secrecy import hide_key, hide_key_in_pieces
 from airflow_agent_tasks.client.settings import STREAM_TIMEOUT, ClientSettings
-from airflow_agent_tasks.errors import AgentTaskUnavailableError
+from airflow_agent_tasks.errors import AgentTaskRequestError, AgentTaskUnavailableError
 from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, Request, Response
 
 CHUNK_BYTES = 64 * 1024
@@ -25,6 +30,46 @@ _NEVER_SENT = (
     urllib3.exceptions.ConnectTimeoutError,
     urllib3.exceptions.ProxyError,
 )
+
+
+class _HandshakeError(urllib3.exceptions.NewConnectionError):
+    """The other side speaks no TLS, or its certificate is not trusted."""
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    # Else urllib3 reports a failing handshake like a reply that was cut: the request would count as sent.
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+        except ssl.SSLError as error:
+            raise _HandshakeError(self, str(error)) from error
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+
+
+class _Adapter(HTTPAdapter):
+    def get_connection_with_tls_context(
+        self, *args: Any, **kwargs: Any
+    ) -> urllib3.connectionpool.ConnectionPool:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        if isinstance(pool, urllib3.HTTPSConnectionPool):
+            pool.ConnectionCls = _HTTPSConnection
+        return pool
+
+
+class _Session(requests.Session):
+    def __init__(self) -> None:
+        super().__init__()
+        # The environment was read by resolve_network, once; a look at ~/.netrc is not wanted.
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.mount("https://", _Adapter())
+
+    # requests reads the whole body of a redirect, of whatever size, even where it is not to follow it.
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
 
 
 class _BearerAuth(requests.auth.AuthBase):
@@ -50,9 +95,7 @@ class SyncClient:
         self._sleep = sleep
         self._pacer = Pacer(settings.requests_per_second)
         self._proxy, self._verify = settings.resolve_network()
-        self._session = requests.Session()
-        # The environment was read by resolve_network, once; a look at ~/.netrc is not wanted.
-        self._session.trust_env = False
+        self._session = _Session()
         self._session.auth = _BearerAuth(settings.api_key)
 
     def send(self, request: Request, *, retries: bool = True) -> Response:
@@ -80,11 +123,11 @@ class SyncClient:
 
         The head of a refusal carries its body, so that it can be read like any other reply.
         """
-        with _transport_errors(request, self.settings):
+        with _transport_errors(request, self.settings, failures.too_silent):
             reply = self._open(request, STREAM_TIMEOUT)
         with reply:
             if 200 <= reply.status_code < 300:
-                yield _read_head(reply), self._read_chunks(request, reply)
+                yield hide_key(_read_head(reply), self.settings.api_key), self._read_chunks(request, reply)
             else:
                 deadline = time.monotonic() + self.settings.timeout
                 with _transport_errors(request, self.settings):
@@ -96,7 +139,8 @@ class SyncClient:
         self._session.close()
 
     def _send_once(self, request: Request) -> Response:
-        self._sleep(self._pacer.reserve(time.monotonic()))
+        if pause := self._pacer.reserve(time.monotonic()):
+            self._sleep(pause)
         deadline = time.monotonic() + self.settings.timeout
         with _transport_errors(request, self.settings), self._open(request, self.settings.timeout) as reply:
             return self._read_reply(request, reply, deadline)
@@ -115,12 +159,12 @@ class SyncClient:
         )
 
     def _read_chunks(self, request: Request, reply: requests.Response) -> Iterator[bytes]:
-        with _transport_errors(request, self.settings):
-            yield from reply.iter_content(None)
+        with _transport_errors(request, self.settings, failures.too_silent):
+            yield from hide_key_in_pieces(_read_pieces(reply), self.settings.api_key)
 
     def _read_reply(self, request: Request, reply: requests.Response, deadline: float) -> Response:
         body = bytearray()
-        for chunk in reply.iter_content(CHUNK_BYTES):
+        for chunk in _read_pieces(reply):
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 raise failures.too_large(request, self.settings, reply.status_code)
@@ -128,32 +172,41 @@ class SyncClient:
             if time.monotonic() > deadline:
                 raise failures.too_slow(request, self.settings)
         head = _read_head(reply)
-        return failures.hide_key(Response(head.status, head.headers, bytes(body)), self.settings)
+        return hide_key(Response(head.status, head.headers, bytes(body)), self.settings.api_key)
 
 
 def _read_head(reply: requests.Response) -> Response:
     return Response(reply.status_code, {name.lower(): value for name, value in reply.headers.items()})
 
 
+def _read_pieces(reply: requests.Response) -> Iterator[bytes]:
+    # read1 returns what has arrived. iter_content waits for a full piece: a reply that drips would be read
+    # for ever, and an event would be told after the next ones.
+    while piece := reply.raw.read1(CHUNK_BYTES, decode_content=True):
+        yield piece
+
+
 @contextmanager
-def _transport_errors(request: Request, settings: ClientSettings) -> Iterator[None]:
-    """Turn the exceptions of requests into ours; none of its chain is shown to the user."""
+def _transport_errors(
+    request: Request,
+    settings: ClientSettings,
+    too_slow: Callable[[Request, ClientSettings], AgentTaskRequestError] = failures.too_slow,
+) -> Iterator[None]:
+    """Turn the exceptions of requests and urllib3 into ours; none of their chain is shown to the user."""
     try:
         yield
-    except requests.exceptions.SSLError:
-        raise failures.bad_certificate(settings) from None
     except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError):
         raise failures.not_sent(request, settings) from None
-    except requests.exceptions.Timeout:
-        raise failures.too_slow(request, settings) from None
+    except (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError):
+        raise too_slow(request, settings) from None
     except requests.exceptions.ConnectionError as error:
         reason = getattr(error.args[0] if error.args else None, "reason", None)
+        if isinstance(reason, _HandshakeError):
+            raise failures.bad_certificate(settings) from None
         if isinstance(reason, _NEVER_SENT):
             raise failures.not_sent(request, settings) from None
-        if isinstance(error.args[0] if error.args else None, urllib3.exceptions.ReadTimeoutError):
-            raise failures.too_slow(request, settings) from None
         raise failures.cut_off(request, settings) from None
-    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
+    except (urllib3.exceptions.HTTPError, requests.exceptions.InvalidHeader):
         raise failures.cut_off(request, settings) from None
-    except (OSError, requests.exceptions.RequestException) as error:
-        raise failures.unusable(request, settings, error) from None
+    except (OSError, ValueError):
+        raise failures.unusable(request, settings) from None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseHook
@@ -15,15 +16,11 @@ from airflow.sdk.log import amask_secret, mask_secret
 from airflow_agent_tasks.client.aio import AsyncClient, share_client
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.sync import SyncClient
-from airflow_agent_tasks.errors import (
-    AgentTaskConfigurationError,
-    AgentTaskError,
-    AgentTaskNotFoundError,
-)
+from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError
 from airflow_agent_tasks.hooks.connection_form import ConnectionForm
-from airflow_agent_tasks.hooks.credentials import build_settings, list_secrets
+from airflow_agent_tasks.hooks.credentials import build_settings, list_secrets, read_extra
 from airflow_agent_tasks.protocol.dialect import Capability, Dialect
-from airflow_agent_tasks.protocol.http import Request
+from airflow_agent_tasks.protocol.http import Request, Response
 from airflow_agent_tasks.protocol.sse import EventStreamParser
 from airflow_agent_tasks.protocol.task import AgentTask
 
@@ -138,18 +135,22 @@ class AgentTaskHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Ask for a task that cannot exist: a 404 means that the address and the key are good.
+        Ask for a task that cannot exist: a 404 in JSON means that the address and the key are good.
 
         :return: Whether it works, and a sentence for the page.
         """
         title = self.dialect.title
         try:
-            self.get_task(NO_SUCH_TASK, self.resolve_agent_id(None) or NO_SUCH_TASK, retries=False)
-        except AgentTaskNotFoundError:
-            return True, f"{title} answers and takes the key."
+            request = self.dialect.build_status(NO_SUCH_TASK, self.resolve_agent_id(None) or NO_SUCH_TASK)
+            response = self._client.send(request, retries=False)
+            if response.status != HTTPStatus.NOT_FOUND:
+                self.dialect.check_status(request, response, now=time.time())
+                return False, f"{title} knows a task that cannot exist. {self._doubt_host()}"
         except AgentTaskError as error:
             return False, str(error)
-        return False, f"{title} answered, but not as it should: it knows a task that cannot exist."
+        if not _is_json_object(response):
+            return False, f"A server answers, but not as {title} would. {self._doubt_host()}"
+        return True, f"{title} answers and takes the key."
 
     def resolve_agent_id(self, agent_id: str | None) -> str | None:
         """Return the given agent, else the connection's default agent, where the service has agents."""
@@ -164,20 +165,24 @@ class AgentTaskHook(BaseHook):
             return None
 
     @cached_property
+    def extra(self) -> Mapping[str, Any]:
+        """The connection's extra; raises AgentTaskConfigurationError where it is no JSON object."""
+        return read_extra(self.connection) if self.connection else {}
+
+    @cached_property
     def settings(self) -> ClientSettings:
         """Where and how to send requests; raises AgentTaskConfigurationError where that cannot work."""
-        connection = self.connection
-        settings = self.build_settings(connection, connection.extra_dejson if connection else {})
+        settings = self.build_settings(self.connection, self.extra)
         for secret in list_secrets(settings):
             mask_secret(secret)
         return settings
 
     async def aload(self, connection: Connection | None) -> None:
         """Take the settings from a connection that was looked up from an event loop."""
-        settings = self.build_settings(connection, await connection.aextra_dejson() if connection else {})
+        self.connection = connection
+        settings = self.build_settings(connection, self.extra)
         for secret in list_secrets(settings):
             await amask_secret(secret)
-        self.connection = connection
         self.settings = settings
 
     def share_client(self) -> AbstractAsyncContextManager[AsyncClient]:
@@ -204,6 +209,9 @@ class AgentTaskHook(BaseHook):
     def _client(self) -> SyncClient:
         return SyncClient(self.settings)
 
+    def _doubt_host(self) -> str:
+        return f"Check the host of {self.settings.source}: is {self.settings.host} the service's address?"
+
     def _act(
         self, capability: Capability, task_id: str, agent_id: str | None, *, message: str | None = None
     ) -> AgentTask:
@@ -219,3 +227,10 @@ class AgentTaskHook(BaseHook):
             for chunk in chunks:
                 yield from parser.feed(chunk)
             yield from parser.finish()
+
+
+def _is_json_object(response: Response) -> bool:
+    try:
+        return isinstance(response.to_json(), dict)
+    except ValueError:
+        return False

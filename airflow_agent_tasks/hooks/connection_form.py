@@ -12,6 +12,9 @@ from typing import Any
 from airflow_agent_tasks.protocol.lightcone import LightconeDialect
 from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
 
+#: The bounds of the number fields; beyond these, timers overflow.
+SMALLEST_NUMBER, LARGEST_NUMBER = 0.001, 86_400
+
 
 @dataclass(frozen=True)
 class ExtraField:
@@ -35,7 +38,7 @@ class ExtraField:
         """Return the field as Airflow's ``conn-fields`` want it; an empty field is saved as null."""
         schema: dict[str, Any] = {"type": [self.kind, "null"]}
         if self.kind == "number":
-            schema["exclusiveMinimum"] = 0
+            schema |= {"minimum": SMALLEST_NUMBER, "maximum": LARGEST_NUMBER}
         if self.is_secret:
             schema["format"] = "password"
         return {"label": self.label, "description": self.description, "schema": schema}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
@@ -23,9 +24,10 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
     :param hook_class: The service that is wanted; by default any.
     :raises AgentTaskConfigurationError: when there is no such connection, or it is of another type.
     """
-    try:
+    connection = None
+    with suppress(AirflowNotFoundException):
         connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
+    if connection is None:
         return _find_without_connection(conn_id, hook_class)
     hook = _build_hook(connection, hook_class)
     hook.connection = connection
@@ -34,14 +36,14 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
 async def afind_hook(conn_id: str) -> AgentTaskHook:
     """Return the hook for a connection from an event loop, with its settings read; one look-up in all."""
-    try:
+    connection = None
+    with suppress(AirflowNotFoundException):
         connection = await BaseHook.aget_connection(conn_id)
-    except AirflowNotFoundException:
+    if connection is None:
         hook = _find_without_connection(conn_id, AgentTaskHook)
-        await hook.aload(None)
     else:
         hook = _build_hook(connection, AgentTaskHook)
-        await hook.aload(connection)
+    await hook.aload(connection)
     return hook
 
 

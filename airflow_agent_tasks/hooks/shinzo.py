@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.connection_form import SHINZO_FORM
+from airflow_agent_tasks.hooks.credentials import read_text
 from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
 
 
@@ -29,6 +30,4 @@ class ShinzoHook(AgentTaskHook):
 
     def resolve_agent_id(self, agent_id: str | None) -> str | None:
         """Return the given agent, else the connection's ``agent_id``."""
-        if agent_id or self.connection is None:
-            return agent_id
-        return self.connection.extra_dejson.get("agent_id") or None
+        return agent_id or read_text(self.extra, "agent_id", f"connection {self.conn_id!r}")

@@ -5,24 +5,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping
 from enum import Flag, auto
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
-from airflow_agent_tasks.errors import (
-    AgentTaskArgumentError,
-    AgentTaskAuthenticationError,
-    AgentTaskError,
-    AgentTaskNotFoundError,
-    AgentTaskNotSupportedError,
-    AgentTaskRateLimitedError,
-    AgentTaskRejectedError,
-    AgentTaskReplyError,
-    AgentTaskUnavailableError,
-    AgentTaskUncertainError,
-)
-from airflow_agent_tasks.protocol import reading
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSupportedError
+from airflow_agent_tasks.protocol import reading, refusals
 from airflow_agent_tasks.protocol.fields import Field, check_fields
-from airflow_agent_tasks.protocol.http import MAY_HAVE_ACTED, Request, Response, shorten
-from airflow_agent_tasks.protocol.retry import is_transient_status, leaves_doubt, read_retry_after
+from airflow_agent_tasks.protocol.http import Request, Response, shorten
 from airflow_agent_tasks.protocol.task import TERMINAL_STATES, AgentTask, TaskState
 
 
@@ -55,6 +43,8 @@ class Dialect(abc.ABC):
     capabilities: ClassVar[Capability]
     #: For each capability that is missing: what to do instead, as a sentence.
     alternatives: ClassVar[Mapping[Capability, str]] = {}
+    #: For each call on a started task: the last part of its path, and its verb in sentences.
+    actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {}
     #: The start fields besides ``agent_id``, in the order of the service's own page.
     start_fields: ClassVar[tuple[Field, ...]]
     #: The start field that holds what the agent is to do.
@@ -69,14 +59,31 @@ class Dialect(abc.ABC):
         """Build the request that starts an agent task; raises AgentTaskArgumentError for wrong fields."""
 
     @abc.abstractmethod
+    def build_task_path(self, task_id: str, agent_id: str | None) -> str:
+        """Build the path of a started agent task; raises AgentTaskArgumentError for an id that is none."""
+
     def build_status(self, task_id: str, agent_id: str | None = None) -> Request:
         """Build the request that asks for an agent task's status."""
+        path = self.build_task_path(task_id, agent_id)
+        return Request("GET", path, f"get {_name_task(task_id, agent_id)}")
 
-    @abc.abstractmethod
     def build_action(
         self, capability: Capability, task_id: str, agent_id: str | None = None, *, message: str | None = None
     ) -> Request:
         """Build the request for ``MESSAGE``, ``PAUSE``, ``RESUME`` or ``CANCEL``."""
+        self.require(capability)
+        segment, verb = self.actions[capability]
+        is_message = capability is Capability.MESSAGE
+        return Request(
+            "POST",
+            f"{self.build_task_path(task_id, agent_id)}/{segment}",
+            f"{verb} {_name_task(task_id, agent_id)}",
+            json={"message": require_message(message)} if is_message else None,
+            # The agent would read a repeated message twice; pausing what is paused changes nothing, and a
+            # second cancel is refused and does no harm.
+            repeatable=not is_message,
+            has_effect=is_message,
+        )
 
     def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
         """Build the request that starts an agent task and streams its events."""
@@ -87,7 +94,7 @@ class Dialect(abc.ABC):
         """Raise AgentTaskNotSupportedError, with the alternative, unless the service can do it."""
         if capability not in self.capabilities:
             raise AgentTaskNotSupportedError(
-                f"{self.title} has no {str(capability.name).lower().replace('_', ' ')} call. "
+                f"{self.title} has no {str(capability.name).lower().replace('_', ' ')}. "
                 f"{self.alternatives.get(capability, '')}".rstrip()
             )
 
@@ -110,10 +117,7 @@ class Dialect(abc.ABC):
         reply = self._read_reply(request, response, now=now)
         task_id = reading.text(reply.get("task_id"))
         if not task_id:
-            raise _doubt(
-                f"{self.title} answered {response.status} to {request.purpose} but named no task_id: "
-                f"{shorten(repr(reply))}."
-            )
+            raise refusals.unreadable(self.title, request, response, missing="a task_id")
         return self._read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def parse_task(
@@ -125,19 +129,17 @@ class Dialect(abc.ABC):
         :raises AgentTaskRequestError: by the HTTP status first, by the body after.
         """
         reply = self._read_reply(request, response, now=now)
-        if not reading.text(reply.get("status")):
-            raise AgentTaskReplyError(
-                f"{self.title} answered {response.status} to {request.purpose} without a status: "
-                f"{shorten(repr(reply))}.",
-                status=response.status,
-                transient=True,
-            )
+        # An action that was accepted need not say more. A status reply that tells no state is none.
+        tells_state = reading.text(reply.get("status")) or reading.integer(reply.get("exit_code")) is not None
+        if request.method == "GET" and not tells_state:
+            raise refusals.unreadable(self.title, request, response, missing="a status")
         return self._read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def check_status(self, request: Request, response: Response, *, now: float) -> None:
         """Raise the error of a reply whose HTTP status is not 2xx."""
         if not 200 <= response.status < 300:
-            self._raise_for_status(request, response, now=now)
+            key_hint = self._explain_key(response.status)
+            raise refusals.refused(self.title, request, response, key_hint=key_hint, now=now)
 
     def _read_reply(self, request: Request, response: Response, *, now: float) -> Mapping[str, Any]:
         self.check_status(request, response, now=now)
@@ -147,13 +149,7 @@ class Dialect(abc.ABC):
             reply = None
         if isinstance(reply, Mapping):
             return reply
-        message = (
-            f"Could not {request.purpose}: {self.title} answered {response.status} with "
-            f"{_describe(response)} where JSON was due."
-        )
-        if request.has_effect:
-            raise _doubt(message, status=response.status)
-        raise AgentTaskReplyError(message, status=response.status, transient=True)
+        raise refusals.unreadable(self.title, request, response, missing="the JSON object that was due")
 
     def _read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
         remote_status = reading.text(reply.get("status")) or ""
@@ -177,32 +173,6 @@ class Dialect(abc.ABC):
             reused=reply.get("reused") is True,
         )
 
-    def _raise_for_status(self, request: Request, response: Response, *, now: float) -> NoReturn:
-        status = response.status
-        reason = f"Could not {request.purpose}: {self.title} answered {status} {_describe_refusal(response)}"
-        error: AgentTaskError
-        if status in (401, 403):
-            error = AgentTaskAuthenticationError(f"{reason} {self._explain_key(status)}", status=status)
-        elif status == 404:
-            error = AgentTaskNotFoundError(reason, status=status)
-        elif status == 429:
-            retry_after = read_retry_after(response.headers, now=now)
-            error = AgentTaskRateLimitedError(reason, status=status, retry_after=retry_after)
-        elif request.has_effect and leaves_doubt(status):
-            error = _doubt(reason, status=status)
-        elif is_transient_status(status):
-            retry_after = read_retry_after(response.headers, now=now)
-            error = AgentTaskUnavailableError(reason, status=status, retry_after=retry_after)
-        elif 300 <= status < 400:
-            error = AgentTaskRejectedError(
-                f"{reason} Redirects are not followed, because they would carry the key elsewhere: "
-                "put the service's final address into the connection's host.",
-                status=status,
-            )
-        else:
-            error = AgentTaskRejectedError(reason, status=status)
-        raise error
-
     def _explain_key(self, status: int) -> str:
         return "Check the key in the connection's password field."
 
@@ -220,29 +190,8 @@ def _read_result(reply: Mapping[str, Any]) -> Any:
     return reply["result"] if reply.get("result") is not None else reply.get("error")
 
 
-def _doubt(message: str, status: int | None = None) -> AgentTaskUncertainError:
-    return AgentTaskUncertainError(
-        f"{message} {MAY_HAVE_ACTED}",
-        status=status,
-    )
-
-
-def _describe(response: Response) -> str:
-    if not response.body.strip():
-        return "an empty body"
-    kind = response.headers.get("content-type", "").partition(";")[0].strip()
-    start = shorten(response.body[:200].decode("utf-8", errors="replace"), 80)
-    return f"{shorten(kind, 40) or 'a body'} beginning {start!r}"
-
-
-def _describe_refusal(response: Response) -> str:
-    """Return what the service said of its refusal, quoted and bounded, in brackets, and a full stop."""
-    try:
-        reply = response.to_json()
-    except ValueError:
-        return f"({_describe(response)})."
-    said = reading.refusal(reply)
-    return f"({shorten(said)!r})." if said else f"({_describe(response)})."
+def _name_task(task_id: str, agent_id: str | None) -> str:
+    return f"agent task {task_id!r}" + (f" of {shorten(repr(agent_id))}" if agent_id else "")
 
 
 def require_message(message: object, *, name: str = "message") -> str:

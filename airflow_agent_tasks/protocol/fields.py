@@ -44,7 +44,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # A comparison, since math.isfinite fails on a whole number that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _is_integer(value: Any) -> bool:
@@ -124,8 +125,7 @@ def labels(name: str) -> Field:
         name,
         "a dict of text to text",
         lambda value: (
-            isinstance(value, Mapping)
-            and all(isinstance(part, str) for item in value.items() for part in item)
+            isinstance(value, dict) and all(isinstance(part, str) for item in value.items() for part in item)
         ),
         from_text=json.loads,
     )
@@ -137,7 +137,7 @@ def json_object(name: str) -> Field:
         name,
         "a dict that JSON can hold",
         lambda value: (
-            isinstance(value, Mapping) and all(isinstance(key, str) for key in value) and _is_json(value)
+            isinstance(value, dict) and all(isinstance(key, str) for key in value) and _is_json(value)
         ),
         from_text=json.loads,
     )
@@ -151,7 +151,7 @@ def turns(name: str) -> Field:
         lambda value: (
             isinstance(value, list | tuple)
             and all(
-                isinstance(turn, Mapping)
+                isinstance(turn, dict)
                 and set(turn) == {"role", "content"}
                 and turn["role"] in ("user", "assistant")
                 and isinstance(turn["content"], str)
@@ -178,7 +178,7 @@ def check_fields(service: str, table: Iterable[Field], values: Mapping[str, Any]
         value is not allowed.
     """
     by_name = {field.name: field for field in table}
-    if unknown := sorted(set(values) - set(by_name)):
+    if unknown := sorted(map(str, set(values) - set(by_name))):
         raise AgentTaskArgumentError(
             f"{service} knows no start field {unknown[0]!r}; it knows {', '.join(by_name)}."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +19,14 @@ MAX_ID_LENGTH = 256
 #: What to say of a request that acts and was left without a usable answer.
 MAY_HAVE_ACTED = "The request may have been carried out: look at the service before you send it again."
 
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+# Lone surrogates are among them: aiohttp leaves them in headers, and a log line with one cannot be written.
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
-_UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
+#: What Airflow's processes can hand to each other (msgpack carries 64 bits).
+MAX_INTEGER = 2**63 - 1
+# PostgreSQL refuses U+0000 and msgpack refuses a lone surrogate.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_UNSTORABLE_ESCAPE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
 @dataclass(frozen=True)
@@ -53,24 +59,41 @@ class Response:
     body: bytes = b""
 
     def to_json(self) -> Any:
-        """Return the parsed body; raises ValueError where it is not JSON."""
-        try:
-            parsed = json.loads(self.body, parse_constant=_refuse_constant)
-            if _UNSTORABLE_ESCAPE.search(self.body):
-                parsed = _make_storable(parsed)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-        return parsed
+        """Return the parsed body, see :func:`parse_json`; bytes that are no UTF-8 are replaced."""
+        return parse_json(self.body.decode("utf-8-sig", errors="replace"))
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def parse_json(text: str) -> Any:
+    """
+    Return the value of a JSON text, in a form that can be stored in XCom.
+
+    What would make Airflow lose the whole result is changed: U+0000 and lone surrogates become U+FFFD, the
+    NaN and Infinity that Python's json writes become None, numbers out of range stay the text they were.
+
+    :raises ValueError: where it is not JSON.
+    """
+    try:
+        parsed = json.loads(
+            text, parse_constant=lambda name: None, parse_int=_read_integer, parse_float=_read_float
+        )
+        return _make_storable(parsed) if _UNSTORABLE_ESCAPE.search(text) else parsed
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _read_integer(digits: str) -> int | str:
+    # The length comes first, since Python refuses to read thousands of digits.
+    return digits if len(digits) > 20 or abs(int(digits)) > MAX_INTEGER else int(digits)
+
+
+def _read_float(digits: str) -> float | str:
+    number = float(digits)
+    return number if math.isfinite(number) else digits
 
 
 def _make_storable(value: Any) -> Any:
-    # PostgreSQL refuses U+0000 and msgpack refuses a lone surrogate: either would lose the whole result.
     if isinstance(value, str):
-        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, list):
         return [_make_storable(item) for item in value]
     if isinstance(value, dict):
@@ -97,4 +120,4 @@ def quote_id(name: str, value: object) -> str:
 def shorten(text: str, limit: int = 200) -> str:
     """Return foreign text as one bounded line that may stand in a message or a log."""
     line = _CONTROL_CHARACTERS.sub(" ", text[: limit * 2]).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return line if len(line) <= limit and len(text) <= limit * 2 else line[: limit - 1] + "…"

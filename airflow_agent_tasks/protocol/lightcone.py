@@ -10,15 +10,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from airflow_agent_tasks.protocol import fields as field
-from airflow_agent_tasks.protocol.dialect import Capability, Dialect, require_message
+from airflow_agent_tasks.protocol.dialect import Capability, Dialect
 from airflow_agent_tasks.protocol.http import Request, quote_id
 from airflow_agent_tasks.protocol.task import TaskState
-
-ACTIONS: dict[Capability, tuple[str, str]] = {
-    Capability.MESSAGE: ("messages", "send a message to"),
-    Capability.PAUSE: ("pause", "pause"),
-    Capability.RESUME: ("resume", "resume"),
-}
 
 
 class LightconeDialect(Dialect):
@@ -39,6 +33,13 @@ class LightconeDialect(Dialect):
         Capability.CANCEL: (
             "Pause the task instead, and bound it from the start with max_steps and max_duration_seconds."
         ),
+        Capability.CALLBACK: "Ask for the task's status from time to time.",
+        Capability.PROGRESS: "Start the task with stream_task and read its progress_update events.",
+    }
+    actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {
+        Capability.MESSAGE: ("messages", "send a message to"),
+        Capability.PAUSE: ("pause", "pause"),
+        Capability.RESUME: ("resume", "resume"),
     }
     stop_capability = Capability.PAUSE
     instruction_field = "instruction"
@@ -95,24 +96,8 @@ class LightconeDialect(Dialect):
     def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
         return self._build_start("/agent/tasks/stream", fields, accept="text/event-stream")
 
-    def build_status(self, task_id: str, agent_id: str | None = None) -> Request:
-        return Request("GET", f"/agent/tasks/{quote_id('task_id', task_id)}", f"get agent task {task_id!r}")
-
-    def build_action(
-        self, capability: Capability, task_id: str, agent_id: str | None = None, *, message: str | None = None
-    ) -> Request:
-        self.require(capability)
-        segment, verb = ACTIONS[capability]
-        is_message = capability is Capability.MESSAGE
-        return Request(
-            "POST",
-            f"/agent/tasks/{quote_id('task_id', task_id)}/{segment}",
-            f"{verb} agent task {task_id!r}",
-            json={"message": require_message(message)} if is_message else None,
-            # The agent would read a repeated message twice; pausing what is paused changes nothing.
-            repeatable=not is_message,
-            has_effect=is_message,
-        )
+    def build_task_path(self, task_id: str, agent_id: str | None) -> str:
+        return f"/agent/tasks/{quote_id('task_id', task_id)}"
 
     def _build_start(self, path: str, fields: Mapping[str, Any], *, accept: str) -> Request:
         body = self.check_start_fields(fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_agent_tasks.protocol.http import shorten
+from airflow_agent_tasks.protocol.http import MAX_INTEGER, shorten
 from airflow_agent_tasks.protocol.task import Progress
 
 MAX_TEXT = 1_000
@@ -31,7 +31,8 @@ def integer(value: Any) -> int | None:
         number = int(value)
     except (ValueError, OverflowError):
         return None
-    return number if isinstance(value, str) or number == value else None
+    is_whole = isinstance(value, str) or number == value
+    return number if is_whole and abs(number) <= MAX_INTEGER else None
 
 
 def progress(value: Any) -> Progress | None:
@@ -48,9 +49,9 @@ def progress(value: Any) -> Progress | None:
 def question(reply: Mapping[str, Any]) -> str:
     """Return what the agent asks: the first text of the reply or its progress, else our own sentence."""
     inner = reply.get("progress")
-    places = [reply, inner] if isinstance(inner, Mapping) else [reply]
-    candidates = [place.get(key) for place in places for key in QUESTION_KEYS]
-    candidates.append(places[-1].get("current_step"))
+    inner = inner if isinstance(inner, Mapping) else {}
+    candidates = [place.get(key) for place in (reply, inner) for key in QUESTION_KEYS]
+    candidates.append(inner.get("current_step"))
     for candidate in candidates:
         if found := text(candidate, MAX_QUESTION):
             return found
@@ -58,7 +59,7 @@ def question(reply: Mapping[str, Any]) -> str:
 
 
 def refusal(reply: Any) -> str | None:
-    """Return the sentence of an error reply: ``error``, ``message`` or ``detail``, at most one level deep."""
+    """Return the bounded sentence of an error reply: ``error``, ``message`` or ``detail``, one level deep."""
     for _ in range(2):
         if isinstance(reply, list) and reply:
             reply = reply[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 #: The service did not do the work and may do it later, whatever the request was.
@@ -48,7 +49,11 @@ def _read_number(text: str | None, scale: float = 1.0) -> float | None:
 
 
 def _read_date(text: str | None, now: float) -> float | None:
+    if not text:
+        return None
     try:
-        return parsedate_to_datetime(text).timestamp() - now if text else None
+        moment = parsedate_to_datetime(text)
+        # A date without a zone would be read in the zone of this machine; HTTP dates are all in GMT.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now
     except (ValueError, OverflowError):
         return None

@@ -11,14 +11,9 @@ from typing import Any, ClassVar
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.protocol import fields as field
-from airflow_agent_tasks.protocol.dialect import Capability, Dialect, require_message
+from airflow_agent_tasks.protocol.dialect import Capability, Dialect
 from airflow_agent_tasks.protocol.http import Request, quote_id
 from airflow_agent_tasks.protocol.task import TaskState
-
-ACTIONS: dict[Capability, tuple[str, str]] = {
-    Capability.MESSAGE: ("message", "send a message to"),
-    Capability.CANCEL: ("cancel", "cancel"),
-}
 
 
 class ShinzoDialect(Dialect):
@@ -32,6 +27,12 @@ class ShinzoDialect(Dialect):
         Capability.PAUSE: "Cancel the task instead, or send it a message that tells the agent to wait.",
         Capability.RESUME: "A Shinzo task is never paused; answer one that awaits input with a message.",
         Capability.STREAM: "Submit the task and poll its status; the progress is part of it.",
+        Capability.IDEMPOTENT_START: "Say with on_uncertain_submit what to do after an unanswered submit.",
+        Capability.EXIT_CODE: "Tell success from failure by the status completed or failed.",
+    }
+    actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {
+        Capability.MESSAGE: ("message", "send a message to"),
+        Capability.CANCEL: ("cancel", "cancel"),
     }
     stop_capability = Capability.CANCEL
     instruction_field = "message"
@@ -74,28 +75,7 @@ class ShinzoDialect(Dialect):
             has_effect=True,
         )
 
-    def build_status(self, task_id: str, agent_id: str | None = None) -> Request:
-        return Request(
-            "GET", self._build_path(task_id, agent_id), f"get agent task {task_id!r} of {agent_id!r}"
-        )
-
-    def build_action(
-        self, capability: Capability, task_id: str, agent_id: str | None = None, *, message: str | None = None
-    ) -> Request:
-        self.require(capability)
-        segment, verb = ACTIONS[capability]
-        is_message = capability is Capability.MESSAGE
-        return Request(
-            "POST",
-            f"{self._build_path(task_id, agent_id)}/{segment}",
-            f"{verb} agent task {task_id!r} of {agent_id!r}",
-            json={"message": require_message(message)} if is_message else None,
-            # The agent would read a repeated message twice; a second cancel is refused, and does no harm.
-            repeatable=not is_message,
-            has_effect=is_message,
-        )
-
-    def _build_path(self, task_id: str, agent_id: str | None) -> str:
+    def build_task_path(self, task_id: str, agent_id: str | None) -> str:
         return f"/agent/{_quote_agent(agent_id)}/task/{quote_id('task_id', task_id)}"
 
     def _explain_key(self, status: int) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from airflow_agent_tasks.errors import AgentTaskReplyError
-from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES
+from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, parse_json
 
 #: The marker that some services send as their last event.
 END_MARK = "[DONE]"
@@ -22,7 +21,8 @@ class EventStreamParser:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._ended_in_return = False
         self._data: list[str] = []
         self._size = 0
         self._name = ""
@@ -33,14 +33,15 @@ class EventStreamParser:
 
         :raises AgentTaskReplyError: when one event grows beyond the bound of a reply.
         """
-        # A carriage return at the end may be half of a line end: it stays until its line feed arrives.
-        text = self._rest + chunk
-        held = text.endswith(b"\r")
-        *lines, self._rest = (
-            text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        )
-        if held:
-            self._rest += b"\r"
+        # A line feed that opens a chunk may be the other half of a line end that the last chunk began.
+        text = chunk.removeprefix(b"\n") if self._ended_in_return else chunk
+        self._ended_in_return = chunk.endswith(b"\r") or (self._ended_in_return and not chunk)
+        *lines, rest = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
+        # Only what has no line end yet is kept, and it grows in place: a screenshot is one line of megabytes.
+        self._rest += rest
         events = [event for line in lines if (event := self._read_line(line)) is not None]
         if self._size + len(self._rest) > MAX_BODY_BYTES:
             raise AgentTaskReplyError(
@@ -55,7 +56,7 @@ class EventStreamParser:
     def _read_line(self, line: bytes) -> dict[str, Any] | None:
         if not line:
             return self._take_event()
-        name, _, value = line.decode("utf-8", errors="replace").partition(":")
+        name, _, value = line.decode("utf-8-sig", errors="replace").partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
@@ -70,8 +71,8 @@ class EventStreamParser:
         if not text or text == END_MARK:
             return None
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError):
+            data = parse_json(text)
+        except ValueError:
             data = text
         event = data if isinstance(data, dict) else {"data": data}
         return {"type": name, **event} if name else event

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from airflow_agent_tasks.protocol.http import shorten
+
 
 class TaskState(str, Enum):
     """The states of an agent task, under one name for all services."""
@@ -113,4 +115,4 @@ class AgentTask:
             parts.append(f"the service says {self.remote_status!r}")
         if self.exit_code is not None:
             parts.append(f"exit code {self.exit_code}")
-        return f"{self.service} agent task {self.task_id} ({', '.join(parts)})"
+        return f"{self.service} agent task {shorten(self.task_id)} ({', '.join(parts)})"

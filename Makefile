@@ -1,0 +1,67 @@
+# Everything below works from a fresh clone with Python 3.10 or newer, make and git.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+UNFINISHED := .venv/.unfinished
+
+# Either would make the virtual environment see packages that are not its own.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test lint format demo up down build clean
+
+help:
+	@echo "make demo     run the example DAGs through a real Airflow, on the embedded sandbox (about a minute)"
+	@echo "make up       start the same and leave it running; prints the page's address"
+	@echo "make down     stop what make up left running"
+	@echo "make test     run the tests; PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   let ruff lay out the code"
+	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
+	@echo "make build    build the wheel and the source archive into dist/"
+	@echo "make clean    remove all that these targets made"
+
+venv: $(INSTALLED)
+
+# An interrupted installation can leave half a package that pip takes for a whole one: begin anew after one.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; say make PYTHON=..." if sys.version_info < (3, 10) else 0)'
+	@if [ -e $(UNFINISHED) ]; then rm -rf .venv; fi
+	@echo "installing the pinned packages into .venv (about a minute) ..."
+	@$(PYTHON) -m venv .venv
+	@rm -f $(INSTALLED)
+	@touch $(UNFINISHED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mv $(UNFINISHED) $(INSTALLED)
+	@touch $(INSTALLED)
+
+test: $(INSTALLED)
+	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy airflow_agent_tasks demo
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+demo: $(INSTALLED)
+	@$(BIN)/python demo/run_demo.py
+
+up: $(INSTALLED)
+	@$(BIN)/python demo/up.py
+
+# No virtual environment needed: what runs has to be stoppable when .venv is gone.
+down:
+	@$(PYTHON) demo/down.py
+
+build: $(INSTALLED)
+	$(BIN)/python -m build
+
+clean: down
+	rm -rf .venv .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

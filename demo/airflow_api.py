@@ -1,0 +1,157 @@
+"""Airflow's public REST API as far as the demo and the fault tests need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+
+class AirflowApiError(Exception):
+    """Airflow refused a request, or did not answer it."""
+
+
+@dataclass(frozen=True)
+class TaskInstance:
+    """
+    One task of a DAG run, as Airflow's REST API tells it.
+
+    :param map_index: The place within a mapped task, -1 where the task is not mapped.
+    :param state: Airflow's word, or None before the task was scheduled.
+    :param tries: How often the task was started.
+    :param seconds: From its start to its end, with the time it was deferred; None before that.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    state: str | None
+    tries: int
+    seconds: float | None
+
+    @property
+    def label(self) -> str:
+        """The task's id, with the map index in brackets where there is one."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+
+class AirflowApi:
+    """
+    Calls to one API server whose simple auth manager takes everybody for an admin.
+
+    :param base_url: The address of the page.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._session = requests.Session()
+        # The user's proxy settings and .netrc are not for an address on this machine.
+        self._session.trust_env = False
+
+    def request(
+        self, method: str, path: str, *, parameters: dict[str, Any] | None = None, body: Any = None
+    ) -> Any:
+        """
+        Send a request as an admin and return its JSON.
+
+        :param path: The path below ``/api/v2``.
+        :raises AirflowApiError: Airflow answered with an error.
+        """
+        if "Authorization" not in self._session.headers:
+            token = self._send("GET", "/auth/token")["access_token"]
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        return self._send(method, f"/api/v2{path}", params=parameters, json=body)
+
+    def _send(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            response = self._session.request(method, self.base_url + path, timeout=30, **arguments)
+        except requests.RequestException as error:
+            raise AirflowApiError(f"Airflow did not answer {method} {path}: {error}") from error
+        if not response.ok:
+            raise AirflowApiError(
+                f"Airflow answered {response.status_code} to {method} {path}: {response.text[:500]}"
+            )
+        return response.json() if response.content else None
+
+    def read_health(self) -> dict[str, str | None]:
+        """Return the state of each component (``healthy`` is the good one); empty while the server starts."""
+        try:
+            health = self._send("GET", "/api/v2/monitor/health")
+        except AirflowApiError:
+            return {}
+        return {component: facts["status"] for component, facts in health.items() if facts}
+
+    def serves_workers(self) -> bool:
+        """Tell whether this server answers the requests of workers."""
+        try:
+            return bool(self._send("GET", "/execution/health")["status"] == "healthy")
+        except AirflowApiError:
+            return False
+
+    def list_dag_ids(self) -> set[str]:
+        """Return the ids of all DAGs that have been parsed."""
+        return {dag["dag_id"] for dag in self.request("GET", "/dags", parameters={"limit": 100})["dags"]}
+
+    def list_import_errors(self) -> dict[str, str]:
+        """Return the stack trace of every DAG file that could not be imported, by file name."""
+        errors = self.request("GET", "/importErrors")["import_errors"]
+        return {error["filename"]: error["stack_trace"] for error in errors}
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler run this DAG."""
+        self.request("PATCH", f"/dags/{dag_id}", body={"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run of an unpaused DAG and return the run's id."""
+        run = self.request("POST", f"/dags/{dag_id}/dagRuns", body={"logical_date": None, "conf": conf or {}})
+        return str(run["dag_run_id"])
+
+    def read_run_state(self, dag_id: str, run_id: str) -> str:
+        """Return Airflow's word for the state of a run."""
+        return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def list_tasks(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        """Return all tasks of a run, mapped ones in the order of their index."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        found = self.request("GET", path, parameters={"limit": 1000})["task_instances"]
+        tasks = [
+            TaskInstance(
+                dag_id=dag_id,
+                run_id=run_id,
+                task_id=entry["task_id"],
+                map_index=entry["map_index"],
+                state=entry["state"],
+                tries=entry["try_number"],
+                seconds=entry["duration"],
+            )
+            for entry in found
+        ]
+        return sorted(tasks, key=lambda task: (task.task_id, task.map_index))
+
+    def read_xcoms(self, task: TaskInstance, keys: Sequence[str] = ("return_value",)) -> dict[str, Any]:
+        """Return the values that the task pushed under these keys, without the keys that it did not push."""
+        path = f"/dags/{task.dag_id}/dagRuns/{task.run_id}/taskInstances/{task.task_id}/xcomEntries"
+        parameters = {"map_index": task.map_index, "limit": 1000}
+        pushed = {entry["key"] for entry in self.request("GET", path, parameters=parameters)["xcom_entries"]}
+        return {
+            key: self.request("GET", f"{path}/{key}", parameters={"map_index": task.map_index})["value"]
+            for key in keys
+            if key in pushed
+        }
+
+    def read_log(self, task: TaskInstance) -> list[str]:
+        """Return the messages in the log of the task's last try."""
+        path = f"/dags/{task.dag_id}/dagRuns/{task.run_id}/taskInstances/{task.task_id}/logs/{task.tries}"
+        parameters = {"map_index": task.map_index, "full_content": True}
+        content = self.request("GET", path, parameters=parameters)["content"]
+        return [entry if isinstance(entry, str) else describe_log_entry(entry) for entry in content]
+
+
+def describe_log_entry(entry: dict[str, Any]) -> str:
+    """Return one structured log entry as a line, with the exceptions that it carries."""
+    line = f"{entry.get('level') or '':7} {entry.get('event', '')}".strip()
+    details = [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or []]
+    return " | ".join([line, *details])

@@ -1,0 +1,214 @@
+"""
+A program that runs beside us as a session of processes: started with a log file, ended with all it started.
+
+Airflow puts every running task into a process group of its own, so ending a component's group leaves its
+tasks behind. The session is what they share. A task that opens a session itself (Airflow's bash tasks do) is
+found as a descendant. Linux is read from ``/proc``, other systems through ``ps``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class _Entry(NamedTuple):
+    parent: int
+    session: int
+    started: str
+
+
+@dataclass(frozen=True)
+class Leader:
+    """
+    The first process of a session.
+
+    :param pid: Its id, which is the session's id as well.
+    :param started: When it was started, in the system's own writing; a later process with its id differs.
+    """
+
+    pid: int
+    started: str
+
+
+def read_leader(pid: int) -> Leader:
+    """Return what identifies the running process ``pid``; its start is empty when it has ended already."""
+    entry = _read_process_table().get(pid)
+    return Leader(pid, entry.started if entry else "")
+
+
+def is_running(leader: Leader) -> bool:
+    """Tell whether this very process still runs."""
+    entry = _read_process_table().get(leader.pid)
+    return entry is not None and entry.started == leader.started
+
+
+def find_family(leaders: Iterable[Leader]) -> set[int]:
+    """Return the ids of all processes in the leaders' sessions, and of the descendants of these."""
+    table = _read_process_table()
+    sessions = {
+        leader.pid
+        for leader in leaders
+        if leader.pid not in table or table[leader.pid].started == leader.started
+    }
+    family = {pid for pid, entry in table.items() if entry.session in sessions}
+    while more := {pid for pid, entry in table.items() if entry.parent in family} - family:
+        family |= more
+    return family
+
+
+def end_families(leaders: Sequence[Leader], *, grace: float = 3.0) -> None:
+    """
+    End these sessions with everything that they started: SIGTERM, and SIGKILL for what is left.
+
+    :param leaders: The first processes of the sessions.
+    :param grace: Seconds that the leaders have to end by themselves; 0 sends SIGKILL at once.
+    """
+    family: set[int] = set()
+    try:
+        family = find_family(leaders)
+        for leader in leaders if grace > 0 else []:
+            if is_running(leader):
+                with suppress(ProcessLookupError):
+                    os.killpg(leader.pid, signal.SIGTERM)
+        wait_until(lambda: not any(is_running(leader) for leader in leaders), timeout=grace)
+    finally:
+        # Also on an interrupt: a second Ctrl-C must hasten the end, not leave half of it running.
+        _kill(leaders, family)
+
+
+def _kill(leaders: Sequence[Leader], family: set[int]) -> None:
+    started = {pid: entry.started for pid, entry in _read_process_table().items() if pid in family}
+
+    def killed_all() -> bool:
+        table = _read_process_table()
+        known = {pid for pid in started if pid in table and table[pid].started == started[pid]}
+        left = known | find_family(leaders)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not left
+
+    wait_until(killed_all, timeout=5.0)
+
+
+def wait_until(condition: Callable[[], bool], *, timeout: float, interval: float = 0.1) -> bool:
+    """Ask every ``interval`` seconds; return True once it holds, False after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(interval)
+    return True
+
+
+def raise_on_termination() -> None:
+    """
+    Turn SIGTERM, SIGHUP and SIGINT into KeyboardInterrupt, so that ``with`` blocks end what they started.
+
+    SIGINT too: a shell starts background jobs with it ignored, and Python then leaves it so.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+class Program:
+    """
+    One running program, the leader of its own session.
+
+    :param name: What messages call it.
+    :param command: The program and its arguments.
+    :param environment: Its whole environment; nothing is inherited.
+    :param log_path: Takes what it writes to stderr, and to stdout where ``output_path`` is None.
+    :param output_path: Takes its stdout.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log_path: Path,
+        output_path: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        with log_path.open("ab") as log, (output_path or log_path).open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - the commands are our own
+                list(command),
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self.leader = read_leader(self._process.pid)
+        except BaseException:
+            # An interrupt here would leave a program that nobody knows of.
+            self._process.kill()
+            raise
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status of the program's first process, or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, *, timeout: float) -> int | None:
+        """Wait for the program's own end; return its exit status, or None after ``timeout`` seconds."""
+        wait_until(lambda: self.exit_status is not None, timeout=timeout)
+        return self.exit_status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the program, for example SIGSTOP to freeze it as a whole."""
+        for pid in find_family([self.leader]):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def stop(self, *, grace: float = 10.0) -> None:
+        """End the program with everything that it started; see ``end_families``."""
+        end_families([self.leader], grace=grace)
+        self._process.wait()
+
+    def describe_log_end(self, count: int = 25) -> str:
+        """Return the last lines of the program's log, and where to find the others."""
+        lines = self.log_path.read_text(errors="replace").splitlines()[-count:]
+        return "\n    ".join([f"The end of its log, {self.log_path}:", *lines])
+
+
+def _read_process_table() -> dict[int, _Entry]:
+    """Return all processes but the zombies: nobody may reap an orphan's children in a container."""
+    if not Path("/proc/self/stat").exists():
+        return _ask_ps()
+    table = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            # The name in brackets may hold spaces and brackets; the fields after it do not.
+            state, *fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if state not in "ZX":
+            table[int(folder.name)] = _Entry(int(fields[0]), int(fields[2]), fields[18])
+    return table
+
+
+def _ask_ps() -> dict[int, _Entry]:
+    command = ["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603
+    table = {}
+    for line in lines:
+        pid, parent, state, started = line.split(maxsplit=3)
+        if not state.startswith("Z"):
+            with suppress(OSError):
+                table[int(pid)] = _Entry(int(parent), os.getsid(int(pid)), started)
+    return table

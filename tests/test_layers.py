@@ -1,0 +1,282 @@
+"""
+The layers of the package: which module may import which.
+
+Read from the source of every module, so that an import counts wherever it stands: inside a function it still
+ties the two modules together. One under ``TYPE_CHECKING`` counts too, since whoever reads or checks the
+module needs the other one; the only exception is ``errors``, whose exceptions name the agent task they carry.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "airflow_agent_tasks"
+ROOT = Path(__file__).parent.parent / PACKAGE
+MAX_LINES = 300
+
+#: What each layer may import of ours besides itself: layers, or single modules. A new folder needs a line.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "protocol": {"errors"},
+    "client": {"errors", "protocol"},
+    "hooks": {"errors", "protocol", "client"},
+    "triggers": {"errors", "protocol", "client", "hooks"},
+    "operators": {"errors", "protocol", "client", "hooks", "triggers"},
+    "sensors": {"errors", "protocol", "client", "hooks", "triggers", "operators.failing"},
+    "decorators": {"errors", "protocol", "client", "hooks", "triggers", "operators"},
+    "plugin": {"errors", "protocol", "client", "hooks", "triggers", "operators", "decorators"},
+    # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
+    "provider_info": {"hooks.connection_form"},
+    "sandbox": {"errors", "protocol"},
+    "": set(),
+}
+#: (module, what it imports only for the types of its signatures)
+ALLOWED_FOR_TYPES = {("errors", "protocol.task")}
+
+WITHOUT_AIRFLOW = {"errors", "protocol", "client", "provider_info", "sandbox", ""}
+#: Modules of those layers that may import Airflow all the same, inside functions and for types.
+LAZY_AIRFLOW = {"sandbox.cli"}
+
+#: The whole of the standard library that protocol/ needs: nothing here reads a clock, waits or does I/O.
+PURE_MODULES = {
+    *("__future__", "abc", "collections.abc", "dataclasses", "datetime", "email.utils", "enum", "json"),
+    *("math", "random", "re", "typing", "urllib.parse"),
+}
+IMPURE_CALLS = {
+    *("now", "utcnow", "today", "localtime", "formatdate", "make_msgid"),
+    *("open", "print", "input", "__import__", "import_module"),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement's target, and where it stands."""
+
+    target: str
+    line: int
+    is_lazy: bool
+    is_for_types: bool
+
+
+def list_modules() -> list[str]:
+    """Return all modules, without the package's name: "" is the package itself, "hooks" its folder's init."""
+    paths = [path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py")]
+    return sorted(".".join(part for part in path.parts if part != "__init__") for path in paths)
+
+
+def path_of(module: str) -> Path:
+    path = ROOT.joinpath(*module.split(".")) if module else ROOT
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def parse(module: str) -> ast.Module:
+    return ast.parse(path_of(module).read_text(encoding="utf-8"))
+
+
+def is_module(name: str) -> bool:
+    """Tell whether a dotted name below the package is a module, and not something inside one."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def list_targets(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: a relative import hides which layer it reaches"
+        for alias in node.names:
+            full = f"{node.module}.{alias.name}"
+            is_ours = full.startswith(f"{PACKAGE}.") and is_module(full.removeprefix(f"{PACKAGE}."))
+            yield full if is_ours else str(node.module)
+
+
+def walk_imports(node: ast.AST, *, is_lazy: bool = False, is_for_types: bool = False) -> Iterator[Import]:
+    for target in list_targets(node):
+        yield Import(target, getattr(node, "lineno", 0), is_lazy, is_for_types)
+    is_lazy = is_lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    for_types = node.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) else []
+    for child in ast.iter_child_nodes(node):
+        yield from walk_imports(child, is_lazy=is_lazy, is_for_types=is_for_types or child in for_types)
+
+
+def list_imports(module: str) -> list[Import]:
+    return list(walk_imports(parse(module)))
+
+
+def list_our_imports(module: str) -> list[tuple[str, Import]]:
+    """Return what a module imports of ours, as names below the package."""
+    ours = [found for found in list_imports(module) if found.target.partition(".")[0] == PACKAGE]
+    return [(found.target.removeprefix(PACKAGE).removeprefix("."), found) for found in ours]
+
+
+def layer_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def is_allowed(module: str, target: str, *, is_for_types: bool) -> bool:
+    layer = layer_of(module)
+    if is_for_types and (module, target) in ALLOWED_FOR_TYPES:
+        return True
+    # The package itself is imported with every one of its modules, and holds nothing.
+    return layer_of(target) in {"", layer, *ALLOWED[layer]} or target in ALLOWED[layer]
+
+
+MODULES = list_modules()
+
+
+def test_every_folder_has_a_place_among_the_layers() -> None:
+    assert {layer_of(module) for module in MODULES} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_layer_may_know(module: str) -> None:
+    wrong = [
+        f"line {found.line}: {found.target}"
+        for target, found in list_our_imports(module)
+        if not is_allowed(module, target, is_for_types=found.is_for_types)
+    ]
+    assert wrong == []
+
+
+def test_the_layers_go_one_way() -> None:
+    above: set[str] = set()
+    for layer in ("", "errors", "protocol", "client", "hooks", "triggers", "operators"):
+        assert ALLOWED[layer] <= above
+        above.add(layer)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) != "sandbox"])
+def test_nothing_imports_the_sandbox_but_itself(module: str) -> None:
+    assert [target for target, _ in list_our_imports(module) if layer_of(target) == "sandbox"] == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) in WITHOUT_AIRFLOW])
+def test_nothing_left_of_the_hooks_imports_airflow(module: str) -> None:
+    airflow = [found for found in list_imports(module) if found.target.partition(".")[0] == "airflow"]
+    if module in LAZY_AIRFLOW:
+        airflow = [found for found in airflow if not (found.is_lazy or found.is_for_types)]
+    assert airflow == []
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if layer_of(module) in ("protocol", "errors")]
+)
+def test_the_protocol_imports_nothing_that_does_io_waits_or_reads_a_clock(module: str) -> None:
+    others = [found.target for found in list_imports(module) if not found.target.startswith(PACKAGE)]
+    assert set(others) <= PURE_MODULES
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if layer_of(module) in ("protocol", "errors")]
+)
+def test_the_protocol_calls_nothing_that_does_io_or_reads_a_clock(module: str) -> None:
+    assert set(list_called_names(parse(module))) & IMPURE_CALLS == set()
+
+
+def list_called_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node.func.attr
+
+
+def test_the_protocol_takes_chance_only_as_a_default_that_a_caller_may_replace() -> None:
+    for module in MODULES:
+        if layer_of(module) != "protocol":
+            continue
+        uses = [
+            node for node in ast.walk(parse(module)) if isinstance(node, ast.Name) and node.id == "random"
+        ]
+        defaults = list_defaults_of_the_wait() if module == "protocol.polling" else []
+        assert [use.lineno for use in uses if use not in defaults] == []
+
+
+def list_defaults_of_the_wait() -> list[ast.AST]:
+    classes = [node for node in parse("protocol.polling").body if isinstance(node, ast.ClassDef)]
+    wait = next(node for node in classes if node.name == "TaskWait")
+    functions = [node for node in wait.body if isinstance(node, ast.FunctionDef)]
+    arguments = next(function.args for function in functions if function.name == "__init__")
+    defaults = [*arguments.defaults, *filter(None, arguments.kw_defaults)]
+    return [node for default in defaults for node in ast.walk(default)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_fewer_than_300_lines(module: str) -> None:
+    assert len(path_of(module).read_text(encoding="utf-8").splitlines()) < MAX_LINES
+
+
+@pytest.mark.parametrize("module", ["", "provider_info", "protocol.lightcone", "sandbox.pytest_plugin"])
+def test_what_every_process_imports_imports_neither_airflow_nor_fastapi(module: str) -> None:
+    name = f"{PACKAGE}.{module}".rstrip(".")
+    program = f"import sys, {name}; print([m for m in ('airflow', 'fastapi', {name!r}) if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout.strip()) == (0, repr([name])), result.stderr
+
+
+# --- the checks themselves -----------------------------------------------------------------------------
+
+SAMPLE = """
+import time, airflow_agent_tasks.errors
+from airflow_agent_tasks import hooks
+from airflow_agent_tasks.hooks import lookup
+from airflow_agent_tasks.hooks.lookup import find_hook
+if TYPE_CHECKING:
+    from airflow_agent_tasks.protocol.task import AgentTask
+else:
+    import socket
+class Some:
+    async def run(self):
+        if True:
+            import airflow.sdk
+"""
+
+
+def test_an_import_is_found_wherever_it_stands() -> None:
+    found = [(one.target, one.is_lazy, one.is_for_types) for one in walk_imports(ast.parse(SAMPLE))]
+    assert found == [
+        ("time", False, False),
+        ("airflow_agent_tasks.errors", False, False),
+        ("airflow_agent_tasks.hooks", False, False),
+        ("airflow_agent_tasks.hooks.lookup", False, False),
+        ("airflow_agent_tasks.hooks.lookup", False, False),
+        ("airflow_agent_tasks.protocol.task", False, True),
+        ("socket", False, False),
+        ("airflow.sdk", True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "target", "is_for_types", "expected"),
+    [
+        ("sensors.agent_task", "operators.failing", False, True),
+        ("sensors.agent_task", "operators.agent_task", False, False),
+        ("operators.agent_task", "sensors.agent_task", False, False),
+        ("triggers.waiting", "operators.failing", False, False),
+        ("hooks.agent_task", "triggers.waiting", False, False),
+        ("client.sync", "hooks.credentials", False, False),
+        ("protocol.http", "client.settings", False, False),
+        ("errors", "protocol.task", True, True),
+        ("errors", "protocol.task", False, False),
+        ("errors", "protocol.http", True, False),
+        ("provider_info", "hooks.connection_form", False, True),
+        ("provider_info", "hooks.lightcone", False, False),
+        ("sandbox.tasks", "protocol.task", False, True),
+        ("sandbox.tasks", "client.sync", False, False),
+        ("plugin.routes", "sandbox.server", False, False),
+        ("hooks.lookup", "hooks.agent_task", False, True),
+    ],
+)
+def test_a_forbidden_arrow_is_told_from_an_allowed_one(
+    module: str, target: str, is_for_types: bool, expected: bool
+) -> None:
+    assert is_allowed(module, target, is_for_types=is_for_types) is expected
