@@ -73,9 +73,7 @@ def parse_json(text: str) -> Any:
     :raises ValueError: where it is not JSON.
     """
     try:
-        parsed = json.loads(
-            text, parse_constant=lambda name: None, parse_int=_read_integer, parse_float=_read_float
-        )
+        parsed = _DECODER.decode(text)
         return _make_storable(parsed) if _UNSTORABLE_ESCAPE.search(text) else parsed
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -89,6 +87,11 @@ def _read_integer(digits: str) -> int | str:
 def _read_float(digits: str) -> float | str:
     number = float(digits)
     return number if math.isfinite(number) else digits
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=lambda name: None, parse_int=_read_integer, parse_float=_read_float
+)
 
 
 def _make_storable(value: Any) -> Any:
