@@ -1,4 +1,4 @@
-"""Every test process gets an Airflow of its own: home, database and DAGs folder, set before Airflow is imported."""
+"""Every test process gets an Airflow of its own: home, database and DAGs folder, set before its import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,14 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
 
+def pytest_unconfigure() -> None:
+    _HOME.cleanup()
+
+
 @pytest.fixture(scope="session")
-def airflow_home() -> Iterator[Path]:
+def airflow_home() -> Path:
     """The home of an Airflow with a migrated database."""
     (AIRFLOW_HOME / "dags").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    yield AIRFLOW_HOME
+    return AIRFLOW_HOME

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
+from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.errors import AgentTaskError
@@ -16,9 +17,8 @@ from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, Decision, Task
 from airflow_agent_tasks.protocol.task import TaskState
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
 
-#: Seconds before the first check: a trigger that fires within a second of the deferral can fail its task,
-#: because the scheduler then hears of the resumption before it hears of the deferral.
-SHORTEST_FIRST_WAIT = 1.0
+#: Seconds that the scheduler gets, beyond the worker's own delay, to hear that a task has deferred.
+SCHEDULER_DELAY = 1.0
 
 
 class AgentTaskTrigger(BaseTrigger):
@@ -77,6 +77,17 @@ class AgentTaskTrigger(BaseTrigger):
         # Nothing may follow the event: the triggerer cancels what is still awaited then.
         yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
 
+    def _shortest_first_wait(self) -> float:
+        """
+        Return the seconds after which this trigger may fire at the earliest.
+
+        A worker may report up to ``[workers] min_heartbeat_interval`` late that its task has deferred. If the
+        task was resumed by then, the scheduler takes the report for a lie and fails the task.
+        """
+        if self.task_instance is None:  # in dag.test(), which has no scheduler
+            return 0.0
+        return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + SCHEDULER_DELAY
+
     async def _wait(self) -> Decision:
         hook = await afind_hook(self.conn_id)
         wait = TaskWait(
@@ -86,7 +97,7 @@ class AgentTaskTrigger(BaseTrigger):
             deadline=self.deadline,
         )
         watch = StatusWatch(hook, self.started, wait, self.log)
-        seconds = max(SHORTEST_FIRST_WAIT, wait.begin(now=time.time()).seconds)
+        seconds = max(self._shortest_first_wait(), wait.begin(now=time.time()).seconds)
         async with hook.share_client() as client:
             while True:
                 await asyncio.sleep(seconds)

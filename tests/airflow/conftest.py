@@ -64,10 +64,8 @@ class FinishedRun:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the adaptive waits 40 times shorter: what is tested here is what happens, not when."""
     from airflow_agent_tasks.protocol import polling
-    from airflow_agent_tasks.triggers import agent_task
 
     monkeypatch.setattr(polling, "SHORTEST_WAIT", 0.05)
-    monkeypatch.setattr(agent_task, "SHORTEST_FIRST_WAIT", 0.05)
 
 
 @pytest.fixture

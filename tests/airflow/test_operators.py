@@ -220,7 +220,7 @@ def test_expand_kwargs_maps_over_several_start_fields(run_dag: Any, agent_task_s
     )
     assert run.state == "success"
     requests = [task["request"] for task in agent_task_sandbox.tasks()]
-    assert [request["kind"] for request in requests] == ["browser", "desktop"]
+    assert {request["kind"] for request in requests} == {"browser", "desktop"}
     assert len({request["idempotency_key"] for request in requests}) == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,3 +106,13 @@ def test_an_events_verdict_and_ids_survive_the_database(agent_task_sandbox: Any,
     assert decision.verdict is Verdict.ERROR
     assert decision.error is not None
     assert decision.error.is_final
+
+
+def test_a_scheduled_trigger_does_not_fire_before_the_scheduler_knows_of_the_deferral(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "4")
+    trigger = build_trigger()
+    assert trigger._shortest_first_wait() == 0  # dag.test()
+    trigger.task_instance = SimpleNamespace(task_id="agent")
+    assert trigger._shortest_first_wait() == 5
