@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 import aiohttp
-import certifi
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from tenacity import AsyncRetrying
 from yarl import URL
 
@@ -143,7 +143,7 @@ def _build_ssl(verify: bool | str, settings: ClientSettings) -> ssl.SSLContext |
 @functools.cache
 def _trust_as_requests_does() -> ssl.SSLContext:
     # aiohttp asks the operating system whom to trust: what works in the worker could fail in the triggerer.
-    return ssl.create_default_context(cafile=certifi.where())
+    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
 
 
 @asynccontextmanager

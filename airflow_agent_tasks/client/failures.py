@@ -46,13 +46,15 @@ def too_silent(request: Request, settings: ClientSettings) -> AgentTaskRequestEr
     return no_answer(request, settings, f"sent no event for {STREAM_TIMEOUT:g} s")
 
 
-def too_large(request: Request, settings: ClientSettings, status: int) -> AgentTaskReplyError:
+def too_large(request: Request, settings: ClientSettings, status: int) -> AgentTaskRequestError:
     """The reply is larger than anyone would want in a worker's memory."""
-    return AgentTaskReplyError(
+    message = (
         f"Could not {request.purpose}: the reply of {settings.host} has more than {MAX_BODY_BYTES} bytes and "
-        "was not read on.",
-        status=status,
+        "was not read on."
     )
+    if request.has_effect:
+        return AgentTaskUncertainError(f"{message} {MAY_HAVE_ACTED}", status=status)
+    return AgentTaskReplyError(message, status=status)
 
 
 def bad_certificate(settings: ClientSettings) -> AgentTaskConfigurationError:

@@ -16,6 +16,9 @@ from airflow_agent_tasks.errors import AgentTaskArgumentError
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_ID_LENGTH = 256
 
+#: What may stand in a path segment as it is (RFC 3986, ``pchar``), as in the official SDK.
+_SAFE_IN_ID = "!$&'()*+,;=:@"
+
 #: What to say of a request that acts and was left without a usable answer.
 MAY_HAVE_ACTED = "The request may have been carried out: look at the service before you send it again."
 
@@ -117,7 +120,7 @@ def quote_id(name: str, value: object) -> str:
         raise AgentTaskArgumentError(
             f"{name} has {len(value)} characters, more than {MAX_ID_LENGTH}: {shorten(repr(value), 60)}."
         )
-    return quote(value, safe="", errors="replace")
+    return quote(value, safe=_SAFE_IN_ID, errors="replace")
 
 
 def shorten(text: str, limit: int = 200) -> str:

@@ -149,6 +149,8 @@ DOUBTFUL = [
     "invalid JSON",
     "JSON that is no object",
     "bytes that are no text",
+    "50 MB",
+    "50 MB packed",
     "a cut in the head",
     "a cut in the middle",
     "a reply after the timeout",

@@ -8,7 +8,6 @@ import json
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, get_origin
-from urllib.parse import unquote
 
 import pytest
 import tzafon
@@ -25,7 +24,22 @@ from tests.raw_server import RawServer, Received, reply
 KEY = "sk_very_secret_0123456789"
 REPLY = reply(200, {"task_id": "t1", "status": "running"})
 STREAM = reply(200, b'data: {"type": "completion"}\n\n', kind="text/event-stream")
-IDS = ("t1", "tsk_1-2.3~4", "a/b", "a b", "a%2Fb", "ä€", "a\nb", "a?b#c", "..a", "%", "a|b", "[1]", '"')
+IDS = (
+    "t1",
+    "tsk_1-2.3~4",
+    "a/b",
+    "a b",
+    "a%2Fb",
+    "ä€",
+    "a\nb",
+    "a?b#c",
+    "..a",
+    "%",
+    "a|b",
+    "[1]",
+    '"',
+    "a!$&'()*+,;=:@b",
+)
 
 
 def samples(kind: Any) -> list[Any]:
@@ -148,15 +162,6 @@ def test_calls_on_a_task_are_sent_as_by_the_sdk(task_id: str, server: RawServer,
         ("pause", (task_id,), {}),
     ]
     assert_equal(ours, call_sdk(calls))
-
-
-def test_an_id_with_separators_names_the_same_task_as_by_the_sdk(server: RawServer, call_sdk: Any) -> None:
-    # The SDK leaves these as they are, which means the same to every server.
-    task_id = "a!$&'()*+,;=:@b"
-    LightconeHook().get_task(task_id)
-    ours = list(server.requests)
-    theirs = call_sdk([("retrieve_status", (task_id,), {})])
-    assert unquote(ours[0].target) == unquote(theirs[0].target) == f"/agent/tasks/{task_id}"
 
 
 @pytest.mark.parametrize("task_id", ["", " ", ".", "..", None, 5, "a" * 257])
