@@ -33,8 +33,9 @@ from airflow_agent_tasks.operators.arguments import (
 from airflow_agent_tasks.operators.failing import airflow_failures, build_failure
 from airflow_agent_tasks.protocol.fields import read_rendered
 from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, TaskWait, Verdict
-from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.protocol.task import AgentTask, Progress, TaskState
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
+from airflow_agent_tasks.triggers.progress import PROGRESS_KEY
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class AgentTaskOperator(BaseOperator):
     The base of the services' own operators, which name the start fields.
 
     XCom: ``return_value`` is the whole task as JSON (``AgentTask.to_json``); ``task_id``, ``status`` and
-    ``exit_code`` are also there by themselves, and stay readable when the Airflow task fails.
+    ``exit_code`` are also there by themselves, and stay readable when the Airflow task fails. While it waits,
+    ``progress`` follows the agent where the service tells, and ``question`` holds what it asks.
 
     :param start_fields: The service's start fields by name; each becomes a (templated) attribute.
     :param conn_id: The Airflow connection. (templated)
@@ -113,6 +115,7 @@ class AgentTaskOperator(BaseOperator):
         self.on_awaiting_input = check_one_of("on_awaiting_input", on_awaiting_input, ("return", "fail"))
         self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
         self.no_retry_on_exit_code = check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
+        self._pushed_progress: Progress | None = None
         if self.hook_class is not AgentTaskHook:
             check_constants(self.hook_class.dialect, start_fields)
 
@@ -193,6 +196,7 @@ class AgentTaskOperator(BaseOperator):
 
     def _wait(self, context: Context, started: StartedTask, watch: StatusWatch, decision: Decision) -> Any:
         while decision.waits:
+            self._push_progress(context, decision.task)
             if self.deferrable:
                 self._defer(started)
             time.sleep(decision.seconds)
@@ -206,6 +210,7 @@ class AgentTaskOperator(BaseOperator):
                 **started.to_kwargs(),
                 poll_interval=self.poll_interval,
                 deadline=self._deadline(started),
+                notes_progress=self.do_xcom_push,
             ),
             method_name="execute_complete",
         )
@@ -239,4 +244,9 @@ class AgentTaskOperator(BaseOperator):
         push(key="exit_code", value=task.exit_code)
         if task.status is TaskState.AWAITING_INPUT:
             push(key="question", value=task.question)
-            push(key="progress", value=task.progress.to_json() if task.progress else None)
+        self._push_progress(context, task)
+
+    def _push_progress(self, context: Context, task: AgentTask | None) -> None:
+        if self.do_xcom_push and task and task.progress and task.progress != self._pushed_progress:
+            context["ti"].xcom_push(key=PROGRESS_KEY, value=task.progress.to_json())
+            self._pushed_progress = task.progress

@@ -15,6 +15,7 @@ from airflow_agent_tasks.hooks.lookup import afind_hook
 from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.triggers.progress import ProgressNotes
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
 
 #: Seconds that the scheduler gets, beyond the worker's own delay, to hear that a task has deferred.
@@ -35,6 +36,7 @@ class AgentTaskTrigger(BaseTrigger):
     :param target_states: What to wait for; default: the end, or a question.
     :param poll_interval: Fixed seconds between checks; None for the growing wait.
     :param deadline: When to give up, in seconds since 1970; None for never.
+    :param notes_progress: Leave the agent's progress in XCom while waiting.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class AgentTaskTrigger(BaseTrigger):
         target_states: Collection[str] = ENDED_OR_ASKING,
         poll_interval: float | None = None,
         deadline: float | None = None,
+        notes_progress: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -54,6 +57,7 @@ class AgentTaskTrigger(BaseTrigger):
         self.target_states = sorted(TaskState(state).value for state in target_states)
         self.poll_interval = poll_interval
         self.deadline = deadline
+        self.notes_progress = notes_progress
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
@@ -65,6 +69,7 @@ class AgentTaskTrigger(BaseTrigger):
                 "target_states": self.target_states,
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
+                "notes_progress": self.notes_progress,
             },
         )
 
@@ -97,6 +102,12 @@ class AgentTaskTrigger(BaseTrigger):
             deadline=self.deadline,
         )
         watch = StatusWatch(hook, self.started, wait, self.log)
+        # dag.test() has neither a task instance nor a supervisor here.
+        notes = (
+            ProgressNotes(self.task_instance, self.log)
+            if self.notes_progress and self.task_instance
+            else None
+        )
         seconds = max(self._shortest_first_wait(), wait.begin(now=time.time()).seconds)
         async with hook.share_client() as client:
             while True:
@@ -104,6 +115,8 @@ class AgentTaskTrigger(BaseTrigger):
                 decision = await watch.acheck(client)
                 if not decision.waits:
                     return decision
+                if notes:
+                    await notes.take(decision.task)
                 seconds = decision.seconds
 
 

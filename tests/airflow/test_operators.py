@@ -346,7 +346,7 @@ def test_an_unavailable_agent_is_asked_again_and_then_fails_the_task(
 def test_failures_while_waiting_are_waited_out(
     run_dag: Any, agent_task_sandbox: Any, deferrable: bool, status: int
 ) -> None:
-    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "times": 2, "status": status}])
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "status": status}])
     run = run_dag(lightcone(deferrable=deferrable, poll_interval=0.05))
     assert run.state == "success"
     assert starts(agent_task_sandbox) == 1
@@ -377,3 +377,8 @@ def test_an_unknown_status_word_counts_as_active(run_dag: Any, agent_task_sandbo
     run = run_dag(lightcone())
     assert run.state == "success"
     assert capfd.readouterr().out.count("the service says 'reticulating'") == 1
+
+
+def test_the_progress_of_a_waiting_task_is_in_xcom(run_dag: Any) -> None:
+    run = run_dag(shinzo({"steps": 3, "step_seconds": 0.2}, poll_interval=0.05, deferrable=False))
+    assert run.xcom("agent", "progress")["total_steps"] == 3

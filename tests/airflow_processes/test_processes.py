@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
-
 from processes import Leader, Program, find_family, is_running, read_leader, wait_until
 
 # Starts one process in a group of its own (as Airflow's tasks are) and one in a session of its own (as its
