@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from processes import Leader, Program, find_family, is_running, read_leader, wait_until
 
 # Starts one process in a group of its own (as Airflow's tasks are) and one in a session of its own (as its
