@@ -3,6 +3,7 @@ Every exception that this package raises by itself.
 
     AgentTaskError
     ├── AgentTaskConfigurationError     the connection cannot be used as it is            final
+    │   └── AgentTaskConnectionNotFoundError  there is none, or it cannot be read     transient
     ├── AgentTaskArgumentError          a wrong argument (also a ValueError)              final
     ├── AgentTaskNotSupportedError      the service cannot do what was asked              final
     ├── AgentTaskRequestError           a request did not lead to a usable reply
@@ -45,6 +46,27 @@ class AgentTaskConfigurationError(AgentTaskError):
     """The Airflow connection is missing something, or holds something that cannot be used."""
 
     is_final = True
+
+
+class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
+    """
+    There is no such connection, or it cannot be read just now.
+
+    Transient, because Airflow reports a secrets backend that is down in the same way as a misspelt name.
+    """
+
+    is_final = False
+    is_transient = True
+
+    def __init__(self, conn_id: str) -> None:
+        super().__init__(
+            f"The connection {conn_id!r} does not exist, or could not be read. Add it under Admin → Connections "
+            f"with the key of your service as its password, or set AIRFLOW_CONN_{conn_id.upper()}."
+        )
+        self.conn_id = conn_id
+
+    def __reduce__(self) -> tuple[type[AgentTaskConnectionNotFoundError], tuple[str]]:
+        return type(self), (self.conn_id,)
 
 
 class AgentTaskArgumentError(AgentTaskError, ValueError):

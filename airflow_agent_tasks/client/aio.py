@@ -153,8 +153,10 @@ async def _transport_errors(request: Request, settings: ClientSettings) -> Async
         yield
     except AgentTaskError:
         raise
-    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
+    except aiohttp.ClientConnectorCertificateError:
         raise failures.bad_certificate(settings) from None
+    except aiohttp.ClientConnectorSSLError:
+        raise failures.no_tls(settings) from None
     except _NEVER_SENT:
         raise failures.not_sent(request, settings) from None
     except asyncio.TimeoutError:

@@ -58,10 +58,18 @@ def too_large(request: Request, settings: ClientSettings, status: int) -> AgentT
 
 
 def bad_certificate(settings: ClientSettings) -> AgentTaskConfigurationError:
-    """The service's certificate could not be verified, or the TLS handshake failed."""
+    """The service's certificate could not be verified."""
     return AgentTaskConfigurationError(
         f"No secure connection to {settings.host}: its certificate could not be verified. If it is signed by "
         f"a CA of your own, put the path of the CA file into the extra field 'verify' of {settings.source}."
+    )
+
+
+def no_tls(settings: ClientSettings) -> AgentTaskConfigurationError:
+    """The other side does not speak TLS as we do."""
+    return AgentTaskConfigurationError(
+        f"No secure connection to {settings.host}: it does not speak https. If it is meant to be plain http, as "
+        f"the sandbox is, write http:// in front of the host of {settings.source}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import ssl
 from dataclasses import dataclass, field
@@ -103,9 +104,7 @@ class ClientSettings:
     def load_ca(self, path: str) -> ssl.SSLContext:
         """Return a TLS context that trusts the CAs of this file or folder, and no others."""
         try:
-            if Path(path).is_dir():
-                return ssl.create_default_context(capath=path)
-            return ssl.create_default_context(cafile=path)
+            return _load_ca(path, Path(path).stat().st_mtime_ns)
         except (OSError, ValueError):
             raise AgentTaskConfigurationError(
                 f"The CA file {path!r} cannot be read. It is named by the extra field 'verify' of "
@@ -124,6 +123,14 @@ class ClientSettings:
                 f"The host of {self.source} is http://{parts.hostname}, which would send the key in the "
                 "clear. Use https://, or set allow_insecure_http in the connection if that is meant."
             )
+
+
+@functools.lru_cache(maxsize=8)
+def _load_ca(path: str, changed_at: int) -> ssl.SSLContext:
+    # Kept, because reading a bundle takes 60 ms, during which the triggerer's event loop stands still.
+    if Path(path).is_dir():
+        return ssl.create_default_context(capath=path)
+    return ssl.create_default_context(cafile=path)
 
 
 def _split_http_url(url: str) -> SplitResult | None:

@@ -202,7 +202,8 @@ def _transport_errors(
     except requests.exceptions.ConnectionError as error:
         reason = getattr(error.args[0] if error.args else None, "reason", None)
         if isinstance(reason, _HandshakeError):
-            raise failures.bad_certificate(settings) from None
+            is_certificate = isinstance(reason.__cause__, ssl.SSLCertVerificationError)
+            raise (failures.bad_certificate if is_certificate else failures.no_tls)(settings) from None
         if isinstance(reason, _NEVER_SENT):
             raise failures.not_sent(request, settings) from None
         raise failures.cut_off(request, settings) from None

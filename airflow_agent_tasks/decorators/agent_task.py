@@ -8,6 +8,9 @@ it may hold the words of an agent or of a web page, which could ask for ``{{ con
 
 from __future__ import annotations
 
+import asyncio
+import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +36,8 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
     def execute(self, context: Context) -> Any:
         context_merge(context, self.op_kwargs)
         returned = self.python_callable(*self.op_args, **self.determine_kwargs(context))
+        if inspect.iscoroutine(returned):
+            returned = asyncio.run(returned)
         with airflow_failures():
             for name, value in self._read_fields(returned).items():
                 setattr(self, name, value)
@@ -44,15 +49,20 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
         allowed = ("agent_id", *self.start_field_names)
         if isinstance(fields, Mapping) and set(allowed).issuperset(fields):
             return fields
-        got = (
-            f"the keys {sorted(map(str, fields))}"
-            if isinstance(fields, Mapping)
-            else f"{type(fields).__name__}"
-        )
         raise AgentTaskArgumentError(
             f"The function of {self.custom_operator_name} must return the {dialect.instruction_field} as a "
-            f"text, or a dict with some of {', '.join(allowed)}; it returned {shorten(got)}."
+            f"text, or a dict of start fields; it returned {_describe(fields, allowed)}."
         )
+
+
+def _describe(fields: Any, allowed: Sequence[str]) -> str:
+    if not isinstance(fields, Mapping):
+        return f"a {type(fields).__name__}"
+    wrong = min(str(name) for name in fields if name not in allowed)
+    similar = difflib.get_close_matches(wrong, allowed, n=1)
+    return f"the unknown field {shorten(repr(wrong))}" + (
+        f" (did you mean {similar[0]!r}?)" if similar else ""
+    )
 
 
 class _LightconeDecoratedOperator(_DecoratedAgentTaskOperator, LightconeTaskOperator):

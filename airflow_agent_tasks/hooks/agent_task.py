@@ -13,10 +13,9 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import amask_secret, mask_secret
 
-from airflow_agent_tasks.client.aio import AsyncClient, share_client
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.sync import SyncClient
-from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskConnectionNotFoundError, AgentTaskError
 from airflow_agent_tasks.hooks.connection_form import ConnectionForm
 from airflow_agent_tasks.hooks.credentials import build_settings, list_secrets, read_extra
 from airflow_agent_tasks.protocol.dialect import Capability, Dialect
@@ -26,6 +25,8 @@ from airflow_agent_tasks.protocol.task import AgentTask
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+    from airflow_agent_tasks.client.aio import AsyncClient
 
 #: The id of a task that no service has, for ``test_connection``.
 NO_SUCH_TASK = "airflow-connection-test"
@@ -109,6 +110,7 @@ class AgentTaskHook(BaseHook):
 
     async def aget_task(self, client: AsyncClient, task_id: str, agent_id: str | None = None) -> AgentTask:
         """Ask once for an agent task's state from an event loop, with a client of :meth:`share_client`."""
+        agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
         response = await client.send(request, retries=False)
         return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
@@ -187,6 +189,9 @@ class AgentTaskHook(BaseHook):
 
     def share_client(self) -> AbstractAsyncContextManager[AsyncClient]:
         """Give the client that all triggers of this event loop and connection share."""
+        # Imported here: only the triggerer needs aiohttp, and every DAG file would pay for it.
+        from airflow_agent_tasks.client.aio import share_client
+
         return share_client(self.settings)
 
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
@@ -195,10 +200,7 @@ class AgentTaskHook(BaseHook):
             return build_settings(connection, extra, default_base_url=self.dialect.default_base_url)
         if settings := self.read_environment(self.conn_id):
             return settings
-        raise AgentTaskConfigurationError(
-            f"The connection {self.conn_id!r} does not exist. Add it under Admin → Connections with the type "
-            f"{self.form.hook_name} and the {self.form.key_label} as its password."
-        )
+        raise AgentTaskConnectionNotFoundError(self.conn_id)
 
     @classmethod
     def read_environment(cls, conn_id: str) -> ClientSettings | None:

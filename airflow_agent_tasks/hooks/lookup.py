@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
-from airflow_agent_tasks.errors import AgentTaskConfigurationError
+from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
 
@@ -22,7 +22,8 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
     :param conn_id: The Airflow connection.
     :param hook_class: The service that is wanted; by default any.
-    :raises AgentTaskConfigurationError: when there is no such connection, or it is of another type.
+    :raises AgentTaskConnectionNotFoundError: when there is no such connection, or it cannot be read.
+    :raises AgentTaskConfigurationError: when it is of another type.
     """
     connection = None
     with suppress(AirflowNotFoundException):
@@ -64,9 +65,9 @@ def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTas
 
 
 def _find_without_connection(conn_id: str, wanted: type[AgentTaskHook]) -> AgentTaskHook:
-    if issubclass(LightconeHook, wanted) and LightconeHook.read_environment(conn_id):
-        return LightconeHook(conn_id)
-    raise AgentTaskConfigurationError(
-        f"The connection {conn_id!r} does not exist. Add it under Admin → Connections with the type of your "
-        "service (Lightcone or Shinzo) and its key as the password."
-    )
+    # Where any service will do, only Lightcone has environment variables that could serve.
+    hook_class: Any = LightconeHook if wanted is AgentTaskHook else wanted
+    if hook_class.read_environment(conn_id) is None:
+        raise AgentTaskConnectionNotFoundError(conn_id)
+    hook: AgentTaskHook = hook_class(conn_id)
+    return hook

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.operators.arguments import read_id
 from airflow_agent_tasks.operators.failing import airflow_failures
 from airflow_agent_tasks.protocol.task import AgentTask
 
@@ -41,6 +42,7 @@ class AgentTaskActionOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do it once, and return the agent task as the service then describes it."""
+        self.agent_task_id = read_id(self.agent_task_id)
         with airflow_failures():
             task = self.act(find_hook(self.conn_id))
         self.log.info("%s: %s", type(self).__name__, task)

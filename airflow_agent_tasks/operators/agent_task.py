@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,10 +29,11 @@ from airflow_agent_tasks.operators.arguments import (
     check_constants,
     check_exit_codes,
     check_one_of,
-    check_positive_number,
+    check_seconds,
 )
 from airflow_agent_tasks.operators.failing import airflow_failures, build_failure
 from airflow_agent_tasks.protocol.fields import read_rendered
+from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import AgentTask, Progress, TaskState
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
@@ -93,8 +95,8 @@ class AgentTaskOperator(BaseOperator):
         agent_id: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float | None = None,
-        timeout: float | None = None,
+        poll_interval: timedelta | float | None = None,
+        timeout: timedelta | float | None = None,
         on_timeout: str = "stop",
         on_awaiting_input: str = "fail",
         skip_on_exit_code: int | Collection[int] | None = None,
@@ -105,12 +107,14 @@ class AgentTaskOperator(BaseOperator):
         self.conn_id = conn_id
         self.agent_id = agent_id
         self.start_field_names = tuple(start_fields)
+        # Before the fields are set, so that Airflow sees the tasks whose outputs they are.
+        self.template_fields = tuple(dict.fromkeys((*type(self).template_fields, *start_fields)))
         for name, value in start_fields.items():
             setattr(self, name, value)
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = check_positive_number("poll_interval", poll_interval)
-        self.timeout = check_positive_number("timeout", timeout)
+        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.timeout = check_seconds("timeout", timeout)
         self.on_timeout = check_one_of("on_timeout", on_timeout, ("stop", "leave"))
         self.on_awaiting_input = check_one_of("on_awaiting_input", on_awaiting_input, ("return", "fail"))
         self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
@@ -190,7 +194,8 @@ class AgentTaskOperator(BaseOperator):
                 return task.to_json()
             fate = self._stop(started)
             raise AgentTaskInputRequiredError(
-                f"{task} asks {task.question!r}, and on_awaiting_input is 'fail'. {fate}", task=task
+                f"{task} asks {shorten(task.question or '', 500)!r}, and on_awaiting_input is 'fail'. {fate}",
+                task=task,
             )
         raise build_failure(task, is_final=task.exit_code in self.no_retry_on_exit_code)
 
@@ -221,7 +226,7 @@ class AgentTaskOperator(BaseOperator):
             poll_interval=self.poll_interval,
             deadline=self._deadline(started),
         )
-        return StatusWatch(self.hook, started, wait, self.log)
+        return StatusWatch(lambda: self.hook, started, wait, self.log)
 
     def _deadline(self, started: StartedTask) -> float | None:
         return None if self.timeout is None else started.started_at + self.timeout
@@ -241,7 +246,8 @@ class AgentTaskOperator(BaseOperator):
         push = context["ti"].xcom_push
         push(key="task_id", value=task.task_id)
         push(key="status", value=task.status.value)
-        push(key="exit_code", value=task.exit_code)
+        if task.exit_code is not None:
+            push(key="exit_code", value=task.exit_code)
         if task.status is TaskState.AWAITING_INPUT:
             push(key="question", value=task.question)
         self._push_progress(context, task)

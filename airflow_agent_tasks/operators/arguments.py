@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
@@ -29,8 +30,10 @@ def check_constants(dialect: Dialect, start_fields: Mapping[str, Any]) -> None:
             field.validate(read_rendered([field], constants)[field.name])
 
 
-def check_positive_number(name: str, value: float | None) -> float | None:
-    """Return a number of seconds above 0, or None."""
+def check_seconds(name: str, value: timedelta | float | None) -> float | None:
+    """Return a time above 0 in seconds, or None."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
     if value is None:
         return None
     if (
@@ -43,6 +46,11 @@ def check_positive_number(name: str, value: float | None) -> float | None:
             f"{name} must be a number of seconds above 0, not {shorten(repr(value))}."
         )
     return value
+
+
+def read_id(value: Any) -> Any:
+    """Return an id as text, also where ``render_template_as_native_obj`` made a number of it."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def check_one_of(name: str, value: str, allowed: Collection[str]) -> str:

@@ -25,6 +25,7 @@ class Field:
     :param accepts: Tells whether a value is allowed.
     :param required: True where the service refuses a body without it.
     :param from_text: Reads the text that a template rendered to, for fields that are not text.
+    :param is_text: True where a number that a native template rendered to is meant as its text.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Field:
     accepts: Check
     required: bool = False
     from_text: Callable[[str], Any] | None = None
+    is_text: bool = False
 
     def validate(self, value: Any) -> None:
         """Raise AgentTaskArgumentError unless the value is allowed."""
@@ -76,7 +78,7 @@ def _read_number(text: str) -> int | float:
 
 def text(name: str, *, required: bool = False) -> Field:
     """A text that is not blank."""
-    return Field(name, "a non-empty text", _is_text, required)
+    return Field(name, "a non-empty text", _is_text, required, is_text=True)
 
 
 def one_of(name: str, *words: str) -> Field:
@@ -195,17 +197,19 @@ def read_rendered(table: Iterable[Field], values: Mapping[str, Any]) -> dict[str
     """
     Return the values with texts read as what their field holds.
 
-    Airflow renders a template to text, so ``priority="{{ params.priority }}"`` arrives as ``"7"``. A text
+    Airflow renders a template to text, so ``priority="{{ params.priority }}"`` arrives as ``"7"``; with
+    ``render_template_as_native_obj`` it renders ``thread_id="{{ ds_nodash }}"`` to a number. A text
     that cannot be read stays as it is, for :func:`check_fields` to complain of.
     """
-    readers = {field.name: field.from_text for field in table if field.from_text}
-    return {name: _read_text(readers.get(name), value) for name, value in values.items()}
+    by_name = {field.name: field for field in table}
+    return {name: _read_value(by_name.get(name), value) for name, value in values.items()}
 
 
-def _read_text(reader: Callable[[str], Any] | None, value: Any) -> Any:
-    if reader is None or not isinstance(value, str):
+def _read_value(field: Field | None, value: Any) -> Any:
+    if field is None or not (_is_number(value) if field.is_text else isinstance(value, str)):
         return value
+    reader = str if field.is_text else field.from_text
     try:
-        return reader(value)
+        return reader(value) if reader else value
     except (ValueError, KeyError, RecursionError):
         return value

@@ -29,7 +29,10 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\
 MAX_INTEGER = 2**63 - 1
 # PostgreSQL refuses U+0000 and msgpack refuses a lone surrogate.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_UNSTORABLE_ESCAPE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
+#: Keys by which Airflow's serializer marks objects: it refuses them, or lets a reader build what they name.
+_RESERVED_KEYS = frozenset({"__classname__", "__id__", "__type", "__var", "__version__", "__data__"})
+#: Deeper than this, readers of XCom fail (seen from 200 levels on).
+MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,17 @@ def parse_json(text: str) -> Any:
     Return the value of a JSON text, in a form that can be stored in XCom.
 
     What would make Airflow lose the whole result is changed: U+0000 and lone surrogates become U+FFFD, the
-    NaN and Infinity that Python's json writes become None, numbers out of range stay the text they were.
+    NaN and Infinity that Python's json writes become None, numbers out of range stay the text they were,
+    the keys that Airflow's serializer keeps for itself (``__id__``, ``__type`` …) get one more underscore in
+    front, and what is nested deeper than 100 levels becomes its JSON text.
 
     :raises ValueError: where it is not JSON.
     """
     try:
-        parsed = _DECODER.decode(text)
-        return _make_storable(parsed) if _UNSTORABLE_ESCAPE.search(text) else parsed
+        parsed = json.loads(
+            text, parse_constant=lambda name: None, parse_int=_read_integer, parse_float=_read_float
+        )
+        return _make_storable(parsed, 0)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -97,14 +104,20 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _make_storable(value: Any) -> Any:
+def _make_storable(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict | list) and depth >= MAX_DEPTH:
+        return json.dumps(value)
     if isinstance(value, list):
-        return [_make_storable(item) for item in value]
+        return [_make_storable(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {_make_storable(key): _make_storable(item) for key, item in value.items()}
+        return {_make_storable_key(key): _make_storable(item, depth + 1) for key, item in value.items()}
     return value
+
+
+def _make_storable_key(key: str) -> str:
+    return f"_{key}" if key in _RESERVED_KEYS else _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", key)
 
 
 def quote_id(name: str, value: object) -> str:

@@ -32,7 +32,8 @@ def refused(
     if status in (401, 403):
         return AgentTaskAuthenticationError(f"{reason} {key_hint}", status=status)
     if status == 404:
-        return AgentTaskNotFoundError(reason, status=status)
+        hint = "Check the ids, and that the connection leads to the account that owns them."
+        return AgentTaskNotFoundError(f"{reason} {hint}", status=status)
     if request.has_effect and leaves_doubt(status):
         return _uncertain(reason, status)
     if is_transient_status(status):

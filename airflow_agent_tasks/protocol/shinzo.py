@@ -27,7 +27,7 @@ class ShinzoDialect(Dialect):
         Capability.PAUSE: "Cancel the task instead, or send it a message that tells the agent to wait.",
         Capability.RESUME: "A Shinzo task is never paused; answer one that awaits input with a message.",
         Capability.STREAM: "Submit the task and poll its status; the progress is part of it.",
-        Capability.IDEMPOTENT_START: "Say with on_uncertain_submit what to do after an unanswered submit.",
+        Capability.IDEMPOTENT_START: "A submit that was not answered is not sent again; look at the service.",
         Capability.EXIT_CODE: "Tell success from failure by the status completed or failed.",
     }
     actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
@@ -15,7 +17,9 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUnreachableStateError,
 )
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.operators.arguments import read_id
 from airflow_agent_tasks.operators.failing import airflow_failures
 from airflow_agent_tasks.protocol.polling import Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import TaskState
@@ -24,6 +28,9 @@ from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+#: Seconds that Airflow waits for a trigger beyond its own deadline.
+BACKSTOP = 120.0
 
 
 class AgentTaskSensor(BaseSensorOperator):
@@ -58,16 +65,22 @@ class AgentTaskSensor(BaseSensorOperator):
         poke_interval: timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
-        grows = poke_interval is None and kwargs.get("mode") != "reschedule"
         super().__init__(poke_interval=60 if poke_interval is None else poke_interval, **kwargs)
         self.agent_task_id = agent_task_id
         self.agent_id = agent_id
         self.conn_id = conn_id
         self.target_states = _read_states(target_states)
         self.deferrable = deferrable
+        # Asked only now: mode may have come from default_args.
+        grows = poke_interval is None and not self.reschedule and not self.exponential_backoff
         self._fixed_interval = None if grows else self.poke_interval
         self._next_interval = self.poke_interval
         self._watch: StatusWatch | None = None
+
+    @cached_property
+    def hook(self) -> AgentTaskHook:
+        """The hook that the connection's type names."""
+        return find_hook(self.conn_id)
 
     def execute(self, context: Context) -> Any:
         """Wait for a target state, in the triggerer if deferrable."""
@@ -75,6 +88,15 @@ class AgentTaskSensor(BaseSensorOperator):
             return super().execute(context)
         # Airflow applies soft_fail and never_fail to what resumes, not to what runs before the deferral.
         return self.resume_execution("check_or_defer", None, context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral; ``never_fail`` covers our own errors too, as it does while poking."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AgentTaskError as error:
+            if self.never_fail:
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+            raise
 
     def check_or_defer(self, context: Context) -> Any:
         """Ask once, and wait in the triggerer unless that was enough."""
@@ -95,6 +117,11 @@ class AgentTaskSensor(BaseSensorOperator):
             if said.verdict in (Verdict.ERROR, Verdict.OUTAGE) and said.error:
                 raise said.error
             done = self._judge(self._build_watch(started).check(retries=True))
+        if not done and said.verdict is Verdict.TIMEOUT:
+            raise AirflowSensorTimeout(
+                f"Agent task {started.agent_task_id} did not become {' or '.join(self.target_states)} within "
+                f"the timeout of {self.timeout:g} s."
+            )
         return done.xcom_value if done else self._defer(started)
 
     def _judge(self, decision: Decision) -> PokeReturnValue:
@@ -114,26 +141,27 @@ class AgentTaskSensor(BaseSensorOperator):
         return PokeReturnValue(True, decision.task.to_json())
 
     def _start(self) -> StartedTask:
-        hook = find_hook(self.conn_id)
-        return StartedTask(self.agent_task_id, hook.resolve_agent_id(self.agent_id), time.time())
+        return StartedTask(read_id(self.agent_task_id), self.agent_id, time.time())
 
     def _build_watch(self, started: StartedTask) -> StatusWatch:
         targets = [TaskState(state) for state in self.target_states]
-        hook = find_hook(self.conn_id)
-        hook.dialect.check_states(targets)
+        self.hook.dialect.check_states(targets)
         wait = TaskWait(started_at=started.started_at, targets=targets, poll_interval=self._fixed_interval)
-        return StatusWatch(hook, started, wait, self.log)
+        return StatusWatch(lambda: self.hook, started, wait, self.log)
 
     def _defer(self, started: StartedTask) -> None:
+        deadline = started.started_at + self.timeout
         self.defer(
             trigger=AgentTaskTrigger(
                 conn_id=self.conn_id,
                 **started.to_kwargs(),
                 target_states=self.target_states,
                 poll_interval=self._fixed_interval,
+                deadline=deadline,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(0.0, started.started_at + self.timeout - time.time())),
+            # The trigger ends its wait by itself; this is for one that does not.
+            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
         )
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:

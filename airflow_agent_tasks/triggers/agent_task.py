@@ -11,6 +11,7 @@ from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.lookup import afind_hook
 from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, Decision, TaskWait, Verdict
@@ -94,30 +95,39 @@ class AgentTaskTrigger(BaseTrigger):
         return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + SCHEDULER_DELAY
 
     async def _wait(self) -> Decision:
-        hook = await afind_hook(self.conn_id)
         wait = TaskWait(
             started_at=self.started.started_at,
             targets=[TaskState(state) for state in self.target_states],
             poll_interval=self.poll_interval,
             deadline=self.deadline,
         )
-        watch = StatusWatch(hook, self.started, wait, self.log)
+        await asyncio.sleep(max(self._shortest_first_wait(), wait.begin(now=time.time()).seconds))
+        while True:
+            try:
+                hook = await afind_hook(self.conn_id)
+            except AgentTaskError as error:
+                self.log.warning("Could not ask: %s", error)
+                decision = wait.on_error(error, now=time.time())
+            else:
+                return await self._watch(hook, wait)
+            if not decision.waits:
+                return decision
+            await asyncio.sleep(decision.seconds)
+
+    async def _watch(self, hook: AgentTaskHook, wait: TaskWait) -> Decision:
+        watch = StatusWatch(lambda: hook, self.started, wait, self.log)
         # dag.test() has neither a task instance nor a supervisor here.
         notes = (
             ProgressNotes(self.task_instance, self.log)
             if self.notes_progress and self.task_instance
             else None
         )
-        seconds = max(self._shortest_first_wait(), wait.begin(now=time.time()).seconds)
         async with hook.share_client() as client:
-            while True:
-                await asyncio.sleep(seconds)
-                decision = await watch.acheck(client)
-                if not decision.waits:
-                    return decision
+            while (decision := await watch.acheck(client)).waits:
                 if notes:
                     await notes.take(decision.task)
-                seconds = decision.seconds
+                await asyncio.sleep(decision.seconds)
+        return decision
 
 
 def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:

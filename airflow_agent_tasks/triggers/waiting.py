@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -43,14 +44,17 @@ class StatusWatch:
     """
     Asks for one agent task's state and tells its :class:`TaskWait`; logs changes only.
 
-    :param hook: The hook of the service.
+    :param find_hook: Returns the hook of the service; where its connection cannot be read, that counts as a
+        failure to ask, which is waited out like any other.
     :param started: The agent task.
     :param wait: What decides.
     :param log: Where changes and failures are logged.
     """
 
-    def __init__(self, hook: AgentTaskHook, started: StartedTask, wait: TaskWait, log: Log) -> None:
-        self._hook = hook
+    def __init__(
+        self, find_hook: Callable[[], AgentTaskHook], started: StartedTask, wait: TaskWait, log: Log
+    ) -> None:
+        self._find_hook = find_hook
         self._started = started
         self._wait = wait
         self._log = log
@@ -60,7 +64,7 @@ class StatusWatch:
         """Ask once from a worker, and decide."""
         started = self._started
         try:
-            task = self._hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
+            task = self._find_hook().get_task(started.agent_task_id, started.agent_id, retries=retries)
         except AgentTaskError as error:
             return self._on_error(error)
         return self._on_state(task)
@@ -69,7 +73,7 @@ class StatusWatch:
         """Ask once from an event loop, and decide."""
         started = self._started
         try:
-            task = await self._hook.aget_task(client, started.agent_task_id, started.agent_id)
+            task = await self._find_hook().aget_task(client, started.agent_task_id, started.agent_id)
         except AgentTaskError as error:
             return self._on_error(error)
         return self._on_state(task)
