@@ -58,16 +58,6 @@ class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
     is_final = False
     is_transient = True
 
-    def __init__(self, conn_id: str) -> None:
-        super().__init__(
-            f"The connection {conn_id!r} does not exist, or could not be read. Add it under Admin → Connections "
-            f"with the key of your service as its password, or set AIRFLOW_CONN_{conn_id.upper()}."
-        )
-        self.conn_id = conn_id
-
-    def __reduce__(self) -> tuple[type[AgentTaskConnectionNotFoundError], tuple[str]]:
-        return type(self), (self.conn_id,)
-
 
 class AgentTaskArgumentError(AgentTaskError, ValueError):
     """An argument is wrong; the message names the field, the value and what is allowed."""

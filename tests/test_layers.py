@@ -30,7 +30,15 @@ ALLOWED: dict[str, set[str]] = {
     "hooks": {"errors", "protocol", "client"},
     "triggers": {"errors", "protocol", "client", "hooks"},
     "operators": {"errors", "protocol", "client", "hooks", "triggers"},
-    "sensors": {"errors", "protocol", "client", "hooks", "triggers", "operators.failing"},
+    "sensors": {
+        "errors",
+        "protocol",
+        "client",
+        "hooks",
+        "triggers",
+        "operators.arguments",
+        "operators.failing",
+    },
     "decorators": {"errors", "protocol", "client", "hooks", "triggers", "operators"},
     "plugin": {"errors", "protocol", "client", "hooks", "triggers", "operators", "decorators"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.

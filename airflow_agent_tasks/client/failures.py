@@ -68,8 +68,8 @@ def bad_certificate(settings: ClientSettings) -> AgentTaskConfigurationError:
 def no_tls(settings: ClientSettings) -> AgentTaskConfigurationError:
     """The other side does not speak TLS as we do."""
     return AgentTaskConfigurationError(
-        f"No secure connection to {settings.host}: it does not speak https. If it is meant to be plain http, as "
-        f"the sandbox is, write http:// in front of the host of {settings.source}."
+        f"No secure connection to {settings.host}: it does not speak https. If it is plain http, as the "
+        f"sandbox is, write http:// in front of the host of {settings.source}."
     )
 
 

@@ -15,9 +15,14 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.sync import SyncClient
-from airflow_agent_tasks.errors import AgentTaskConnectionNotFoundError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.connection_form import ConnectionForm
-from airflow_agent_tasks.hooks.credentials import build_settings, list_secrets, read_extra
+from airflow_agent_tasks.hooks.credentials import (
+    build_settings,
+    connection_not_found,
+    list_secrets,
+    read_extra,
+)
 from airflow_agent_tasks.protocol.dialect import Capability, Dialect
 from airflow_agent_tasks.protocol.http import Request, Response
 from airflow_agent_tasks.protocol.sse import EventStreamParser
@@ -200,7 +205,7 @@ class AgentTaskHook(BaseHook):
             return build_settings(connection, extra, default_base_url=self.dialect.default_base_url)
         if settings := self.read_environment(self.conn_id):
             return settings
-        raise AgentTaskConnectionNotFoundError(self.conn_id)
+        raise connection_not_found(self.conn_id)
 
     @classmethod
     def read_environment(cls, conn_id: str) -> ClientSettings | None:

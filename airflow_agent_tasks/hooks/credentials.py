@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
-from airflow_agent_tasks.errors import AgentTaskConfigurationError
+from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
 from airflow_agent_tasks.hooks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER
 from airflow_agent_tasks.protocol.http import shorten
 
@@ -60,6 +60,14 @@ def build_settings(
         requests_per_second=_read_number(extra, "requests_per_second", source),
         allow_insecure_http=_read_boolean(extra, "allow_insecure_http", source),
         source=source,
+    )
+
+
+def connection_not_found(conn_id: str) -> AgentTaskConnectionNotFoundError:
+    """Return the error of a connection that does not exist, or cannot be read."""
+    return AgentTaskConnectionNotFoundError(
+        f"The connection {conn_id!r} does not exist, or could not be read. Add it under Admin → Connections "
+        f"with the key of your service as its password, or set AIRFLOW_CONN_{conn_id.upper()}."
     )
 
 

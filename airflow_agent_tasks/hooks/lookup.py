@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
-from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
+from airflow_agent_tasks.errors import AgentTaskConfigurationError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.credentials import connection_not_found
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
 
 if TYPE_CHECKING:
@@ -68,6 +69,6 @@ def _find_without_connection(conn_id: str, wanted: type[AgentTaskHook]) -> Agent
     # Where any service will do, only Lightcone has environment variables that could serve.
     hook_class: Any = LightconeHook if wanted is AgentTaskHook else wanted
     if hook_class.read_environment(conn_id) is None:
-        raise AgentTaskConnectionNotFoundError(conn_id)
+        raise connection_not_found(conn_id)
     hook: AgentTaskHook = hook_class(conn_id)
     return hook

@@ -68,9 +68,9 @@ def test_what_a_function_returns_is_not_rendered_as_a_template(run_dag: Any, age
 @pytest.mark.parametrize(
     ("returned", "says"),
     [
-        ("None", "it returned NoneType"),
-        ("['Do it']", "it returned list"),
-        ("{'message': 'Do it', 'colour': 'red'}", "it returned the keys ['colour', 'message']"),
+        ("None", "it returned a NoneType"),
+        ("['Do it']", "it returned a list"),
+        ("{'mesage': 'Do it'}", "it returned the unknown field 'mesage' (did you mean 'message'?)"),
         ("''", "message must be a non-empty text, not ''."),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -81,10 +82,29 @@ def test_a_wrong_key_ends_the_wait_after_one_request(
     assert [request["status"] for request in agent_task_sandbox.requests()] == [401]
 
 
-def test_a_connection_that_is_gone_ends_the_wait_with_a_sentence(airflow_home: Any) -> None:
-    (event,) = run_trigger(build_trigger(conn_id="gone"))
+def test_a_connection_of_another_type_ends_the_wait_with_a_sentence(
+    airflow_home: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", '{"conn_type": "http"}')
+    (event,) = run_trigger(build_trigger(conn_id="other"))
     assert (event["verdict"], event["is_final"]) == ("error", True)
-    assert event["error"].startswith("The connection 'gone' does not exist.")
+    assert event["error"].startswith("The connection 'other' has the type 'http'")
+
+
+def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(
+    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
+) -> None:
+    task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
+    connection = os.environ["AIRFLOW_CONN_LIGHTCONE_DEFAULT"]
+    monkeypatch.delenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT")
+
+    async def bring_it_back() -> list[dict[str, Any]]:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, lambda: monkeypatch.setenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT", connection))
+        return [event.payload async for event in build_trigger(agent_task_id=task.task_id).run()]
+
+    (event,) = asyncio.run(bring_it_back())
+    assert (event["verdict"], event["status"]) == ("reached", "completed")
 
 
 def test_the_deadline_ends_the_wait(agent_task_sandbox: Any, airflow_home: Any) -> None:
@@ -99,8 +119,9 @@ def test_an_event_that_is_none_of_ours_is_refused(event: Any) -> None:
         read_event(event)
 
 
-def test_an_events_verdict_and_ids_survive_the_database(agent_task_sandbox: Any, airflow_home: Any) -> None:
-    (event,) = run_trigger(build_trigger(conn_id="gone", agent_id="agt_1", started_at=12.5))
+def test_an_events_verdict_and_ids_survive_the_database(airflow_home: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", '{"conn_type": "http"}')
+    (event,) = run_trigger(build_trigger(conn_id="other", agent_id="agt_1", started_at=12.5))
     started, decision = read_event(json.loads(json.dumps(event)))
     assert (started.agent_task_id, started.agent_id, started.started_at) == ("tsk_1", "agt_1", 12.5)
     assert decision.verdict is Verdict.ERROR

@@ -16,7 +16,7 @@ from airflow_agent_tasks.hooks.lookup import afind_hook, find_hook
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 
 KEY = "sk_very_secret_0123456789"
-MISSING = "does not exist. Add it under Admin → Connections"
+MISSING = "does not exist, or could not be read. Add it under Admin → Connections"
 
 
 @pytest.fixture(params=["find_hook", "afind_hook"])

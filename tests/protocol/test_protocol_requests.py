@@ -220,8 +220,8 @@ REFUSALS = {
     "tells the agent to wait.",
     ("shinzo", Capability.RESUME): "Shinzo has no resume. A Shinzo task is never paused; answer one that "
     "awaits input with a message.",
-    ("shinzo", Capability.IDEMPOTENT_START): "Shinzo has no idempotent start. Say with on_uncertain_submit "
-    "what to do after an unanswered submit.",
+    ("shinzo", Capability.IDEMPOTENT_START): "Shinzo has no idempotent start. A submit that was not "
+    "answered is not sent again; look at the service.",
     ("shinzo", Capability.EXIT_CODE): "Shinzo has no exit code. Tell success from failure by the status "
     "completed or failed.",
 }
