@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
+
 SLOW = '#sandbox {"steps": 200, "step_seconds": 1}'
 MODES = pytest.mark.parametrize(
     "mode",
@@ -159,3 +161,40 @@ def test_a_sensor_on_an_unknown_task_fails_with_its_id(run_dag: Any, capfd: Any)
 def test_a_sensor_gives_up_at_its_own_timeout(run_dag: Any) -> None:
     run = run_dag(start("shinzo") + then("shinzo", "AgentTaskSensor(task_id='sensor', timeout=0.3, TARGET)"))
     assert run.task_state("sensor") == "failed"
+
+
+def test_a_deferred_sensor_gives_up_at_its_own_timeout(run_dag: Any, capfd: Any) -> None:
+    run = run_dag(
+        start("shinzo")
+        + then("shinzo", "AgentTaskSensor(task_id='sensor', deferrable=True, timeout=0.3, TARGET)")
+    )
+    assert run.task_state("sensor") == "failed"
+    assert "did not become completed within the timeout of 0.3 s" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["deferrable=True", 'mode="poke"'])
+def test_never_fail_skips_a_sensor_on_an_unknown_task(run_dag: Any, mode: str) -> None:
+    run = run_dag(
+        f"AgentTaskSensor(task_id='sensor', agent_task_id='nope', agent_id='agt_a', never_fail=True, {mode}, "
+        "conn_id='shinzo_default')"
+    )
+    assert run.task_state("sensor") == "skipped"
+
+
+def test_a_sensor_knows_that_it_is_rescheduled_also_by_default_args() -> None:
+    arguments = {"task_id": "sensor", "agent_task_id": "tsk_1", "conn_id": "shinzo_default"}
+    sensor = AgentTaskSensor(**arguments, default_args={"mode": "reschedule"})
+    assert sensor._get_next_poke_interval(0.0, lambda: 0.0, 1) == 60
+
+
+def test_an_id_that_rendered_to_a_number_is_text_again(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run_dag(
+        """
+        test_dag.render_template_as_native_obj = True
+        AgentTaskCancelOperator(
+            task_id="cancel", agent_task_id="{{ 12345 }}", agent_id="agt_a", conn_id="shinzo_default"
+        )
+        """
+    )
+    (asked,) = agent_task_sandbox.requests()
+    assert asked["path"] == "/agent/agt_a/task/12345/cancel"

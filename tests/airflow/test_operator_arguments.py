@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -117,3 +118,8 @@ def test_a_sensor_refuses_states_that_do_not_exist(states: Any) -> None:
         AgentTaskSensor(
             task_id="sensor", agent_task_id="tsk_1", conn_id="shinzo_default", target_states=states
         )
+
+
+def test_a_timeout_may_be_a_timedelta() -> None:
+    operator = ShinzoTaskOperator(task_id="agent", message="Do it", timeout=timedelta(minutes=3))
+    assert operator.timeout == 180

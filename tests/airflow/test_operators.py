@@ -382,3 +382,38 @@ def test_an_unknown_status_word_counts_as_active(run_dag: Any, agent_task_sandbo
 def test_the_progress_of_a_waiting_task_is_in_xcom(run_dag: Any) -> None:
     run = run_dag(shinzo({"steps": 3, "step_seconds": 0.2}, poll_interval=0.05, deferrable=False))
     assert run.xcom("agent", "progress")["total_steps"] == 3
+
+
+def test_the_base_operator_renders_its_start_fields(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag(
+        """
+        @task
+        def priority():
+            return 4
+
+        AgentTaskOperator(
+            task_id="agent",
+            conn_id="shinzo_default",
+            start_fields={
+                "message": '#sandbox {"steps": 1, "step_seconds": 0}\\nSay {{ 1 + 1 }}',
+                "priority": priority(),
+            },
+        )
+        """
+    )
+    assert run.state == "success"
+    request = agent_task_sandbox.tasks()[0]["request"]
+    assert (request["message"].splitlines()[1], request["priority"]) == ("Say 2", 4)
+
+
+def test_native_templates_may_make_numbers_of_texts(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag(
+        """
+        test_dag.render_template_as_native_obj = True
+        LightconeTaskOperator(
+            task_id="agent", instruction="Do it", thread_id="{{ 20260101 }}", wait_for_completion=False
+        )
+        """
+    )
+    assert run.state == "success"
+    assert agent_task_sandbox.tasks()[0]["request"]["thread_id"] == "20260101"

@@ -107,3 +107,16 @@ def test_a_decorated_function_can_be_mapped(run_dag: Any, agent_task_sandbox: An
     )
     assert run.xcom("count") == 2
     assert {task["request"]["message"][-1] for task in agent_task_sandbox.tasks()} == {"A", "B"}
+
+
+def test_an_async_function_is_awaited(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag(
+        f"""
+        @task.shinzo
+        async def agent():
+            return {QUICK!r}
+
+        agent()
+        """
+    )
+    assert run.state == "success"
