@@ -34,7 +34,7 @@ def main() -> int:
         )
         return 1
     print(f"\nAirflow's page: {cluster.api.base_url} (no password; this machine only)")
-    print(f"Trigger company_research, code_review or nightly_run there. The logs are in {cluster.log_folder}")
+    print(f"Trigger any of the DAGs there. The logs are in {cluster.log_folder}")
     print(f"It runs on in the background. {HOW_TO_STOP}")
     return 0
 
