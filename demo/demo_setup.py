@@ -7,10 +7,11 @@ import sys
 import time
 
 from airflow_cluster import AirflowCluster, ClusterError
-from folders import ANSWERS_NAME
+from folders import ANSWERS_NAME, EXAMPLE_DAGS
 from processes import wait_until
 
-DAG_IDS = ("company_research", "code_review", "nightly_run")
+#: Each example file holds one DAG of the same name.
+DAG_IDS = sorted(path.stem for path in EXAMPLE_DAGS.glob("*.py"))
 
 _STARTED = time.monotonic()
 
