@@ -87,16 +87,12 @@ class Dialect(abc.ABC):
 
     def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
         """Build the request that starts an agent task and streams its events."""
-        self.require(Capability.STREAM)
-        raise NotImplementedError
+        raise self._refuse(Capability.STREAM)
 
     def require(self, capability: Capability) -> None:
         """Raise AgentTaskNotSupportedError, with the alternative, unless the service can do it."""
         if capability not in self.capabilities:
-            raise AgentTaskNotSupportedError(
-                f"{self.title} has no {str(capability.name).lower().replace('_', ' ')}. "
-                f"{self.alternatives.get(capability, '')}".rstrip()
-            )
+            raise self._refuse(capability)
 
     def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the given start fields, checked; raises AgentTaskArgumentError."""
@@ -171,6 +167,12 @@ class Dialect(abc.ABC):
             started_at=reading.text(reply.get("started_at")),
             completed_at=reading.text(reply.get("completed_at")),
             reused=reply.get("reused") is True,
+        )
+
+    def _refuse(self, capability: Capability) -> AgentTaskNotSupportedError:
+        name = str(capability.name).lower().replace("_", " ")
+        return AgentTaskNotSupportedError(
+            f"{self.title} has no {name}. {self.alternatives.get(capability, '')}".rstrip()
         )
 
     def _explain_key(self, status: int) -> str:

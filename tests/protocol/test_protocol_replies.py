@@ -21,7 +21,7 @@ from protocol_samples import (
 )
 
 from airflow_agent_tasks.errors import AgentTaskReplyError, AgentTaskUncertainError
-from airflow_agent_tasks.protocol.http import Response
+from airflow_agent_tasks.protocol.http import MAX_DEPTH, Response, parse_json
 from airflow_agent_tasks.protocol.task import AgentTask, Progress, TaskState
 
 WORDS = {
@@ -323,3 +323,15 @@ def test_a_result_that_is_no_utf_8_is_not_lost() -> None:
 
 def test_a_byte_order_mark_is_passed_over() -> None:
     assert parse_task(SHINZO, Response(200, {}, b'\xef\xbb\xbf{"status": "queued"}')).status == "queued"
+
+
+def test_what_is_nested_too_deeply_for_xcom_becomes_its_text() -> None:
+    kept: Any = parse_json("[" * 150 + '{"a": 1}' + "]" * 150)
+    for _ in range(MAX_DEPTH):
+        (kept,) = kept
+    assert kept == "[" * 50 + '{"a": 1}' + "]" * 50
+
+
+@pytest.mark.parametrize("key", ["__id__", "__classname__", "__version__", "__data__", "__type", "__var"])
+def test_a_key_that_airflows_serializer_keeps_for_itself_is_renamed(key: str) -> None:
+    assert parse_json(f'{{"rows": [{{"{key}": "os.system"}}]}}') == {"rows": [{f"_{key}": "os.system"}]}

@@ -303,8 +303,8 @@ def test_someone_elses_dialect_without_alternatives_refuses_in_one_sentence() ->
     assert str(caught.value) == "Other has no cancel."
 
 
-def test_someone_elses_dialect_that_promises_a_stream_has_to_build_it() -> None:
-    with pytest.raises(NotImplementedError):
+def test_someone_elses_dialect_has_no_stream_unless_it_builds_one() -> None:
+    with pytest.raises(AgentTaskNotSupportedError, match="has no stream"):
         SomeoneElsesDialect().build_stream({})
 
 
