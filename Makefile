@@ -10,13 +10,14 @@ UNFINISHED := .venv/.unfinished
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format demo up down build clean
+.PHONY: help venv test coverage lint format demo up down build clean
 
 help:
 	@echo "make demo     run the example DAGs through a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make up       start the same and leave it running; prints the page's address"
 	@echo "make down     stop what make up left running"
 	@echo "make test     run the tests; PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make coverage prove that the tests of protocol/ take every branch"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff lay out the code"
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
@@ -39,6 +40,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+# Without the package's own pytest plugin, which would import protocol/ before it is measured.
+coverage: $(INSTALLED)
+	$(BIN)/pytest -n 2 tests/protocol -p no:airflow_agent_tasks --cov=airflow_agent_tasks.protocol \
+		--cov-branch --cov-report=term-missing --cov-fail-under=100
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
