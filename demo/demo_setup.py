@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
 from airflow_cluster import AirflowCluster, ClusterError
 from folders import ANSWERS_NAME, EXAMPLE_DAGS
 from processes import wait_until
+
+from airflow_agent_tasks.sandbox import build_connection_variables
 
 #: Each example file holds one DAG of the same name.
 DAG_IDS = sorted(path.stem for path in EXAMPLE_DAGS.glob("*.py"))
@@ -30,7 +31,7 @@ def start_all(cluster: AirflowCluster) -> None:
     say("Starting the sandbox, which imitates Lightcone and Shinzo ...")
     sandbox_url = _start_sandbox(cluster)
     say(f"The sandbox answers at {sandbox_url}")
-    cluster.environment |= build_connections(sandbox_url)
+    cluster.environment |= build_connection_variables(sandbox_url)
     cluster.environment["COMPANY_RESEARCH_DB"] = str(cluster.home / ANSWERS_NAME)
     say("Starting Airflow: API server, scheduler, DAG processor, triggerer (about 30 s) ...")
     cluster.start()
@@ -38,16 +39,6 @@ def start_all(cluster: AirflowCluster) -> None:
     for dag_id in DAG_IDS:
         cluster.api.unpause(dag_id)
     say(f"Airflow is ready at {cluster.api.base_url}")
-
-
-def build_connections(sandbox_url: str) -> dict[str, str]:
-    """Return the environment variables that make both default connections point at the sandbox."""
-    common = {"host": sandbox_url, "password": "sk_sandbox"}
-    shinzo = {"conn_type": "shinzo", **common, "extra": {"agent_id": "agt_sandbox"}}
-    return {
-        "AIRFLOW_CONN_LIGHTCONE_DEFAULT": json.dumps({"conn_type": "lightcone", **common}),
-        "AIRFLOW_CONN_SHINZO_DEFAULT": json.dumps(shinzo),
-    }
 
 
 def _start_sandbox(cluster: AirflowCluster, timeout: float = 30.0) -> str:

@@ -82,7 +82,7 @@ class AgentTaskOperator(BaseOperator):
     :raises AirflowFailException: for what a retry would meet again: a wrong argument, a refused key.
     """
 
-    #: The service; None accepts whatever the connection's type names.
+    #: The service; this base accepts whichever the connection's type names.
     hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
     template_fields: Sequence[str] = ("conn_id", "agent_id")
     ui_color = "#e8e4f8"

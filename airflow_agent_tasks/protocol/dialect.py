@@ -196,8 +196,8 @@ def _name_task(task_id: str, agent_id: str | None) -> str:
     return f"agent task {task_id!r}" + (f" of {shorten(repr(agent_id))}" if agent_id else "")
 
 
-def require_message(message: object, *, name: str = "message") -> str:
+def require_message(message: object) -> str:
     """Return a message that may be sent; raises AgentTaskArgumentError for one that is blank."""
     if not isinstance(message, str) or not message.strip():
-        raise AgentTaskArgumentError(f"{name} must be a non-empty text, not {shorten(repr(message))}.")
+        raise AgentTaskArgumentError(f"message must be a non-empty text, not {shorten(repr(message))}.")
     return message

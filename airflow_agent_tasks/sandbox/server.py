@@ -12,10 +12,8 @@ from typing import Any
 import uvicorn
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
-from airflow_agent_tasks.sandbox import DEFAULT_API_KEY, DEFAULT_HOST
+from airflow_agent_tasks.sandbox import DEFAULT_API_KEY, DEFAULT_HOST, build_connection_variables
 from airflow_agent_tasks.sandbox.app import SandboxApplication
-
-DEFAULT_AGENT_ID = "agt_sandbox"
 
 _TIMEOUT_SECONDS = 10
 _LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
@@ -148,13 +146,7 @@ class Sandbox:
 
     def connection_variables(self) -> dict[str, str]:
         """Return the environment variables that point Airflow's default connections to this sandbox."""
-        common = {"host": self.url, "password": self.api_key}
-        lightcone = {"conn_type": "lightcone", **common}
-        shinzo = {"conn_type": "shinzo", **common, "extra": {"agent_id": DEFAULT_AGENT_ID}}
-        return {
-            "AIRFLOW_CONN_LIGHTCONE_DEFAULT": json.dumps(lightcone),
-            "AIRFLOW_CONN_SHINZO_DEFAULT": json.dumps(shinzo),
-        }
+        return build_connection_variables(self.url, self.api_key)
 
     def __enter__(self) -> Sandbox:
         return self.start()
