@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -136,9 +137,22 @@ class AgentTaskHook(BaseHook):
         """Cancel an agent task; raises AgentTaskNotSupportedError where the service cannot."""
         return self._act(Capability.CANCEL, task_id, agent_id)
 
-    def stop_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
+    def stop_task(self, task_id: str, agent_id: str | None = None, *, retries: bool = True) -> AgentTask:
         """Stop an agent task that nobody waits for: cancel it, or pause it where there is no cancel."""
-        return self._act(self.dialect.stop_capability, task_id, agent_id)
+        return self._act(self.dialect.stop_capability, task_id, agent_id, retries=retries)
+
+    async def astop_task(self, client: AsyncClient, task_id: str, agent_id: str | None = None) -> AgentTask:
+        """Stop an agent task from an event loop, with a client of :meth:`share_client`."""
+        agent_id = self.resolve_agent_id(agent_id)
+        request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
+        response = await client.send(request)
+        return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
+
+    def fork(self) -> AgentTaskHook:
+        """Return a hook for the same connection with a client of its own, for another thread."""
+        hook = copy.copy(self)
+        hook.__dict__.pop("_client", None)
+        return hook
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -220,11 +234,17 @@ class AgentTaskHook(BaseHook):
         return f"Check the host of {self.settings.source}: is {self.settings.host} the service's address?"
 
     def _act(
-        self, capability: Capability, task_id: str, agent_id: str | None, *, message: str | None = None
+        self,
+        capability: Capability,
+        task_id: str,
+        agent_id: str | None,
+        *,
+        message: str | None = None,
+        retries: bool = True,
     ) -> AgentTask:
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(capability, task_id, agent_id, message=message)
-        response = self._client.send(request)
+        response = self._client.send(request, retries=retries)
         return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
 
     def _read_events(self, request: Request) -> Iterator[dict[str, Any]]:

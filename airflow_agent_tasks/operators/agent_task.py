@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
 
 from airflow_agent_tasks.errors import (
     AgentTaskError,
@@ -32,13 +37,11 @@ from airflow_agent_tasks.operators.arguments import (
     check_seconds,
 )
 from airflow_agent_tasks.operators.failing import airflow_failures, build_failure
-from airflow_agent_tasks.protocol.fields import read_rendered
+from airflow_agent_tasks.operators.leg import WorkerLeg
 from airflow_agent_tasks.protocol.http import shorten
-from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, TaskWait, Verdict
-from airflow_agent_tasks.protocol.task import AgentTask, Progress, TaskState
-from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
-from airflow_agent_tasks.triggers.progress import PROGRESS_KEY
-from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
+from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, Verdict
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.triggers.agent_task import read_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,7 +59,8 @@ class AgentTaskOperator(BaseOperator):
     """
     Start an agent task, wait for it, and hand its result to the tasks downstream.
 
-    The base of the services' own operators, which name the start fields.
+    The base of the services' own operators, which name the start fields. A retry goes on with the agent task
+    of the earlier try; clearing starts over: what still runs of before is stopped, and a new one started.
 
     XCom: ``return_value`` is the whole task as JSON (``AgentTask.to_json``); ``task_id``, ``status`` and
     ``exit_code`` are also there by themselves, and stay readable when the Airflow task fails. While it waits,
@@ -69,9 +73,19 @@ class AgentTaskOperator(BaseOperator):
     :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's ``default_deferrable``.
     :param poll_interval: Fixed seconds between status checks. Default None: 2 s at first, growing with the
         time waited to 30 s, so that the end is seen about 5 % of the run time late.
-    :param timeout: Seconds from the start after which to give up. Default None: wait for ever.
+    :param timeout: Seconds from the agent task's start after which to give up, counted through retries.
+        Default None: wait for ever.
     :param on_timeout: ``"stop"`` (default) stops the agent task when the timeout passes: it is cancelled, or
-        paused where the service cannot cancel. ``"leave"`` leaves it running.
+        paused where the service cannot cancel. ``"leave"`` leaves it running. Airflow's own
+        ``execution_timeout`` counts from the start of each try, and is treated alike.
+    :param on_kill_policy: ``"stop"`` (default) stops the agent task when the Airflow task is marked failed or
+        success, or skipped by its DAG run's timeout; ``"leave"`` leaves it running. A worker or triggerer
+        that is lost or drained stops nothing while another try will attach to the agent task.
+    :param on_uncertain_submit: What to do when a start was sent, no answer came, and the service has no
+        idempotency key (Shinzo): ``"fail"`` (default) fails without retries and says where to look;
+        ``"resubmit"`` submits again, which may start a second agent task.
+    :param max_outage: Seconds for which the service may fail to answer while waiting. Default 600; then the
+        Airflow task fails, and a retry attaches to the agent task.
     :param on_awaiting_input: What to do when the agent asks a question: ``"fail"`` (default) stops the agent
         task and fails; ``"return"`` ends well with the status ``awaiting_input`` and the question in XCom.
     :param skip_on_exit_code: Exit code or codes that leave the Airflow task skipped.
@@ -98,6 +112,9 @@ class AgentTaskOperator(BaseOperator):
         poll_interval: timedelta | float | None = None,
         timeout: timedelta | float | None = None,
         on_timeout: str = "stop",
+        on_kill_policy: str = "stop",
+        on_uncertain_submit: str = "fail",
+        max_outage: timedelta | float = MAX_OUTAGE,
         on_awaiting_input: str = "fail",
         skip_on_exit_code: int | Collection[int] | None = None,
         no_retry_on_exit_code: int | Collection[int] | None = None,
@@ -116,10 +133,15 @@ class AgentTaskOperator(BaseOperator):
         self.poll_interval = check_seconds("poll_interval", poll_interval)
         self.timeout = check_seconds("timeout", timeout)
         self.on_timeout = check_one_of("on_timeout", on_timeout, ("stop", "leave"))
+        self.on_kill_policy = check_one_of("on_kill_policy", on_kill_policy, ("stop", "leave"))
+        self.on_uncertain_submit = check_one_of(
+            "on_uncertain_submit", on_uncertain_submit, ("resubmit", "fail")
+        )
+        self.max_outage = check_seconds("max_outage", max_outage) or MAX_OUTAGE
         self.on_awaiting_input = check_one_of("on_awaiting_input", on_awaiting_input, ("return", "fail"))
         self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
         self.no_retry_on_exit_code = check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
-        self._pushed_progress: Progress | None = None
+        self._leg: WorkerLeg | None = None
         if self.hook_class is not AgentTaskHook:
             check_constants(self.hook_class.dialect, start_fields)
 
@@ -129,61 +151,68 @@ class AgentTaskOperator(BaseOperator):
         return find_hook(self.conn_id, self.hook_class)
 
     def execute(self, context: Context) -> Any:
-        """Start the agent task, and wait for it unless told otherwise."""
-        with airflow_failures():
-            task = self.attach_or_submit(context)
-            self._push(context, task)
+        """Find the agent task of an earlier try or start one, and wait for it unless told otherwise."""
+        with self._on_worker(context) as leg:
+            task = leg.attach_or_submit()
+            leg.xcoms.push(task)
             if not self.wait_for_completion:
                 return task.to_json()
-            started = StartedTask(task.task_id, task.agent_id, time.time())
             # The first check is the worker's: a trigger that fires at once can fail its task.
-            watch = self._watch(started)
-            return self._wait(context, started, watch, watch.check())
+            return self.act_on(leg, leg.wait(leg.check()))
 
     def execute_complete(self, context: Context, event: Any) -> Any:
         """Take the result after the trigger's event; what the event says of the task is asked again."""
-        with airflow_failures():
-            started, said = read_event(event)
+        with self._on_worker(context) as leg:
+            try:
+                started, said = read_event(event)
+            except AgentTaskError as error:
+                return self._go_on(leg, error)
+            leg.take(started)
             if said.verdict is Verdict.ERROR and said.error:
                 raise said.error
-            watch = self._watch(started)
-            decision = watch.check(retries=True)
+            decision = leg.check(retries=True)
             if said.verdict is Verdict.OUTAGE and decision.task is None:
                 decision = said
-            return self._wait(context, started, watch, decision)
+            return self.act_on(leg, leg.wait(decision))
 
-    def attach_or_submit(self, context: Context) -> AgentTask:
-        """Return the agent task of this try: here is decided whether one is started."""
-        given = {name: getattr(self, name) for name in self.start_field_names}
-        fields = read_rendered(self.hook.dialect.start_fields, given)
-        task = self.hook.start_task(agent_id=self.agent_id, **self.complete_start_fields(fields, context))
-        self.log.info("Started %s", task)
-        return task
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, also after one that ended without its trigger's event."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            error = AgentTaskError("No triggerer ended the wait in time.")
+        except TaskDeferralError as failure:
+            error = AgentTaskError(f"The trigger failed: {failure}")
+        with self._on_worker(context) as leg:
+            return self._go_on(leg, error)
 
-    def complete_start_fields(self, fields: dict[str, Any], context: Context) -> dict[str, Any]:
-        """Return the start fields with what the service needs to tell this start from others."""
-        return fields
+    def on_kill(self) -> None:
+        """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try attaches to it."""
+        if self._leg is not None:
+            self._leg.on_kill()
 
-    def act_on(self, context: Context, decision: Decision, started: StartedTask) -> Any:
+    def is_settled_by(self, task: AgentTask) -> bool:
+        """Tell whether this end of the agent task decides the Airflow task's end, without another try."""
+        return task.exit_code in self.skip_on_exit_code | self.no_retry_on_exit_code
+
+    def act_on(self, leg: WorkerLeg, decision: Decision) -> Any:
         """Return or raise what the end of the wait means for the Airflow task."""
-        name = f"{self.hook.dialect.title} agent task {started.agent_task_id}"
         if decision.verdict is Verdict.TIMEOUT:
-            fate = self._stop(started) if self.on_timeout == "stop" else "It was left running."
-            raise AgentTaskTimeoutError(
-                f"{name} did not end within its timeout of {self.timeout:g} s. {fate}"
-            )
+            limit = leg.limit[1] if leg.limit else "time"
+            fate = leg.stop() if self.on_timeout == "stop" else "It was left running."
+            raise AgentTaskTimeoutError(f"{leg.name} did not end within its {limit}. {fate}")
         if decision.verdict is Verdict.OUTAGE:
             raise AgentTaskUnavailableError(
-                f"{name} could not be watched: no usable answer for {MAX_OUTAGE:g} s. It was left running. "
-                f"The last failure: {decision.error}"
+                f"{leg.name} could not be watched: no usable answer for {self.max_outage:g} s. It was left "
+                f"running, and a retry attaches to it. The last failure: {decision.error}"
             )
         if decision.task is None:
-            raise decision.error or AgentTaskError(f"{name} was not seen.")
-        return self.act_on_state(context, decision.task, started)
+            raise decision.error or AgentTaskError(f"{leg.name} was not seen.")
+        return self.act_on_state(leg, decision.task)
 
-    def act_on_state(self, context: Context, task: AgentTask, started: StartedTask) -> Any:
+    def act_on_state(self, leg: WorkerLeg, task: AgentTask) -> Any:
         """Return or raise what the agent task's state means for the Airflow task."""
-        self._push(context, task)
+        leg.xcoms.push(task)
         if task.exit_code is not None and task.exit_code in self.skip_on_exit_code:
             raise AirflowSkipException(f"{task}: exit code {task.exit_code} is one of skip_on_exit_code.")
         if task.status is TaskState.COMPLETED:
@@ -192,67 +221,30 @@ class AgentTaskOperator(BaseOperator):
         if task.status is TaskState.AWAITING_INPUT:
             if self.on_awaiting_input == "return":
                 return task.to_json()
-            fate = self._stop(started)
             raise AgentTaskInputRequiredError(
-                f"{task} asks {shorten(task.question or '', 500)!r}, and on_awaiting_input is 'fail'. {fate}",
+                f"{task} asks {shorten(task.question or '', 500)!r}, and on_awaiting_input is 'fail'. "
+                f"{leg.stop()}",
                 task=task,
             )
         raise build_failure(task, is_final=task.exit_code in self.no_retry_on_exit_code)
 
-    def _wait(self, context: Context, started: StartedTask, watch: StatusWatch, decision: Decision) -> Any:
-        while decision.waits:
-            self._push_progress(context, decision.task)
-            if self.deferrable:
-                self._defer(started)
-            time.sleep(decision.seconds)
-            decision = watch.check()
-        return self.act_on(context, decision, started)
+    def _go_on(self, leg: WorkerLeg, reason: AgentTaskError) -> Any:
+        """Go on with the agent task that the state store remembers, for want of an event."""
+        started = leg.recall()
+        if started is None:
+            raise reason
+        self.log.warning("%s Going on with agent task %s.", reason, started.agent_task_id)
+        leg.take(started)
+        return self.act_on(leg, leg.wait(leg.check(retries=True)))
 
-    def _defer(self, started: StartedTask) -> None:
-        self.defer(
-            trigger=AgentTaskTrigger(
-                conn_id=self.conn_id,
-                **started.to_kwargs(),
-                poll_interval=self.poll_interval,
-                deadline=self._deadline(started),
-                notes_progress=self.do_xcom_push,
-            ),
-            method_name="execute_complete",
-        )
-
-    def _watch(self, started: StartedTask) -> StatusWatch:
-        wait = TaskWait(
-            started_at=started.started_at,
-            poll_interval=self.poll_interval,
-            deadline=self._deadline(started),
-        )
-        return StatusWatch(lambda: self.hook, started, wait, self.log)
-
-    def _deadline(self, started: StartedTask) -> float | None:
-        return None if self.timeout is None else started.started_at + self.timeout
-
-    def _stop(self, started: StartedTask) -> str:
-        """Stop the agent task; return what became of it as a sentence, also where stopping failed."""
+    @contextmanager
+    def _on_worker(self, context: Context) -> Iterator[WorkerLeg]:
+        self._leg = leg = WorkerLeg(self, context)
         try:
-            task = self.hook.stop_task(started.agent_task_id, started.agent_id)
-        except AgentTaskError as error:
-            return f"Stopping it failed, so it may still be running: {error}"
-        return f"It was stopped: {task}."
-
-    def _push(self, context: Context, task: AgentTask) -> None:
-        """Leave in XCom what must be readable even if this Airflow task fails."""
-        if not self.do_xcom_push:
-            return
-        push = context["ti"].xcom_push
-        push(key="task_id", value=task.task_id)
-        push(key="status", value=task.status.value)
-        if task.exit_code is not None:
-            push(key="exit_code", value=task.exit_code)
-        if task.status is TaskState.AWAITING_INPUT:
-            push(key="question", value=task.question)
-        self._push_progress(context, task)
-
-    def _push_progress(self, context: Context, task: AgentTask | None) -> None:
-        if self.do_xcom_push and task and task.progress and task.progress != self._pushed_progress:
-            context["ti"].xcom_push(key=PROGRESS_KEY, value=task.progress.to_json())
-            self._pushed_progress = task.progress
+            with airflow_failures():
+                yield leg
+        except AirflowTaskTimeout:
+            leg.on_execution_timeout()
+            raise
+        finally:
+            self._leg = None

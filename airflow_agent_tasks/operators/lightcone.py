@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
 from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 class LightconeTaskOperator(AgentTaskOperator):
@@ -33,8 +29,9 @@ class LightconeTaskOperator(AgentTaskOperator):
     :param screenshot_mode: ``"url"`` or ``"base64"``: how events give screenshots.
     :param viewport_width: Width of the browser window in pixels.
     :param viewport_height: Height of the browser window in pixels.
-    :param idempotency_key: Starts with the same key start one task only. Default: one key for each try of
-        this Airflow task, so that a start whose answer was lost can be sent again.
+    :param idempotency_key: Starts with the same key start one task only. Default: a key for each agent task
+        that is meant: retries after a lost answer keep it, a clear or a failed agent task makes a new one.
+        With a key of your own, all of these find the first task again, unless the key changes with them.
     :param metadata: Your own labels, text to text.
     :param start_url: The page to open first.
     :param system_prompt: Appended to the agent's own system prompt.
@@ -102,10 +99,3 @@ class LightconeTaskOperator(AgentTaskOperator):
             conn_id=conn_id,
             **kwargs,
         )
-
-    def complete_start_fields(self, fields: dict[str, Any], context: Context) -> dict[str, Any]:
-        """Return the fields with an idempotency key, so that a start may be repeated within this try."""
-        ti = context["ti"]
-        parts = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), str(ti.try_number))
-        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return {**fields, "idempotency_key": fields["idempotency_key"] or f"airflow-{key[:40]}"}

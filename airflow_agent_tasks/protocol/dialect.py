@@ -94,6 +94,10 @@ class Dialect(abc.ABC):
         if capability not in self.capabilities:
             raise self._refuse(capability)
 
+    def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        """Return the start fields with the key where the service takes one, or shows it to its users."""
+        return dict(fields)
+
     def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the given start fields, checked; raises AgentTaskArgumentError."""
         return check_fields(self.title, self.start_fields, fields)

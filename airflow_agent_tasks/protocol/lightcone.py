@@ -96,6 +96,9 @@ class LightconeDialect(Dialect):
     def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
         return self._build_start("/agent/tasks/stream", fields, accept="text/event-stream")
 
+    def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        return {**fields, "idempotency_key": idempotency_key}
+
     def build_task_path(self, task_id: str, agent_id: str | None) -> str:
         return f"/agent/tasks/{quote_id('task_id', task_id)}"
 

@@ -75,6 +75,13 @@ class ShinzoDialect(Dialect):
             has_effect=True,
         )
 
+    def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        # Shinzo does not look at it; a person who looks for the task of a lost start can.
+        metadata = fields.get("metadata")
+        if metadata is not None and not isinstance(metadata, Mapping):
+            return dict(fields)  # wrong, and check_start_fields says so
+        return {**fields, "metadata": {"idempotency_key": idempotency_key, **(metadata or {})}}
+
     def build_task_path(self, task_id: str, agent_id: str | None) -> str:
         return f"/agent/{_quote_agent(agent_id)}/task/{quote_id('task_id', task_id)}"
 

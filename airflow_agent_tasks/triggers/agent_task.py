@@ -14,8 +14,9 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.lookup import afind_hook
 from airflow_agent_tasks.protocol.http import shorten
-from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, Decision, TaskWait, Verdict
+from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.triggers.killing import keep, stop_if_abandoned
 from airflow_agent_tasks.triggers.progress import ProgressNotes
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
 
@@ -37,7 +38,10 @@ class AgentTaskTrigger(BaseTrigger):
     :param target_states: What to wait for; default: the end, or a question.
     :param poll_interval: Fixed seconds between checks; None for the growing wait.
     :param deadline: When to give up, in seconds since 1970; None for never.
+    :param max_outage: Seconds for which the service may fail to answer before the wait gives up.
     :param notes_progress: Leave the agent's progress in XCom while waiting.
+    :param on_kill_policy: ``"stop"`` stops the agent task when its Airflow task is marked failed or success,
+        or skipped, while it waits here; ``"leave"`` (default) leaves it running.
     """
 
     def __init__(
@@ -50,7 +54,9 @@ class AgentTaskTrigger(BaseTrigger):
         target_states: Collection[str] = ENDED_OR_ASKING,
         poll_interval: float | None = None,
         deadline: float | None = None,
+        max_outage: float = MAX_OUTAGE,
         notes_progress: bool = False,
+        on_kill_policy: str = "leave",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -58,7 +64,10 @@ class AgentTaskTrigger(BaseTrigger):
         self.target_states = sorted(TaskState(state).value for state in target_states)
         self.poll_interval = poll_interval
         self.deadline = deadline
+        self.max_outage = max_outage
         self.notes_progress = notes_progress
+        self.on_kill_policy = on_kill_policy
+        self._is_done = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
@@ -70,7 +79,9 @@ class AgentTaskTrigger(BaseTrigger):
                 "target_states": self.target_states,
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
+                "max_outage": self.max_outage,
                 "notes_progress": self.notes_progress,
+                "on_kill_policy": self.on_kill_policy,
             },
         )
 
@@ -80,8 +91,18 @@ class AgentTaskTrigger(BaseTrigger):
             decision = await self._wait()
         except AgentTaskError as error:
             decision = Decision(Verdict.ERROR, error=error)
+        self._is_done = True
         # Nothing may follow the event: the triggerer cancels what is still awaited then.
         yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Stop the agent task if the Airflow task was ended by somebody; called by the triggerer."""
+        if self._is_done or self.on_kill_policy != "stop" or self.task_instance is None:
+            return
+        # Airflow cancels what on_kill awaits after about a second: the stop goes on without it.
+        await asyncio.shield(
+            keep(stop_if_abandoned(self.conn_id, self.started, self.task_instance, self.log))
+        )
 
     def _shortest_first_wait(self) -> float:
         """
@@ -100,6 +121,7 @@ class AgentTaskTrigger(BaseTrigger):
             targets=[TaskState(state) for state in self.target_states],
             poll_interval=self.poll_interval,
             deadline=self.deadline,
+            max_outage=self.max_outage,
         )
         await asyncio.sleep(max(self._shortest_first_wait(), wait.begin(now=time.time()).seconds))
         while True:

@@ -42,11 +42,8 @@ def test_a_function_may_return_a_dict_of_start_fields(run_dag: Any, agent_task_s
     )
     assert run.state == "success"
     (task,) = agent_task_sandbox.tasks()
-    assert (task["agent_id"], task["request"]["priority"], task["request"]["metadata"]) == (
-        "agt_agent",
-        9,
-        {"a": 1},
-    )
+    request = task["request"]
+    assert (task["agent_id"], request["priority"], request["metadata"]["a"]) == ("agt_agent", 9, 1)
 
 
 def test_what_a_function_returns_is_not_rendered_as_a_template(run_dag: Any, agent_task_sandbox: Any) -> None:

@@ -1,0 +1,160 @@
+"""One stay of an Airflow task on a worker: from its start or resume to its end or deferral."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.operators.killing import WorkerKill
+from airflow_agent_tasks.operators.starting import AttachOrSubmit, StartRecords
+from airflow_agent_tasks.operators.xcoms import XComNotes
+from airflow_agent_tasks.protocol.fields import read_rendered
+from airflow_agent_tasks.protocol.polling import Decision, TaskWait
+from airflow_agent_tasks.protocol.task import AgentTask
+from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
+from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
+
+#: Seconds after the deadline at which Airflow ends a deferral whose trigger did not: none was alive.
+BACKSTOP = 30.0
+
+
+class WorkerLeg:
+    """
+    What an operator does on a worker with its one agent task.
+
+    :param operator: Whose arguments count.
+    :param context: The context of the try.
+    """
+
+    def __init__(self, operator: AgentTaskOperator, context: Context) -> None:
+        self._operator = operator
+        self._context = context
+        self._ti: Any = context["ti"]
+        self._kill: WorkerKill | None = None
+        self._is_killed = False
+        self.xcoms = XComNotes(self._ti, is_wanted=operator.do_xcom_push)
+
+    def attach_or_submit(self) -> AgentTask:
+        """Take the agent task of an earlier try, or start one; see :class:`AttachOrSubmit`."""
+        operator = self._operator
+        given = {name: getattr(operator, name) for name in operator.start_field_names}
+        started, task = AttachOrSubmit(
+            operator.hook,
+            self._context,
+            operator.log,
+            fields=read_rendered(operator.hook.dialect.start_fields, given),
+            agent_id=operator.agent_id,
+            on_uncertain_submit=operator.on_uncertain_submit,
+            settles=operator.is_settled_by,
+        ).run()
+        self.take(started)
+        return task
+
+    def recall(self) -> StartedTask | None:
+        """Return the agent task that the state store remembers, or None."""
+        record = StartRecords(self._context).read()
+        if record is None or record.task_id is None:
+            return None
+        return StartedTask(record.task_id, record.agent_id, record.submitted_at)
+
+    def take(self, started: StartedTask) -> None:
+        """Look after this agent task from now on: wait for it, and stop it when killed."""
+        operator = self._operator
+        self._started = started
+        self._watch = StatusWatch(lambda: operator.hook, started, self._build_wait(), operator.log)
+        self._kill = WorkerKill(lambda: operator.hook, started, self._ti, operator.log)
+        if self._is_killed:  # while the start was on its way
+            self.on_kill()
+
+    @property
+    def name(self) -> str:
+        """The agent task in sentences."""
+        return f"Agent task {self._started.agent_task_id}"
+
+    def check(self, *, retries: bool = False) -> Decision:
+        """Ask for the agent task's state once, and decide."""
+        return self._watch.check(retries=retries)
+
+    def wait(self, decision: Decision) -> Decision:
+        """Wait here, or in the triggerer if deferrable, until the decision is another than to wait."""
+        while decision.waits:
+            if self._kill is None:
+                raise AgentTaskCancelledError(f"{self.name} was stopped, because this task was killed.")
+            self.xcoms.push_progress(decision.task)
+            if self._operator.deferrable:
+                self._defer()
+            time.sleep(decision.seconds)
+            decision = self.check()
+        return decision
+
+    def stop(self) -> str:
+        """Stop the agent task; return what became of it as a sentence, also where stopping failed."""
+        started, self._kill = self._started, None
+        try:
+            task = self._operator.hook.stop_task(started.agent_task_id, started.agent_id)
+        except AgentTaskError as error:
+            return f"Stopping it failed, so it may still be running: {error}"
+        # What was stopped is over: the next try starts anew, also where stopping is no more than a pause.
+        StartRecords(self._context).drop()
+        return f"It was stopped: {task}."
+
+    def on_kill(self) -> None:
+        """Stop the agent task if nobody goes on waiting for it; runs in a signal handler."""
+        self._is_killed = True
+        if self._kill is None:  # not started yet, or stopped already
+            return
+        if self._operator.on_kill_policy == "leave":
+            self._operator.log.warning("%s is left running, as on_kill_policy says.", self.name)
+        elif self._kill.run():
+            self._kill = None
+
+    def on_execution_timeout(self) -> None:
+        """Do what ``on_timeout`` says, once Airflow's ``execution_timeout`` has passed."""
+        if self._kill is not None and self._operator.on_timeout == "stop":
+            self._operator.log.warning("The execution_timeout of %s passed. %s", self.name, self.stop())
+        # Airflow calls on_kill next.
+        self._kill = None
+
+    @property
+    def limit(self) -> tuple[float, str] | None:
+        """When to give up, in seconds since 1970, and which argument says so; None for never."""
+        limits = []
+        if (timeout := self._operator.timeout) is not None:
+            limits.append((self._started.started_at + timeout, f"timeout of {timeout:g} s"))
+        if self._operator.execution_timeout is not None:
+            # Airflow itself counts it anew after each deferral, and not at all in between.
+            seconds = self._operator.execution_timeout.total_seconds()
+            limits.append((self._ti.start_date.timestamp() + seconds, f"execution_timeout of {seconds:g} s"))
+        return min(limits, default=None)
+
+    def _build_wait(self) -> TaskWait:
+        return TaskWait(
+            started_at=self._started.started_at,
+            poll_interval=self._operator.poll_interval,
+            deadline=self.limit[0] if self.limit else None,
+            max_outage=self._operator.max_outage,
+        )
+
+    def _defer(self) -> None:
+        operator = self._operator
+        deadline = self.limit[0] if self.limit else None
+        operator.defer(
+            trigger=AgentTaskTrigger(
+                conn_id=operator.conn_id,
+                **self._started.to_kwargs(),
+                poll_interval=operator.poll_interval,
+                deadline=deadline,
+                max_outage=operator.max_outage,
+                notes_progress=operator.do_xcom_push,
+                on_kill_policy=operator.on_kill_policy,
+            ),
+            method_name="execute_complete",
+            timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+        )

@@ -1,0 +1,241 @@
+"""Attach or submit: at the start of every try, find the agent task of an earlier try or start one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from airflow_agent_tasks.errors import (
+    AgentTaskError,
+    AgentTaskNotFoundError,
+    AgentTaskRejectedError,
+    AgentTaskUncertainError,
+)
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.protocol.dialect import Capability
+from airflow_agent_tasks.protocol.record import StartRecord, build_idempotency_key
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.triggers.waiting import Log, StartedTask
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: The key in Airflow's task state store, which survives retries and clears.
+RECORD_KEY = "agent_task"
+
+
+class StartRecords:
+    """
+    The one :class:`StartRecord` of an Airflow task, in Airflow's task state store.
+
+    It is not deleted after success, since a worker may die between that and Airflow's hearing of the
+    success; a clear is told from a retry by the try's number.
+
+    :param context: The context of the try.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._store = context["task_state_store"]
+
+    def read(self) -> StartRecord | None:
+        """Return the record, or None."""
+        return StartRecord.from_json(self._call("read", lambda: self._store.get(RECORD_KEY)))
+
+    def write(self, record: StartRecord) -> None:
+        """Write the record."""
+        self._call("written", lambda: self._store.set(RECORD_KEY, record.to_json()))
+
+    def drop(self) -> None:
+        """Forget the record, so that the next try starts anew."""
+        self._call("written", lambda: self._store.delete(RECORD_KEY))
+
+    def _call(self, done: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except AirflowRuntimeError as error:
+            raise AgentTaskError(f"Airflow's task state store could not be {done}: {error}") from None
+
+
+class AttachOrSubmit:
+    """
+    Sees to it that one Airflow task has one agent task, through retries and clears.
+
+    A retry goes on with the agent task of the earlier try. A clear means "start over": what still runs of
+    before is stopped, then a new one is started.
+
+    :param hook: The service.
+    :param context: The context of the try.
+    :param log: Where each decision is told in one sentence.
+    :param fields: The start fields.
+    :param agent_id: The agent that is to run the task, on services that have agents.
+    :param on_uncertain_submit: ``"fail"`` or ``"resubmit"``, where a start was sent, no answer came, and the
+        service has no idempotency keys.
+    :param settles: Tells whether a failed agent task decides the Airflow task's end, so that no new one is
+        started in its place.
+    """
+
+    def __init__(
+        self,
+        hook: AgentTaskHook,
+        context: Context,
+        log: Log,
+        *,
+        fields: Mapping[str, Any],
+        agent_id: str | None,
+        on_uncertain_submit: str,
+        settles: Callable[[AgentTask], bool],
+    ) -> None:
+        self._hook = hook
+        self._ti: Any = context["ti"]
+        self._records = StartRecords(context)
+        self._log = log
+        self._fields = fields
+        self._agent_id = agent_id
+        self._resubmits = on_uncertain_submit == "resubmit"
+        self._settles = settles
+        self._is_idempotent = Capability.IDEMPOTENT_START in hook.dialect.capabilities
+
+    def run(self) -> tuple[StartedTask, AgentTask]:
+        """
+        Return the agent task of this try, attached to or newly started.
+
+        :raises AgentTaskUncertainError: when a start may have been carried out and must not be repeated.
+        :raises AgentTaskError: when the service refused, or the state store cannot be used.
+        """
+        record = self._records.read()
+        if record is None:
+            return self._submit()
+        if record.try_number < self._find_first_try():
+            return self._start_over(record)
+        if record.task_id is None:
+            return self._repeat(record)
+        return self._attach(record, record.task_id)
+
+    def _find_first_try(self) -> int:
+        # Airflow's own arithmetic: a clear sets max_tries = try_number + retries.
+        return int(self._ti.max_tries - (self._ti.task.retries or 0) + 1)
+
+    def _submit(self) -> tuple[StartedTask, AgentTask]:
+        ti = self._ti
+        # The id tells this task instance from one of the same names in another Airflow with the same key,
+        # the try number one meant start from the next.
+        owner = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number, ti.id)
+        key = self._fields.get("idempotency_key") or build_idempotency_key(owner, self._fields)
+        record = StartRecord(str(key), ti.try_number)
+        self._records.write(record)
+        try:
+            return self._send(record)
+        except AgentTaskUncertainError:
+            raise
+        except AgentTaskError:
+            # Surely nothing was started; an intent left here would make the next try think otherwise.
+            self._records.drop()
+            raise
+
+    def _send(self, record: StartRecord) -> tuple[StartedTask, AgentTask]:
+        fields = self._hook.dialect.put_idempotency_key(self._fields, record.idempotency_key)
+        try:
+            task = self._hook.start_task(agent_id=self._agent_id, **fields)
+        except AgentTaskUncertainError as error:
+            if not self._resubmits or self._is_idempotent:
+                # Under the same key the next try finds out what became of it.
+                error.is_final = not self._is_idempotent
+                raise
+            self._log.warning("%s It is submitted again, as on_uncertain_submit says.", error)
+            task = self._resend(fields)
+        started = StartedTask(task.task_id, task.agent_id, time.time())
+        self._note(record, started)
+        self._log.info("%s %s", "Found, already started:" if task.reused else "Started", task)
+        return started, task
+
+    def _resend(self, fields: Mapping[str, Any]) -> AgentTask:
+        try:
+            return self._hook.start_task(agent_id=self._agent_id, **fields)
+        except AgentTaskUncertainError as error:
+            error.is_final = False
+            raise
+
+    def _note(self, record: StartRecord, started: StartedTask) -> None:
+        answered = record.with_task(started.agent_task_id, started.agent_id, started.started_at)
+        try:
+            self._records.write(answered)
+        except AgentTaskError as error:
+            # Failing here would leave the agent task without anybody who waits for it.
+            self._log.warning("%s Should this worker be lost, a retry may not find the agent task.", error)
+
+    def _repeat(self, record: StartRecord) -> tuple[StartedTask, AgentTask]:
+        lost = f"Try {record.try_number} sent its start and was lost before the answer came."
+        if self._is_idempotent:
+            self._log.info("%s It is sent again under the same idempotency key.", lost)
+            return self._send(record)
+        if self._resubmits:
+            self._log.warning("%s It is submitted again, as on_uncertain_submit says.", lost)
+            return self._submit()
+        raise AgentTaskUncertainError(
+            f"{lost} {self._hook.dialect.title} has no idempotency key, so a second start could do the work "
+            f"twice. {self._describe_search(record)} Then clear this task to start over, or set "
+            "on_uncertain_submit='resubmit'."
+        )
+
+    def _attach(self, record: StartRecord, task_id: str) -> tuple[StartedTask, AgentTask]:
+        started = StartedTask(task_id, record.agent_id, record.submitted_at)
+        origin = f"started by try {record.try_number}"
+        try:
+            task = self._hook.get_task(task_id, record.agent_id)
+        except AgentTaskNotFoundError as error:
+            self._log.warning("%s, %s, is gone; a new one is started. %s", task_id, origin, error)
+            return self._submit()
+        except AgentTaskError as error:
+            if not error.is_transient:
+                raise
+            self._log.warning("Attached to %s, %s, which cannot be seen just now. %s", task_id, origin, error)
+            service = self._hook.dialect.service
+            return started, AgentTask(service, task_id, TaskState.UNKNOWN, agent_id=record.agent_id)
+        if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not self._settles(task):
+            self._log.info("%s, %s, did not succeed; a new one is started.", task, origin)
+            return self._submit()
+        self._log.info(
+            "Attached to %s, %s, %s", task_id, origin, "ended" if task.is_terminal else "still running"
+        )
+        return started, task
+
+    def _start_over(self, record: StartRecord) -> tuple[StartedTask, AgentTask]:
+        lost = f"The start of try {record.try_number}, before the clear, was never answered."
+        task_id, agent_id = record.task_id, record.agent_id
+        if task_id is None and self._is_idempotent:
+            self._log.info("%s It is sent again under its idempotency key.", lost)
+            started, task = self._send(record)
+            if not task.reused:
+                return self._adopt(record, started), task
+            task_id, agent_id = started.agent_task_id, started.agent_id
+        if task_id is None:
+            self._log.warning("%s %s", lost, self._describe_search(record))
+        else:
+            self._stop_of_before(task_id, agent_id, record.try_number)
+        return self._submit()
+
+    def _adopt(self, record: StartRecord, started: StartedTask) -> StartedTask:
+        self._note(StartRecord(record.idempotency_key, self._ti.try_number), started)
+        return started
+
+    def _stop_of_before(self, task_id: str, agent_id: str | None, try_number: int) -> None:
+        try:
+            task = self._hook.get_task(task_id, agent_id)
+            if not task.is_terminal:
+                task = self._hook.stop_task(task_id, agent_id)
+        except AgentTaskRejectedError as error:
+            if error.is_final and error.status != 400:
+                raise
+            # Gone (404), or ended in between (400, 409).
+            self._log.info("%s of try %s, before the clear, needs no stop: %s", task_id, try_number, error)
+        else:
+            self._log.info("Starting over after a clear; the agent task of try %s: %s", try_number, task)
+
+    def _describe_search(self, record: StartRecord) -> str:
+        return (
+            f"Look into {self._hook.dialect.title} for a task with the metadata idempotency_key = "
+            f"{record.idempotency_key!r}, and stop it if it runs."
+        )

@@ -1,0 +1,61 @@
+"""What an Airflow task remembers of the agent task that it started, so that it never starts a second one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """
+    One start: written before the request as an intent, and again with the id once the answer came.
+
+    :param idempotency_key: What tells this start from others, for a service that knows such keys.
+    :param try_number: The try of the Airflow task that meant this start.
+    :param task_id: The service's id of the agent task; None as long as no answer came.
+    :param agent_id: The agent that runs it, where the service has agents.
+    :param submitted_at: When the answer came, in seconds since 1970.
+    """
+
+    idempotency_key: str
+    try_number: int
+    task_id: str | None = None
+    agent_id: str | None = None
+    submitted_at: float = 0.0
+
+    def with_task(self, task_id: str, agent_id: str | None, submitted_at: float) -> StartRecord:
+        """Return the record of the answered start."""
+        return replace(self, task_id=task_id, agent_id=agent_id, submitted_at=submitted_at)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Any) -> StartRecord | None:
+        """Return the record that was stored, or None for what is none of ours."""
+        if not isinstance(stored, Mapping):
+            return None
+        try:
+            record = cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
+        except TypeError:
+            return None
+        is_ours = isinstance(record.idempotency_key, str) and isinstance(record.try_number, int)
+        return record if is_ours else None
+
+
+def build_idempotency_key(owner: Iterable[object], request: Mapping[str, Any]) -> str:
+    """
+    Return the key of one start: the same for the same owner and the same request only.
+
+    :param owner: What the start belongs to: the Airflow task, and the try that means it.
+    :param request: The start fields; their fingerprint is part of the key, so that a service never answers
+        one request with the task of another.
+    """
+    parts = [*map(str, owner), json.dumps(request, sort_keys=True, default=str)]
+    # As JSON, so that no two lists of parts read alike.
+    return f"airflow-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]}"
