@@ -1,0 +1,402 @@
+"""What a try finds of the tries before it, and what it starts: on the sandbox, with the store in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
+
+from airflow_agent_tasks.errors import (
+    AgentTaskArgumentError,
+    AgentTaskAuthenticationError,
+    AgentTaskError,
+    AgentTaskUnavailableError,
+    AgentTaskUncertainError,
+)
+from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.operators.starting import RECORD_KEY, AttachOrSubmit
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+
+BOTH = pytest.mark.parametrize("service", ["lightcone", "shinzo"])
+START = {"lightcone": "/agent/tasks$", "shinzo": "/agent/request/"}
+LONG = {"steps": 100, "step_seconds": 10}
+
+
+class Store(dict[str, Any]):
+    """A task state store: outside a task's process there is none of Airflow's."""
+
+    is_down = False
+
+    def set(self, key: str, value: Any) -> None:
+        self._check()
+        self[key] = json.loads(json.dumps(value))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._check()
+        return super().get(key, default)
+
+    def delete(self, key: str) -> None:
+        self._check()
+        self.pop(key, None)
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+
+
+class Life:
+    """One Airflow task with its tries and clears, counted as Airflow counts them."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.store = Store()
+        self.task = SimpleNamespace(retries=1)
+        self.try_number, self.max_tries = 0, 1
+        self.fields: dict[str, Any] = {}
+        self.script: dict[str, Any] = LONG
+        self.settled_by: set[int] = set()
+        self.on_uncertain_submit = "fail"
+
+    def run_try(self) -> AgentTask:
+        self.try_number += 1
+        field = "instruction" if self.service == "lightcone" else "message"
+        ti = SimpleNamespace(
+            **{"dag_id": "dag", "run_id": "run", "task_id": "agent", "map_index": -1, "id": uuid4()},
+            **{"try_number": self.try_number, "max_tries": self.max_tries, "task": self.task},
+        )
+        context: Any = {"ti": ti, "task_state_store": self.store}
+        started, task = AttachOrSubmit(
+            find_hook(f"{self.service}_default"),
+            context,
+            logging.getLogger("attach"),
+            fields={field: f"#sandbox {json.dumps(self.script)}", **self.fields},
+            agent_id=None,
+            on_uncertain_submit=self.on_uncertain_submit,
+            settles=lambda task: task.exit_code in self.settled_by,
+        ).run()
+        assert started.agent_task_id == task.task_id
+        return task
+
+    def clear(self) -> None:
+        self.max_tries = self.try_number + self.task.retries
+
+    def forget_answer(self) -> None:
+        """Leave what a worker leaves that is lost while its start is on the way."""
+        record = self.store[RECORD_KEY]
+        self.store[RECORD_KEY] = {**record, "task_id": None, "agent_id": None, "submitted_at": 0.0}
+
+
+@pytest.fixture
+def life(agent_task_sandbox: Any, service: str, caplog: Any) -> Life:
+    caplog.set_level("INFO", "attach")
+    return Life(service)
+
+
+@pytest.fixture
+def states(agent_task_sandbox: Any) -> Callable[[], list[str]]:
+    return lambda: [task["status"] for task in agent_task_sandbox.tasks()]
+
+
+def stopped(service: str) -> str:
+    return "paused" if service == "lightcone" else "cancelled"
+
+
+@BOTH
+def test_a_retry_attaches_to_what_still_runs(life: Life, states: Any, caplog: Any) -> None:
+    first = life.run_try()
+    again = life.run_try()
+    assert again.task_id == first.task_id
+    assert len(states()) == 1
+    assert f"Attached to {first.task_id}, started by try 1, still running" in caplog.text
+
+
+@BOTH
+def test_a_retry_takes_what_has_completed(life: Life, states: Any, caplog: Any) -> None:
+    life.script = {"steps": 1, "step_seconds": 0}
+    life.run_try()
+    assert life.run_try().status is TaskState.COMPLETED
+    assert states() == ["completed"]
+    assert "started by try 1, ended" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("service", "end"), [("lightcone", "failed"), ("shinzo", "failed"), ("shinzo", "cancelled")]
+)
+def test_a_retry_starts_anew_after_a_failure(life: Life, states: Any, end: str, caplog: Any) -> None:
+    life.script = {"steps": 1, "step_seconds": 0, "status": end}
+    first = life.run_try()
+    assert life.run_try().task_id != first.task_id
+    assert states() == [end, end]
+    assert "did not succeed; a new one is started" in caplog.text
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_an_exit_code_that_decides_is_taken_and_not_tried_again(life: Life, states: Any) -> None:
+    life.script = {"steps": 1, "step_seconds": 0, "exit_code": 99}
+    life.settled_by = {99}
+    life.run_try()
+    assert life.run_try().exit_code == 99
+    assert len(states()) == 1
+
+
+@BOTH
+def test_a_retry_starts_anew_when_the_service_has_forgotten_the_task(
+    life: Life, agent_task_sandbox: Any, caplog: Any
+) -> None:
+    first = life.run_try()
+    agent_task_sandbox.forget()
+    assert life.run_try().task_id != first.task_id
+    assert "is gone; a new one is started" in caplog.text
+
+
+@BOTH
+def test_a_retry_attaches_also_while_the_service_does_not_answer(
+    life: Life, agent_task_sandbox: Any, states: Any, caplog: Any
+) -> None:
+    first = life.run_try()
+    far = {"status": 503, "headers": {"Retry-After": "600"}}
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", **far}])
+    again = life.run_try()
+    assert (again.task_id, again.status) == (first.task_id, TaskState.UNKNOWN)
+    assert states() == ["running"]
+    assert "which cannot be seen just now" in caplog.text
+
+
+@BOTH
+def test_a_retry_with_a_wrong_key_starts_nothing(life: Life, agent_task_sandbox: Any, states: Any) -> None:
+    life.run_try()
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "status": 401}])
+    with pytest.raises(AgentTaskAuthenticationError):
+        life.run_try()
+    assert states() == ["running"]
+
+
+@BOTH
+def test_a_clear_stops_what_runs_and_starts_anew(life: Life, states: Any, service: str, caplog: Any) -> None:
+    first = life.run_try()
+    life.clear()
+    second = life.run_try()
+    assert second.task_id != first.task_id
+    assert states() == [stopped(service), "running"]
+    assert "Starting over after a clear; the agent task of try 1" in caplog.text
+    assert life.run_try().task_id == second.task_id
+
+
+@BOTH
+def test_a_clear_after_success_starts_anew_and_stops_nothing(
+    life: Life, agent_task_sandbox: Any, states: Any
+) -> None:
+    life.script = {"steps": 1, "step_seconds": 0}
+    life.run_try()
+    life.clear()
+    life.run_try()
+    assert states() == ["completed", "completed"]
+    paths = [request["path"] for request in agent_task_sandbox.requests()]
+    assert not [path for path in paths if path.endswith(("pause", "cancel"))]
+
+
+@BOTH
+def test_a_clear_starts_nothing_while_the_old_task_cannot_be_stopped(
+    life: Life, agent_task_sandbox: Any, states: Any, service: str
+) -> None:
+    life.run_try()
+    life.clear()
+    far = {"status": 503, "headers": {"Retry-After": "600"}}
+    agent_task_sandbox.faults([{"method": "POST", "path": "(pause|cancel)$", **far}])
+    with pytest.raises(AgentTaskUnavailableError):
+        life.run_try()
+    assert states() == ["running"]
+    life.run_try()
+    assert states() == [stopped(service), "running"]
+
+
+@BOTH
+def test_a_clear_goes_on_when_the_old_task_is_gone(life: Life, agent_task_sandbox: Any, states: Any) -> None:
+    life.run_try()
+    life.clear()
+    agent_task_sandbox.forget()
+    life.run_try()
+    assert states() == ["running"]
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_a_lost_answer_is_found_under_its_key(life: Life, states: Any, caplog: Any) -> None:
+    first = life.run_try()
+    life.forget_answer()
+    again = life.run_try()
+    assert (again.task_id, again.reused) == (first.task_id, True)
+    assert len(states()) == 1
+    assert "Try 1 sent its start and was lost before the answer came" in caplog.text
+    assert life.run_try().task_id == first.task_id
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_a_lost_answer_is_found_although_the_request_has_changed(life: Life, states: Any) -> None:
+    first = life.run_try()
+    life.forget_answer()
+    life.fields = {"max_steps": 7}
+    assert life.run_try().task_id == first.task_id
+    assert len(states()) == 1
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_a_clear_finds_the_task_of_a_lost_answer_and_stops_it(life: Life, states: Any) -> None:
+    life.run_try()
+    life.forget_answer()
+    life.clear()
+    second = life.run_try()
+    assert states() == ["paused", "running"]
+    assert life.run_try().task_id == second.task_id
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_a_clear_takes_the_task_that_its_own_question_started(
+    life: Life, agent_task_sandbox: Any, states: Any
+) -> None:
+    life.run_try()
+    life.forget_answer()
+    agent_task_sandbox.forget()
+    life.clear()
+    far = {"status": 503, "headers": {"Retry-After": "600"}}
+    agent_task_sandbox.faults([{"method": "POST", "path": START["lightcone"], **far}])
+    with pytest.raises(AgentTaskUnavailableError):
+        life.run_try()
+    assert states() == []
+    first = life.run_try()
+    assert not first.reused
+    assert life.store[RECORD_KEY]["try_number"] == life.try_number
+    assert life.run_try().task_id == first.task_id
+    assert states() == ["running"]
+
+
+@pytest.mark.parametrize("service", ["shinzo"])
+def test_a_lost_answer_without_a_key_is_not_repeated(life: Life, states: Any) -> None:
+    life.run_try()
+    life.forget_answer()
+    key = life.store[RECORD_KEY]["idempotency_key"]
+    with pytest.raises(AgentTaskUncertainError, match=key) as failure:
+        life.run_try()
+    assert failure.value.is_final
+    assert len(states()) == 1
+
+
+@pytest.mark.parametrize("service", ["shinzo"])
+def test_a_lost_answer_without_a_key_is_submitted_again_where_that_is_the_policy(
+    life: Life, states: Any, caplog: Any
+) -> None:
+    life.on_uncertain_submit = "resubmit"
+    first = life.run_try()
+    life.forget_answer()
+    second = life.run_try()
+    assert first.task_id != second.task_id
+    assert len(states()) == 2
+    assert "It is submitted again, as on_uncertain_submit says" in caplog.text
+    assert life.run_try().task_id == second.task_id
+
+
+@pytest.mark.parametrize("service", ["shinzo"])
+def test_a_clear_after_a_lost_answer_says_where_to_look(life: Life, states: Any, caplog: Any) -> None:
+    life.run_try()
+    life.forget_answer()
+    key = life.store[RECORD_KEY]["idempotency_key"]
+    life.clear()
+    life.run_try()
+    assert len(states()) == 2
+    assert f"metadata idempotency_key = '{key}'" in caplog.text
+
+
+@BOTH
+def test_a_cut_answer_follows_the_service_and_the_policy(
+    life: Life, agent_task_sandbox: Any, states: Any, service: str
+) -> None:
+    agent_task_sandbox.faults([{"method": "POST", "path": START[service], "drop": "after"}])
+    if service == "lightcone":
+        assert life.run_try().reused
+    else:
+        with pytest.raises(AgentTaskUncertainError) as failure:
+            life.run_try()
+        assert failure.value.is_final
+    assert len(states()) == 1
+
+
+@pytest.mark.parametrize("service", ["shinzo"])
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_cut_answer_is_followed_by_one_more_submit_where_that_is_the_policy(
+    life: Life, agent_task_sandbox: Any, states: Any, cut: int
+) -> None:
+    life.on_uncertain_submit = "resubmit"
+    agent_task_sandbox.faults([{"method": "POST", "path": START["shinzo"], "drop": "after", "times": cut}])
+    if cut == 1:
+        life.run_try()
+    else:
+        with pytest.raises(AgentTaskUncertainError) as failure:
+            life.run_try()
+        assert not failure.value.is_final
+    assert len(states()) == 2
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_a_start_that_stays_without_an_answer_is_left_to_the_next_try(
+    life: Life, agent_task_sandbox: Any, states: Any
+) -> None:
+    cut = {"method": "POST", "path": START["lightcone"], "drop": "after"}
+    # Told to stay away after the cut, for longer than a request is repeated for.
+    far = {"method": "POST", "path": START["lightcone"], "status": 503, "headers": {"Retry-After": "600"}}
+    agent_task_sandbox.faults([cut, far])
+    with pytest.raises(AgentTaskUncertainError) as failure:
+        life.run_try()
+    assert not failure.value.is_final
+    assert life.run_try().reused
+    assert len(states()) == 1
+
+
+@BOTH
+def test_a_refused_start_leaves_no_doubt(
+    life: Life, agent_task_sandbox: Any, states: Any, service: str
+) -> None:
+    agent_task_sandbox.faults([{"method": "POST", "path": START[service], "status": 400}])
+    with pytest.raises(AgentTaskError):
+        life.run_try()
+    assert RECORD_KEY not in life.store
+    life.run_try()
+    assert len(states()) == 1
+
+
+@BOTH
+def test_a_wrong_field_leaves_no_doubt(life: Life, agent_task_sandbox: Any) -> None:
+    life.fields = {"colour": "red"}
+    with pytest.raises(AgentTaskArgumentError):
+        life.run_try()
+    assert RECORD_KEY not in life.store
+    assert agent_task_sandbox.requests() == []
+
+
+@BOTH
+def test_nothing_is_sent_while_the_store_is_down(life: Life, agent_task_sandbox: Any) -> None:
+    life.store.is_down = True
+    with pytest.raises(AgentTaskError, match="task state store could not be read"):
+        life.run_try()
+    assert agent_task_sandbox.requests() == []
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_each_meant_start_has_its_own_key(life: Life, agent_task_sandbox: Any) -> None:
+    life.run_try()
+    life.clear()
+    life.run_try()
+    first, second = (task["request"]["idempotency_key"] for task in agent_task_sandbox.tasks())
+    assert first != second
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_the_users_own_key_is_sent(life: Life, agent_task_sandbox: Any) -> None:
+    life.fields = {"idempotency_key": "mine"}
+    life.run_try()
+    assert agent_task_sandbox.tasks()[0]["request"]["idempotency_key"] == "mine"
