@@ -166,25 +166,30 @@ class AgentTaskOperator(BaseOperator):
             try:
                 started, said = read_event(event)
             except AgentTaskError as error:
-                return self._go_on(leg, error)
+                self._recall(leg, error)
+                return self.act_on(leg, leg.wait(leg.check(retries=True)))
             leg.take(started)
             if said.verdict is Verdict.ERROR and said.error:
                 raise said.error
-            decision = leg.check(retries=True)
-            if said.verdict is Verdict.OUTAGE and decision.task is None:
-                decision = said
-            return self.act_on(leg, leg.wait(decision))
+            return self.act_on(leg, leg.wait(leg.check_after(said)))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, also after one that ended without its trigger's event."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
-            error = AgentTaskError("No triggerer ended the wait in time.")
-        except TaskDeferralError as failure:
-            error = AgentTaskError(f"The trigger failed: {failure}")
+            reason = AgentTaskError("No triggerer ended the wait in time.")
+            verdict = Verdict.TIMEOUT
+        except TaskDeferralError as error:
+            # Deferring again could go round for ever; a retry is counted.
+            reason = AgentTaskError(
+                f"The trigger failed ({error}), see its log. The agent task was left running, and a retry "
+                "attaches to it."
+            )
+            verdict = Verdict.ERROR
         with self._on_worker(context) as leg:
-            return self._go_on(leg, error)
+            self._recall(leg, reason)
+            return self.act_on(leg, leg.check_after(Decision(verdict, error=reason)))
 
     def on_kill(self) -> None:
         """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try attaches to it."""
@@ -228,14 +233,13 @@ class AgentTaskOperator(BaseOperator):
             )
         raise build_failure(task, is_final=task.exit_code in self.no_retry_on_exit_code)
 
-    def _go_on(self, leg: WorkerLeg, reason: AgentTaskError) -> Any:
-        """Go on with the agent task that the state store remembers, for want of an event."""
+    def _recall(self, leg: WorkerLeg, reason: AgentTaskError) -> None:
+        """Take the agent task that the state store remembers, for want of an event."""
         started = leg.recall()
         if started is None:
             raise reason
-        self.log.warning("%s Going on with agent task %s.", reason, started.agent_task_id)
+        self.log.warning("%s Asking for agent task %s.", reason, started.agent_task_id)
         leg.take(started)
-        return self.act_on(leg, leg.wait(leg.check(retries=True)))
 
     @contextmanager
     def _on_worker(self, context: Context) -> Iterator[WorkerLeg]:

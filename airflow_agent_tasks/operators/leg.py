@@ -11,7 +11,7 @@ from airflow_agent_tasks.operators.killing import WorkerKill
 from airflow_agent_tasks.operators.starting import AttachOrSubmit, StartRecords
 from airflow_agent_tasks.operators.xcoms import XComNotes
 from airflow_agent_tasks.protocol.fields import read_rendered
-from airflow_agent_tasks.protocol.polling import Decision, TaskWait
+from airflow_agent_tasks.protocol.polling import Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import AgentTask
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
@@ -81,6 +81,18 @@ class WorkerLeg:
     def check(self, *, retries: bool = False) -> Decision:
         """Ask for the agent task's state once, and decide."""
         return self._watch.check(retries=retries)
+
+    def check_after(self, said: Decision) -> Decision:
+        """
+        Ask once after a deferral, and decide.
+
+        What the trigger decided stands where nothing newer is known: by this worker's clock the time may not
+        be up yet, and waiting again could go round for ever.
+        """
+        decision = self.check(retries=True)
+        is_over = said.verdict in (Verdict.TIMEOUT, Verdict.ERROR) and decision.waits
+        is_unseen = said.verdict is Verdict.OUTAGE and decision.task is None
+        return said if is_over or is_unseen else decision
 
     def wait(self, decision: Decision) -> Decision:
         """Wait here, or in the triggerer if deferrable, until the decision is another than to wait."""

@@ -1,0 +1,271 @@
+"""Retries, time limits and odd resumptions through ``dag.test()``: one agent task, and never one too many."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskTimeoutError
+from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.operators.starting import RECORD_KEY
+
+LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
+QUICK = '#sandbox {"steps": 2, "step_seconds": 0.05, "result": {"answer": 42}}'
+BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
+
+
+def left(sandbox: Any) -> list[str]:
+    return [task["status"] for task in sandbox.tasks()]
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
+def test_a_retry_goes_on_with_the_agent_task_of_the_try_before(
+    run_dag: Any, agent_task_sandbox: Any, capfd: Any, kind: str, deferrable: bool
+) -> None:
+    field = "instruction" if kind.startswith("Lightcone") else "message"
+    run = run_dag(
+        f"""
+        class LosesItsFirstTry({kind}):
+            def act_on(self, leg, decision):
+                if self.tries_left:
+                    raise RuntimeError("this try is lost")
+                return super().act_on(leg, decision)
+
+            def execute_complete(self, context, event):
+                self.tries_left = context["ti"].try_number == 1
+                return super().execute_complete(context, event)
+
+            def execute(self, context):
+                self.tries_left = context["ti"].try_number == 1
+                return super().execute(context)
+
+        LosesItsFirstTry(
+            task_id="agent", {field}={QUICK!r}, deferrable={deferrable}, retries=1, retry_delay=timedelta(0)
+        )
+        """
+    )
+    assert (run.state, run.tries("agent")) == ("success", 2)
+    assert left(agent_task_sandbox) == ["completed"]
+    assert ", started by try 1, " in capfd.readouterr().out
+    assert run.xcom("agent")["task_id"] == agent_task_sandbox.tasks()[0]["task_id"]
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
+def test_a_retry_after_a_timeout_that_stopped_starts_anew(
+    run_dag: Any, agent_task_sandbox: Any, kind: str, deferrable: bool
+) -> None:
+    field = "instruction" if kind.startswith("Lightcone") else "message"
+    stopped = "paused" if kind.startswith("Lightcone") else "cancelled"
+    run = run_dag(
+        f"""
+        {kind}(
+            task_id="agent", {field}={LONG!r}, deferrable={deferrable}, timeout=0.3, retries=1,
+            retry_delay=timedelta(0),
+        )
+        """
+    )
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 2)
+    assert left(agent_task_sandbox) == [stopped, stopped]
+
+
+def test_a_timeout_counts_from_the_start_through_the_retries(
+    run_dag: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    run = run_dag(
+        f"""
+        ShinzoTaskOperator(
+            task_id="agent", message={LONG!r}, timeout=0.3, on_timeout="leave", retries=2,
+            retry_delay=timedelta(0),
+        )
+        """
+    )
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 3)
+    assert left(agent_task_sandbox) == ["running"]
+    assert capfd.readouterr().out.count("did not end within its timeout of 0.3 s. It was left running.") >= 3
+
+
+@BOTH_MODES
+@pytest.mark.parametrize(("on_timeout", "status"), [("stop", "cancelled"), ("leave", "running")])
+def test_airflows_execution_timeout_stops_or_leaves_the_agent_task_in_both_modes(
+    run_dag: Any, agent_task_sandbox: Any, deferrable: bool, on_timeout: str, status: str
+) -> None:
+    run = run_dag(
+        f"""
+        ShinzoTaskOperator(
+            task_id="agent", message={LONG!r}, deferrable={deferrable}, on_timeout={on_timeout!r},
+            execution_timeout=timedelta(seconds=1), poll_interval=5,
+        )
+        """
+    )
+    assert run.task_state("agent") == "failed"
+    assert left(agent_task_sandbox) == [status]
+
+
+def test_an_execution_timeout_in_the_middle_of_a_request_stops_the_agent_task(
+    run_dag: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "delay_seconds": 5}])
+    run = run_dag(
+        f"""
+        LightconeTaskOperator(
+            task_id="agent", instruction={LONG!r}, execution_timeout=timedelta(seconds=1), retries=1,
+            retry_delay=timedelta(0), wait_for_completion=True,
+        )
+        """
+    )
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 2)
+    assert left(agent_task_sandbox) == ["paused", "paused"]
+    assert "The execution_timeout of" in capfd.readouterr().out
+
+
+@BOTH_MODES
+def test_an_outage_longer_than_max_outage_leaves_the_agent_task_running(
+    run_dag: Any, agent_task_sandbox: Any, capfd: Any, deferrable: bool
+) -> None:
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "times": 50, "status": 502}])
+    run = run_dag(
+        f"""
+        ShinzoTaskOperator(
+            task_id="agent", message={LONG!r}, deferrable={deferrable}, max_outage=0.3, poll_interval=0.1
+        )
+        """
+    )
+    assert run.task_state("agent") == "failed"
+    assert left(agent_task_sandbox) == ["running"]
+    printed = capfd.readouterr().out
+    assert "no usable answer for 0.3 s. It was left running, and a retry attaches to it." in printed
+
+
+@pytest.mark.parametrize("event", [{"chosen_options": ["Send"], "params_input": {}}, None])
+def test_an_event_that_is_none_of_ours_loses_nothing(
+    run_dag: Any, agent_task_sandbox: Any, capfd: Any, event: Any
+) -> None:
+    run = run_dag(
+        f"""
+        from tests.strange_trigger import StrangeTrigger
+
+        class GetsAStrangeEvent(ShinzoTaskOperator):
+            def defer(self, *, trigger, **kwargs):
+                super().defer(trigger=StrangeTrigger({event!r}), **kwargs)
+
+        GetsAStrangeEvent(task_id="agent", message={QUICK!r}, deferrable=True)
+        """
+    )
+    assert run.state == "success"
+    assert run.xcom("agent")["result"] == {"answer": 42}
+    assert left(agent_task_sandbox) == ["completed"]
+    assert "no event of its trigger" in capfd.readouterr().out
+
+
+class Resumed:
+    """An operator that Airflow resumes without an event, with what the state store remembers."""
+
+    def __init__(self, sandbox: Any, script: str, *, seconds_ago: float, **arguments: Any) -> None:
+        self.operator = ShinzoTaskOperator(
+            task_id="agent", message=script, deferrable=True, do_xcom_push=False, **arguments
+        )
+        task = self.operator.hook.start_task(message=script)
+        started = datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)
+        self.store = {
+            RECORD_KEY: {
+                "idempotency_key": "k",
+                "try_number": 1,
+                "task_id": task.task_id,
+                "agent_id": task.agent_id,
+                "submitted_at": started.timestamp(),
+            }
+        }
+        ti = SimpleNamespace(
+            **{"dag_id": "dag", "run_id": "run", "task_id": "agent", "map_index": -1, "try_number": 1},
+            **{"max_tries": 0, "start_date": started, "task": self.operator, "xcom_push": None},
+        )
+        store = SimpleNamespace(get=self.store.get, delete=lambda key: self.store.pop(key, None))
+        self.context: Any = {"ti": ti, "task_state_store": store}
+
+    def resume(self, error: str) -> Any:
+        return self.operator.resume_execution("__fail__", {"error": error}, self.context)
+
+
+TIMED_OUT, FAILED = "Trigger timeout", "Trigger failure"
+
+
+def test_the_backstop_stops_the_agent_task(agent_task_sandbox: Any, airflow_home: Any) -> None:
+    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, timeout=30)
+    with pytest.raises(
+        AgentTaskTimeoutError, match=r"did not end within its timeout of 30 s\. It was stopped"
+    ):
+        resumed.resume(TIMED_OUT)
+    assert left(agent_task_sandbox) == ["cancelled"]
+    assert resumed.store == {}
+
+
+def test_the_backstop_of_an_execution_timeout_names_it(agent_task_sandbox: Any, airflow_home: Any) -> None:
+    limits = {"timeout": 300, "execution_timeout": timedelta(seconds=20)}
+    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, **limits)
+    with pytest.raises(AgentTaskTimeoutError, match="its execution_timeout of 20 s"):
+        resumed.resume(TIMED_OUT)
+    assert left(agent_task_sandbox) == ["cancelled"]
+
+
+@pytest.mark.parametrize("error", [TIMED_OUT, FAILED])
+def test_what_completed_before_an_odd_resumption_is_delivered(
+    agent_task_sandbox: Any, airflow_home: Any, error: str
+) -> None:
+    script = '#sandbox {"steps": 1, "step_seconds": 0, "result": "done"}'
+    resumed = Resumed(agent_task_sandbox, script, seconds_ago=60, timeout=30)
+    assert resumed.resume(error)["result"] == "done"
+
+
+def test_a_trigger_that_failed_fails_the_try_and_leaves_the_agent_task(
+    agent_task_sandbox: Any, airflow_home: Any
+) -> None:
+    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60)
+    with pytest.raises(AgentTaskError, match="was left running, and a retry attaches to it") as failure:
+        resumed.resume(FAILED)
+    assert not failure.value.is_final
+    assert left(agent_task_sandbox) == ["running"]
+    assert RECORD_KEY in resumed.store
+
+
+def test_without_a_record_an_odd_resumption_fails_with_its_reason(
+    agent_task_sandbox: Any, airflow_home: Any
+) -> None:
+    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60)
+    resumed.store.clear()
+    with pytest.raises(AgentTaskError, match=r"The trigger failed \(Trigger failure\)"):
+        resumed.resume(FAILED)
+
+
+@pytest.mark.parametrize(("timeout", "limits"), [(100, (65, 70)), (None, None)])
+def test_a_deferral_with_a_timeout_has_a_backstop_a_little_later(
+    agent_task_sandbox: Any, airflow_home: Any, timeout: float | None, limits: Any
+) -> None:
+    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, timeout=timeout)
+    with pytest.raises(TaskDeferred) as deferred:
+        resumed.operator.execute_complete(resumed.context, event="an answer to somebody else")
+    trigger, backstop = deferred.value.trigger, deferred.value.timeout
+    if limits is None:
+        assert (trigger.deadline, backstop) == (None, None)
+    else:
+        assert trigger.deadline == resumed.store[RECORD_KEY]["submitted_at"] + 100
+        assert limits[0] < backstop.total_seconds() <= limits[1]
+
+
+def test_a_resumption_with_a_refused_key_is_final(
+    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
+) -> None:
+    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60)
+    connection = {"conn_type": "shinzo", "host": agent_task_sandbox.url, "password": "sk_wrong"}
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SHINZO_DEFAULT", json.dumps({**connection, "extra": {"agent_id": "agt_1"}})
+    )
+    del resumed.operator.hook
+    with pytest.raises(AirflowFailException, match="401"):
+        resumed.resume(FAILED)
