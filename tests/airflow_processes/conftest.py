@@ -11,7 +11,8 @@ import pytest
 
 from airflow_agent_tasks.sandbox.server import Sandbox
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
+for _folder in ("demo", "faults"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / _folder))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import Leader, Program, find_family, is_running, read_leader, wait_until
+from processes import Leader, Program, find_family, find_titled, is_running, read_leader, wait_until
 
 # Starts one process in a group of its own (as Airflow's tasks are) and one in a session of its own (as its
 # bash tasks are), and waits; {} is what it does on SIGTERM.
@@ -69,3 +69,12 @@ def test_a_process_with_the_same_id_but_another_start_is_not_taken_for_the_leade
     assert is_running(started.program.leader)
     assert not is_running(later)
     assert find_family([later]) == set()
+
+
+def test_a_process_is_found_by_a_part_of_its_command_line(started: Started, tmp_path: Path) -> None:
+    script = "in_a_group.pid, in_a_session.pid"
+
+    assert find_titled("no process has this in its " + "title") == set()
+    assert started.program.leader.pid in find_titled(script)
+    started.program.stop(grace=0)
+    assert started.program.leader.pid not in find_titled(script)
