@@ -169,8 +169,8 @@ class AgentTaskOperator(BaseOperator):
                 self._recall(leg, error)
                 return self.act_on(leg, leg.wait(leg.check(retries=True)))
             leg.take(started)
-            if said.verdict is Verdict.ERROR and said.error:
-                raise said.error
+            if said.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
+                return self.act_on(leg, said)
             return self.act_on(leg, leg.wait(leg.check_after(said)))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -212,6 +212,7 @@ class AgentTaskOperator(BaseOperator):
                 f"running, and a retry attaches to it. The last failure: {decision.error}"
             )
         if decision.task is None:
+            self.log.warning("%s can no longer be watched; it was left as it is.", leg.name)
             raise decision.error or AgentTaskError(f"{leg.name} was not seen.")
         return self.act_on_state(leg, decision.task)
 

@@ -101,7 +101,7 @@ class WorkerLeg:
                 raise AgentTaskCancelledError(f"{self.name} was stopped, because this task was killed.")
             self.xcoms.push_progress(decision.task)
             if self._operator.deferrable:
-                self._defer()
+                self._defer(decision.seconds)
             time.sleep(decision.seconds)
             decision = self.check()
         return decision
@@ -154,19 +154,21 @@ class WorkerLeg:
             max_outage=self._operator.max_outage,
         )
 
-    def _defer(self) -> None:
+    def _defer(self, seconds: float) -> None:
         operator = self._operator
+        now = time.time()
         deadline = self.limit[0] if self.limit else None
         operator.defer(
             trigger=AgentTaskTrigger(
                 conn_id=operator.conn_id,
                 **self._started.to_kwargs(),
                 poll_interval=operator.poll_interval,
+                not_before=now + seconds,
                 deadline=deadline,
                 max_outage=operator.max_outage,
                 notes_progress=operator.do_xcom_push,
                 on_kill_policy=operator.on_kill_policy,
             ),
             method_name="execute_complete",
-            timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+            timeout=deadline and timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
         )

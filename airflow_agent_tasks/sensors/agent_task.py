@@ -150,18 +150,19 @@ class AgentTaskSensor(BaseSensorOperator):
         return StatusWatch(lambda: self.hook, started, wait, self.log)
 
     def _defer(self, started: StartedTask) -> None:
-        deadline = started.started_at + self.timeout
+        now, deadline = time.time(), started.started_at + self.timeout
         self.defer(
             trigger=AgentTaskTrigger(
                 conn_id=self.conn_id,
                 **started.to_kwargs(),
                 target_states=self.target_states,
                 poll_interval=self._fixed_interval,
+                not_before=now + self._next_interval,
                 deadline=deadline,
             ),
             method_name="execute_complete",
             # The trigger ends its wait by itself; this is for one that does not.
-            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+            timeout=timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
         )
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:

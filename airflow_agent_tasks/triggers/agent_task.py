@@ -37,6 +37,8 @@ class AgentTaskTrigger(BaseTrigger):
     :param started_at: When it was submitted, in seconds since 1970; the waits grow with the time since.
     :param target_states: What to wait for; default: the end, or a question.
     :param poll_interval: Fixed seconds between checks; None for the growing wait.
+    :param not_before: When to ask at the earliest, in seconds since 1970: the worker that asked last may have
+        been told to stay away for a while.
     :param deadline: When to give up, in seconds since 1970; None for never.
     :param max_outage: Seconds for which the service may fail to answer before the wait gives up.
     :param notes_progress: Leave the agent's progress in XCom while waiting.
@@ -53,6 +55,7 @@ class AgentTaskTrigger(BaseTrigger):
         started_at: float,
         target_states: Collection[str] = ENDED_OR_ASKING,
         poll_interval: float | None = None,
+        not_before: float = 0.0,
         deadline: float | None = None,
         max_outage: float = MAX_OUTAGE,
         notes_progress: bool = False,
@@ -63,6 +66,7 @@ class AgentTaskTrigger(BaseTrigger):
         self.started = StartedTask(agent_task_id, agent_id, started_at)
         self.target_states = sorted(TaskState(state).value for state in target_states)
         self.poll_interval = poll_interval
+        self.not_before = not_before
         self.deadline = deadline
         self.max_outage = max_outage
         self.notes_progress = notes_progress
@@ -78,6 +82,7 @@ class AgentTaskTrigger(BaseTrigger):
                 **self.started.to_kwargs(),
                 "target_states": self.target_states,
                 "poll_interval": self.poll_interval,
+                "not_before": self.not_before,
                 "deadline": self.deadline,
                 "max_outage": self.max_outage,
                 "notes_progress": self.notes_progress,
@@ -123,7 +128,11 @@ class AgentTaskTrigger(BaseTrigger):
             deadline=self.deadline,
             max_outage=self.max_outage,
         )
-        await asyncio.sleep(max(self._shortest_first_wait(), wait.begin(now=time.time()).seconds))
+        now = time.time()
+        first_wait = max(wait.begin(now=now).seconds, self.not_before - now)
+        if self.deadline is not None:
+            first_wait = min(first_wait, self.deadline - now)
+        await asyncio.sleep(max(first_wait, self._shortest_first_wait()))
         while True:
             try:
                 hook = await afind_hook(self.conn_id)

@@ -31,7 +31,8 @@ def run_trigger(trigger: AgentTaskTrigger) -> list[dict[str, Any]]:
 
 def test_a_trigger_is_made_again_from_what_it_serializes() -> None:
     trigger = build_trigger(
-        agent_id="agt_1", poll_interval=3, deadline=5e9, target_states=["failed", "completed"]
+        **{"agent_id": "agt_1", "poll_interval": 3, "not_before": 4e9, "deadline": 5e9, "max_outage": 7},
+        **{"target_states": ["failed", "completed"], "notes_progress": True, "on_kill_policy": "stop"},
     )
     path, arguments = trigger.serialize()
     assert path == "airflow_agent_tasks.triggers.agent_task.AgentTaskTrigger"
@@ -69,6 +70,19 @@ def test_the_first_check_comes_one_interval_after_the_workers(
     run_trigger(build_trigger(agent_task_id=task.task_id, poll_interval=0.3))
     (asked,) = [request for request in agent_task_sandbox.requests() if request["method"] == "GET"]
     assert asked["time"] - begun >= 0.3
+
+
+@pytest.mark.parametrize(("deadline", "asks"), [(None, 1), (0.1, 1)])
+def test_the_service_is_not_asked_before_the_moment_that_the_worker_was_told(
+    agent_task_sandbox: Any, airflow_home: Any, deadline: float | None, asks: int
+) -> None:
+    task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
+    begun = time.time()
+    told = {"not_before": begun + 0.4, "poll_interval": 0.05}
+    run_trigger(build_trigger(agent_task_id=task.task_id, deadline=deadline and begun + deadline, **told))
+    asked = [request for request in agent_task_sandbox.requests() if request["method"] == "GET"]
+    assert len(asked) == asks
+    assert (asked[0]["time"] - begun >= 0.4) is (deadline is None)
 
 
 def test_a_wrong_key_ends_the_wait_after_one_request(
