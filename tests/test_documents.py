@@ -14,16 +14,35 @@ from airflow_agent_tasks.protocol.task import TaskState
 
 ROOT = Path(__file__).parents[1]
 COVERAGE = (ROOT / "docs" / "coverage.md").read_text()
-NAMED_TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", COVERAGE)))
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+NAMED_TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", COVERAGE + GUARANTEES)))
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED_TESTS)
-def test_a_test_that_the_coverage_names_exists(path: str, name: str) -> None:
+def test_a_test_that_a_document_names_exists(path: str, name: str) -> None:
     tree = ast.parse((ROOT / path).read_text())
     functions = {
         node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert name in functions
+
+
+def list_fault_cases() -> set[str]:
+    calls = [
+        node
+        for path in (ROOT / "faults").glob("*_cases.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    place_of_name = {"Case": 0, "scenario": 1}
+    names = [call.args[place_of_name[call.func.id]] for call in calls if call.func.id in place_of_name]
+    return {name.value for name in names if isinstance(name, ast.Constant)}
+
+
+def test_the_guarantees_name_every_case_of_the_fault_table() -> None:
+    cases = list_fault_cases()
+    assert len(cases) > 30
+    assert set(re.findall(r"case `(\w+)`", GUARANTEES)) == cases
 
 
 @pytest.mark.parametrize(

@@ -140,11 +140,14 @@ class AttachOrSubmit:
         try:
             task = self._hook.start_task(agent_id=self._agent_id, **fields)
         except AgentTaskUncertainError as error:
-            if not self._resubmits or self._is_idempotent:
+            if self._is_idempotent:
                 # Under the same key the next try finds out what became of it.
-                error.is_final = not self._is_idempotent
+                error.is_final = False
                 raise
-            self._log.warning("%s It is submitted again, as on_uncertain_submit says.", error)
+            self._log.warning("%s %s", error, self._describe_search(record))
+            if not self._resubmits:
+                raise
+            self._log.warning("It is submitted again, as on_uncertain_submit says.")
             task = self._resend(fields)
         started = StartedTask(task.task_id, task.agent_id, time.time())
         self._note(record, started)

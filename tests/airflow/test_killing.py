@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time import task_runner
 
+from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.hooks.lookup import find_hook
 from airflow_agent_tasks.operators import killing
 from airflow_agent_tasks.operators.killing import WorkerKill
+from airflow_agent_tasks.operators.leg import WorkerLeg
+from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
+from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.triggers.waiting import StartedTask
 
@@ -49,7 +53,10 @@ class Channel:
 
 
 def task_instance(state: Any, *, has_next_try: bool = True, map_index: int = -1) -> TaskInstance:
-    return TaskInstance(state=state, try_number=1, max_tries=1 if has_next_try else 0, map_index=map_index)
+    max_tries = 1 if has_next_try else 0
+    return TaskInstance(
+        state=state, try_number=1, max_tries=max_tries, map_index=map_index, xcom_push=lambda **pushed: None
+    )
 
 
 @pytest.fixture(params=["lightcone", "shinzo"])
@@ -240,3 +247,41 @@ def test_a_trigger_that_has_fired_is_done(
     trigger.task_instance = ti
     asyncio.run(trigger.on_kill())
     assert [task["status"] for task in agent_task_sandbox.tasks()] == ["awaiting_input"]
+
+
+@pytest.mark.parametrize(
+    ("operator_class", "field", "left"),
+    [(LightconeTaskOperator, "instruction", "paused"), (ShinzoTaskOperator, "message", "cancelled")],
+)
+def test_a_kill_during_the_start_stops_what_was_started(
+    agent_task_sandbox: Any, airflow_home: Any, operator_class: Any, field: str, left: str
+) -> None:
+    operator = operator_class(task_id="agent", do_xcom_push=False, **{field: LONG})
+    store = SimpleNamespace(get=lambda key: None, set=lambda key, value: None)
+    ti = task_instance("failed")
+    ti.task, ti.id = operator, "id"
+    agent_task_sandbox.faults([{"method": "POST", "path": ".*", "delay_seconds": 0.3}])
+
+    def kill_once_it_is_on_the_way() -> None:
+        while not operator._leg:
+            time.sleep(0.01)
+        operator.on_kill()
+
+    killer = threading.Thread(target=kill_once_it_is_on_the_way)
+    killer.start()
+    with pytest.raises(AgentTaskCancelledError):
+        operator.execute({"ti": ti, "task_state_store": store})
+    killer.join()
+    assert [task["status"] for task in agent_task_sandbox.tasks()] == [left]
+
+
+def test_a_kill_with_the_policy_leave_stops_nothing(
+    started: StartedTask, is_stopped: Any, caplog: Any
+) -> None:
+    operator_class = ShinzoTaskOperator if started.agent_id else LightconeTaskOperator
+    field = operator_class.hook_class.dialect.instruction_field
+    operator = operator_class(task_id="agent", on_kill_policy="leave", **{field: LONG})
+    leg = WorkerLeg(operator, {"ti": task_instance("failed")})  # type: ignore[arg-type]
+    leg.take(started)
+    leg.on_kill()
+    assert not is_stopped()
