@@ -2,18 +2,22 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+RUNS ?= 5
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
+PEERS := .peers/.installed
+PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore
 
 # Either would make the virtual environment see packages that are not its own.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test coverage lint format demo up down build clean
+.PHONY: help venv test coverage lint format demo faults up down build clean
 
 help:
 	@echo "make demo     run the example DAGs through a real Airflow, on the embedded sandbox (about a minute)"
+	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (30 minutes)"
 	@echo "make up       start the same and leave it running; prints the page's address"
 	@echo "make down     stop what make up left running"
 	@echo "make test     run the tests; PYTEST_ARGS='-k name' is passed on to pytest"
@@ -38,6 +42,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@mv $(UNFINISHED) $(INSTALLED)
 	@touch $(INSTALLED)
 
+# Other providers that the faults are compared with, kept out of .venv. Without dependencies, or pip would put a
+# second Airflow beside them: they use the one in .venv. The check tells when a package is missing in the list.
+$(PEERS): $(INSTALLED) constraints.txt
+	@echo "installing the packages to compare with into .peers ..."
+	@rm -rf .peers
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		--target .peers $(PEER_PACKAGES)
+	@PYTHONPATH=.peers $(BIN)/python -m pip check --disable-pip-version-check
+	@touch $(PEERS)
+
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
@@ -49,7 +63,7 @@ coverage: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy airflow_agent_tasks demo
+	$(BIN)/mypy airflow_agent_tasks demo faults
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
@@ -57,6 +71,9 @@ format: $(INSTALLED)
 
 demo: $(INSTALLED)
 	@$(BIN)/python demo/run_demo.py
+
+faults: $(INSTALLED) $(PEERS)
+	@$(BIN)/python faults/run_faults.py --runs $(RUNS) --peers
 
 up: $(INSTALLED)
 	@$(BIN)/python demo/up.py
@@ -69,5 +86,5 @@ build: $(INSTALLED)
 	$(BIN)/python -m build
 
 clean: down
-	rm -rf .venv .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .peers .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

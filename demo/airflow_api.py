@@ -22,6 +22,8 @@ class TaskInstance:
     :param state: Airflow's word, or None before the task was scheduled.
     :param tries: How often the task was started.
     :param seconds: From its start to its end, with the time it was deferred; None before that.
+    :param instance_id: What names this try to workers; their processes carry it in their titles.
+    :param triggerer_id: The triggerer that runs its trigger, while it is deferred and one has taken it.
     """
 
     dag_id: str
@@ -31,6 +33,8 @@ class TaskInstance:
     state: str | None
     tries: int
     seconds: float | None
+    instance_id: str
+    triggerer_id: int | None
 
     @property
     def label(self) -> str:
@@ -114,22 +118,34 @@ class AirflowApi:
         return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def list_tasks(self, dag_id: str, run_id: str) -> list[TaskInstance]:
-        """Return all tasks of a run, mapped ones in the order of their index."""
+        """Return all tasks of a run, mapped ones in the order of their index; ``~`` stands for all."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         found = self.request("GET", path, parameters={"limit": 1000})["task_instances"]
         tasks = [
             TaskInstance(
-                dag_id=dag_id,
-                run_id=run_id,
+                dag_id=entry["dag_id"],
+                run_id=entry["dag_run_id"],
                 task_id=entry["task_id"],
                 map_index=entry["map_index"],
                 state=entry["state"],
                 tries=entry["try_number"],
                 seconds=entry["duration"],
+                instance_id=entry["id"],
+                triggerer_id=(entry["trigger"] or {}).get("triggerer_id"),
             )
             for entry in found
         ]
         return sorted(tasks, key=lambda task: (task.task_id, task.map_index))
+
+    def mark(self, task: TaskInstance, state: str) -> None:
+        """Set a task to ``success``, ``failed`` or ``skipped``, as a person does on the page."""
+        path = f"/dags/{task.dag_id}/dagRuns/{task.run_id}/taskInstances/{task.task_id}"
+        self.request("PATCH", path, parameters={"map_index": task.map_index}, body={"new_state": state})
+
+    def clear(self, task: TaskInstance) -> None:
+        """Clear a task, whatever its state: it starts over."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": task.run_id, "task_ids": [task.task_id]}
+        self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
 
     def read_xcoms(self, task: TaskInstance, keys: Sequence[str] = ("return_value",)) -> dict[str, Any]:
         """Return the values that the task pushed under these keys, without the keys that it did not push."""

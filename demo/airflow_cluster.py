@@ -132,7 +132,7 @@ class AirflowCluster:
             self.environment |= build_address_settings(page, worker)
             for component in COMPONENTS:
                 self.start_component(component)
-            self._wait_until("healthy", self._find_unhealthy, self.startup_timeout)
+            self._wait_until("healthy", self.find_unhealthy, self.startup_timeout)
         except ClusterTimeoutError as error:
             logs = [f"{name}: {program.describe_log_end(10)}" for name, program in self.programs.items()]
             self.stop()
@@ -219,14 +219,15 @@ class AirflowCluster:
         program.stop(grace=grace)
         self._write_record()
 
-    def stop(self) -> None:
-        """End every program of the cluster with all that it started."""
+    def stop(self, *, grace: float = 3.0) -> None:
+        """End every program of the cluster with all that it started; see ``end_families``."""
         programs = list(self.programs.values())
         if not programs:
             return
-        end_families([program.leader for program in programs])
+        end_families([program.leader for program in programs], grace=grace)
         self.programs.clear()
-        self._write_record()
+        # Nobody's: this process may make another cluster in the same home.
+        ClusterRecord(url="", owner=None, leaders=[]).write(self.home)
 
     def leave_running(self) -> None:
         """
@@ -257,7 +258,8 @@ class AirflowCluster:
             raise ClusterError(f"making the database {outcome}. {migration.describe_log_end()}")
         del self.programs[migration.name]
 
-    def _find_unhealthy(self) -> list[str]:
+    def find_unhealthy(self) -> list[str]:
+        """Return the components that Airflow does not call healthy."""
         health = self.api.read_health()
         unhealthy = [name for name in HEALTH_NAMES if health.get(name) != "healthy"]
         return unhealthy + ([] if self._worker_api.serves_workers() else ["worker-api-server"])

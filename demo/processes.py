@@ -99,6 +99,15 @@ def _kill(leaders: Sequence[Leader], family: set[int]) -> None:
     wait_until(killed_all, timeout=5.0)
 
 
+def find_titled(text: str) -> set[int]:
+    """Return the ids of the processes whose command line holds this text, such as a task instance's id."""
+    if Path("/proc/self/cmdline").exists():
+        return {pid for pid in _read_process_table() if text.encode() in _read_command_line(pid)}
+    command = ["ps", "-A", "-ww", "-o", "pid=,command="]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603
+    return {int(line.split()[0]) for line in lines if text in line}
+
+
 def wait_until(condition: Callable[[], bool], *, timeout: float, interval: float = 0.1) -> bool:
     """Ask every ``interval`` seconds; return True once it holds, False after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
@@ -200,6 +209,13 @@ def _read_process_table() -> dict[int, _Entry]:
         if state not in "ZX":
             table[int(folder.name)] = _Entry(int(fields[0]), int(fields[2]), fields[18])
     return table
+
+
+def _read_command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _ask_ps() -> dict[int, _Entry]:

@@ -1,0 +1,167 @@
+"""The Airflow side of one run of a case: its one task, what can be done to it, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airflow_api import TaskInstance
+from airflow_cluster import AirflowCluster
+from case import Case, CaseError, Steps
+from processes import find_titled, wait_until
+
+#: Seconds for anything that a case waits for, unless it says otherwise. Two cores serve all cases at once.
+PATIENCE = 120.0
+END_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+@dataclass
+class Outcome:
+    """
+    What came of one run of a case.
+
+    :param started: Remote tasks that were started.
+    :param left_running: Those that still run, and were not stopped by Airflow's side.
+    :param lost: Results that should have been delivered and were not, or not rightly.
+    :param measures: Seconds that the case measured, by what they are.
+    :param problems: What was not as expected.
+    """
+
+    started: int = 0
+    left_running: int = 0
+    lost: int = 0
+    measures: dict[str, list[float]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
+    """
+    One run of a case.
+
+    :param case: The case.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.outcome = Outcome()
+
+    def join(self, cluster: AirflowCluster, tasks: Mapping[str, TaskInstance]) -> None:
+        """Take the Airflow that runs the case's DAG, and its tasks by DAG, read anew before each step."""
+        self.cluster = cluster
+        self._tasks = tasks
+
+    @property
+    @abstractmethod
+    def environment(self) -> dict[str, str]:
+        """The variables with which Airflow finds the service."""
+
+    @abstractmethod
+    def write_dag(self, dags_folder: Path) -> None:
+        """Write what defines the case's DAG."""
+
+    @property
+    @abstractmethod
+    def is_waited_for(self) -> bool:
+        """True when Airflow waits for the remote task, where the case says."""
+
+    @abstractmethod
+    def judge(self) -> None:
+        """Compare what was seen with what was expected."""
+
+    # What is seen.
+
+    @property
+    def is_known(self) -> bool:
+        """True once the scheduler has made the Airflow task."""
+        return self.case.name in self._tasks
+
+    @property
+    def task(self) -> TaskInstance:
+        """The Airflow task."""
+        if not self.is_known:
+            raise CaseError("its DAG run has no task")
+        return self._tasks[self.case.name]
+
+    @property
+    def has_ended(self) -> bool:
+        """True when no further try will follow by itself."""
+        return self.is_known and self.task.state in END_STATES
+
+    def read_trigger_logs(self) -> str:
+        """Return what the triggerers have written into the Airflow task's log."""
+        logs = (self.cluster.home / "logs" / f"dag_id={self.case.name}").rglob("*.trigger.*")
+        return "".join(log.read_text(errors="replace") for log in logs)
+
+    # What is waited for: the first look is at the next step, when Airflow's tasks have been read anew.
+
+    def until(self, condition: Callable[[], object], wish: str, *, timeout: float = PATIENCE) -> Steps:
+        """Wait until a condition holds; raise CaseError with the wish when it does not in time."""
+        deadline = time.monotonic() + timeout
+        yield
+        while not condition():
+            if time.monotonic() > deadline:
+                state = self.task.state if self.is_known else None
+                raise CaseError(f"not within {timeout:.0f} s: {wish} (the Airflow task is {state})")
+            yield
+
+    def until_waited_for(self) -> Steps:
+        """Wait until Airflow waits for the remote task, where the case says."""
+        yield from self.until(lambda: self.is_waited_for, "Airflow waits for the remote task")
+
+    def until_ended(self, *, tries: int = 0) -> Steps:
+        """Wait for the Airflow task's end, in a certain try or a later one."""
+        yield from self.until(lambda: self.has_ended and self.task.tries >= tries, "the Airflow task ended")
+
+    @staticmethod
+    def pause(seconds: float) -> Steps:
+        """Let time pass, where the case is a duration."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            yield
+
+    # What is done.
+
+    def start(self) -> None:
+        """Start the DAG run."""
+        self.cluster.api.trigger(self.case.name)
+
+    def kill_worker(self) -> None:
+        """SIGKILL the task's process and its supervisor, as if their machine was lost; others live on."""
+        instance_id = self.task.instance_id
+        if not find_titled(instance_id):
+            raise CaseError("no worker runs the Airflow task")
+
+        def is_dead() -> bool:
+            for pid in find_titled(instance_id):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not find_titled(instance_id)
+
+        wait_until(is_dead, timeout=5.0, interval=0.01)
+
+    def mark(self, state: str) -> float:
+        """Mark the Airflow task as a person does, and return the moment."""
+        moment = time.time()
+        self.cluster.api.mark(self.task, state)
+        return moment
+
+    def clear(self) -> None:
+        """Clear the Airflow task as a person does."""
+        self.cluster.api.clear(self.task)
+
+    # What is judged.
+
+    def check(self, is_right: object, problem: str) -> None:
+        """Note a problem unless something is right."""
+        if not is_right:
+            self.outcome.problems.append(problem)
+
+    def measure(self, what: str, seconds: float) -> None:
+        """Note seconds for the table."""
+        self.outcome.measures.setdefault(what, []).append(seconds)

@@ -1,0 +1,168 @@
+"""Cases in which a part of Airflow breaks; each has the Airflow for itself."""
+
+from __future__ import annotations
+
+import signal
+
+from airflow_cluster import API_SERVERS, COMPONENTS
+from airflow_run import AirflowRun
+from case import Case, Expected, Scenario, Steps
+from case_run import CaseRun
+from peer_run import PeerRun
+
+#: What Airflow writes into the trigger's log when it takes a trigger away from a triggerer.
+CANCELLED_TRIGGER = "Trigger cancelled by user action"
+#: Seconds to watch a triggerer that woke up.
+WATCH = 6.0
+
+
+def kill_the_triggerer(taken_over: CaseRun, expiring: CaseRun) -> Steps:
+    """SIGKILL the only triggerer; one deferral times out meanwhile, then another triggerer is started."""
+    taken_over.start()
+    yield from taken_over.until_waited_for()
+    expiring.start()
+    yield from expiring.until(
+        lambda: expiring.is_known and expiring.task.state == "deferred", "the Airflow task was deferred"
+    )
+    cluster = taken_over.cluster
+    cluster.stop_program("triggerer", grace=0)
+    yield from expiring.until_stopped()
+    yield from expiring.until_ended()
+    cluster.start_component("triggerer")
+    yield from taken_over.until_ended()
+
+
+def freeze_a_triggerer(run: CaseRun, *peers: PeerRun) -> Steps:
+    """Freeze the triggerer that waits, let another take over, wake it, and watch what it does."""
+    runs: tuple[AirflowRun, ...] = (run, *peers)
+    for each in runs:
+        each.start()
+    for each in runs:
+        yield from each.until_waited_for()
+    frozen = run.cluster.programs["triggerer"]
+    first = run.task.triggerer_id
+    frozen.send_signal(signal.SIGSTOP)
+    try:
+        run.cluster.start_component("triggerer", name="triggerer-2")
+        yield from run.until(lambda: run.task.triggerer_id != first, "another triggerer took over")
+        asked = len(run.list_requests("GET"))
+        yield from run.until(lambda: len(run.list_requests("GET")) > asked, "it asked for the state")
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+    yield from run.until(
+        lambda: all(CANCELLED_TRIGGER in each.read_trigger_logs() for each in runs), "the first one noticed"
+    )
+    yield from run.pause(WATCH)
+    for each in runs:
+        yield from each.until_ended()
+    run.cluster.stop_program("triggerer")
+
+
+def restart_the_api_servers(deferred: CaseRun, on_worker: CaseRun) -> Steps:
+    """Restart both API servers: the one for people and the one for workers."""
+    deferred.start()
+    on_worker.start()
+    yield from deferred.until_waited_for()
+    yield from on_worker.until_waited_for()
+    cluster = deferred.cluster
+    for name in API_SERVERS:
+        cluster.stop_program(name)
+    for name in API_SERVERS:
+        cluster.start_component(name)
+    yield from deferred.until_ended()
+    yield from on_worker.until_ended()
+
+
+#: Seconds for which all of Airflow is away.
+AWAY = 60.0
+
+
+def stop_the_machine(deferred: CaseRun, on_worker: CaseRun) -> Steps:
+    """SIGKILL everything of Airflow at once, and start it again after a minute."""
+    deferred.start()
+    on_worker.start()
+    yield from deferred.until_waited_for()
+    yield from on_worker.until_waited_for()
+    cluster = deferred.cluster
+    cluster.stop(grace=0)
+    yield from deferred.pause(AWAY)
+    for component in COMPONENTS:
+        cluster.start_component(component)
+    yield from deferred.until_ended()
+    yield from on_worker.until_ended()
+
+
+ON_WORKER = {"deferrable": False}
+
+COMPONENT_SCENARIOS = (
+    Scenario(
+        kill_the_triggerer,
+        (
+            Case(
+                "triggerer_killed",
+                "the only triggerer killed, another started",
+                "lightcone",
+                seconds=60.0,
+            ),
+            Case(
+                "timeout_without_triggerer",
+                "timeout passes, no triggerer lives (backstop)",
+                "shinzo",
+                Expected(stopped=1, state="failed", results=0),
+                seconds=600.0,
+                retries=0,
+                arguments={"timeout": 8},
+            ),
+        ),
+    ),
+    Scenario(
+        freeze_a_triggerer,
+        (
+            Case(
+                "triggerer_frozen",
+                "a triggerer frozen, another takes over, then it wakes",
+                "shinzo",
+                seconds=40.0,
+            ),
+            Case(
+                "triggerer_frozen_peer",
+                "the same with the trigger of apache-airflow-providers-anthropic",
+                "anthropic",
+                is_comparison=True,
+                seconds=40.0,
+            ),
+        ),
+    ),
+    Scenario(
+        restart_the_api_servers,
+        (
+            Case("api_restart_deferred", "API servers restarted; deferred", "lightcone", seconds=20.0),
+            Case(
+                "api_restart_on_worker",
+                "API servers restarted; waiting on a worker",
+                "shinzo",
+                # With so short a heartbeat time-out, Airflow may take the worker for lost.
+                Expected(tries=None),
+                seconds=20.0,
+                arguments=ON_WORKER,
+            ),
+        ),
+    ),
+    Scenario(
+        stop_the_machine,
+        (
+            # This one ends while Airflow is away, the other afterwards.
+            Case(
+                "machine_stopped_deferred", "all of Airflow killed for 60 s; deferred", "shinzo", seconds=40.0
+            ),
+            Case(
+                "machine_stopped_on_worker",
+                "all of Airflow killed for 60 s; waiting on a worker",
+                "lightcone",
+                Expected(tries=2),
+                seconds=90.0,
+                arguments=ON_WORKER,
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,152 @@
+"""Cases in which a worker is lost, or the answer to a submit."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from case import Expected, Steps, scenario
+from case_run import CaseRun
+
+SUBMIT = {"method": "POST", "path": "^/agent/(tasks|request/[^/]+)$"}
+#: Longer than any client waits.
+FOR_EVER = 120.0
+
+
+def lose_worker_in_submit(run: CaseRun) -> Steps:
+    """Kill the worker when the service has done the work and its reply is on the way."""
+    run.relay.hold_replies()
+    run.start()
+    yield from run.until(lambda: run.remote_tasks, "the remote task was started")
+    run.kill_worker()
+    run.relay.open()
+    yield from run.until_ended()
+
+
+def cut_submit(run: CaseRun) -> Steps:
+    """Cut the connection when the service has done the work."""
+    run.sandbox.faults([{**SUBMIT, "drop": "after"}])
+    run.start()
+    yield from run.until_ended()
+
+
+def lose_worker_before_deferring(run: CaseRun) -> Steps:
+    """Kill the worker in its first status check: it has stored the id, and has not deferred."""
+    run.sandbox.faults([{"method": "GET", "delay_seconds": FOR_EVER}])
+    run.start()
+    yield from run.until(lambda: run.list_requests("GET"), "the worker asked for the state")
+    run.kill_worker()
+    yield from run.until_ended()
+
+
+def lose_worker_while_waiting(run: CaseRun) -> Steps:
+    """Kill the worker that waits."""
+    run.start()
+    yield from run.until_waited_for()
+    run.kill_worker()
+    yield from run.until_ended()
+
+
+def lose_worker_in_resume(run: CaseRun) -> Steps:
+    """Kill the worker that takes the result after the trigger's event, while its request is held."""
+    run.start()
+    yield from run.until_waited_for()
+    end = yield from until_end_was_seen(run)
+    seen = len(run.list_requests("GET", after=end))
+    run.sandbox.faults([{"method": "GET", "delay_seconds": FOR_EVER}])
+    yield from run.until(
+        lambda: len(run.list_requests("GET", after=end)) > seen, "the worker asked for the result"
+    )
+    run.kill_worker()
+    yield from run.until_ended()
+
+
+def until_end_was_seen(run: CaseRun) -> Generator[None, None, float]:
+    """Wait until the trigger has asked for a remote task that had ended; return the moment of the end."""
+
+    def find_end() -> float:
+        return float(run.remote_tasks[-1]["ended_at"] or "inf")
+
+    yield from run.until(lambda: run.list_requests("GET", after=find_end()), "the trigger saw the end")
+    return find_end()
+
+
+RETRIED = Expected(tries=2)
+LOST_IN_SUBMIT = "worker killed while the submit is in flight"
+CUT_SUBMIT = "submit's connection cut after the work"
+#: Seconds after which the case has long ended.
+LONG = 600.0
+#: Seconds that outlast the loss of a worker, which Airflow notices by a missing heartbeat.
+MEDIUM = 50.0
+
+WORKER_SCENARIOS = (
+    scenario(
+        lose_worker_in_submit,
+        "submit_lost_key",
+        f"{LOST_IN_SUBMIT} (Lightcone: same key)",
+        "lightcone",
+        RETRIED,
+        is_relayed=True,
+    ),
+    scenario(
+        lose_worker_in_submit,
+        "submit_lost_fail",
+        f"{LOST_IN_SUBMIT} (Shinzo: fail)",
+        "shinzo",
+        # Nothing is started that may be there already, and nobody knows the id of what was started.
+        Expected(left_running=1, state="failed", tries=2, results=0),
+        seconds=LONG,
+        arguments={"on_uncertain_submit": "fail"},
+        is_relayed=True,
+    ),
+    scenario(
+        lose_worker_in_submit,
+        "submit_lost_resubmit",
+        f"{LOST_IN_SUBMIT} (Shinzo: resubmit)",
+        "shinzo",
+        Expected(started=2, tries=2),
+        arguments={"on_uncertain_submit": "resubmit"},
+        is_relayed=True,
+    ),
+    scenario(cut_submit, "submit_cut_key", f"{CUT_SUBMIT} (Lightcone: same key)", "lightcone"),
+    scenario(
+        cut_submit,
+        "submit_cut_fail",
+        f"{CUT_SUBMIT} (Shinzo: fail)",
+        "shinzo",
+        Expected(left_running=1, state="failed", results=0),
+        seconds=LONG,
+        arguments={"on_uncertain_submit": "fail"},
+    ),
+    scenario(
+        cut_submit,
+        "submit_cut_resubmit",
+        f"{CUT_SUBMIT} (Shinzo: resubmit)",
+        "shinzo",
+        Expected(started=2),
+        arguments={"on_uncertain_submit": "resubmit"},
+    ),
+    scenario(
+        lose_worker_before_deferring,
+        "worker_lost_before_deferring",
+        "worker killed after the id was stored, before it deferred",
+        "shinzo",
+        RETRIED,
+        seconds=MEDIUM,
+    ),
+    scenario(
+        lose_worker_while_waiting,
+        "worker_lost_waiting",
+        "worker killed while it waits",
+        "lightcone",
+        RETRIED,
+        seconds=MEDIUM,
+        arguments={"deferrable": False},
+    ),
+    scenario(
+        lose_worker_in_resume,
+        "worker_lost_in_resume",
+        "worker killed in the resume method",
+        "shinzo",
+        RETRIED,
+    ),
+)
