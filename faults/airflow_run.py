@@ -98,6 +98,11 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
         logs = (self.cluster.home / "logs" / f"dag_id={self.case.name}").rglob("*.trigger.*")
         return "".join(log.read_text(errors="replace") for log in logs)
 
+    def read_logs(self) -> str:
+        """Return what has been written into the Airflow task's log."""
+        logs = (self.cluster.home / "logs" / f"dag_id={self.case.name}").rglob("*.log")
+        return "".join(log.read_text(errors="replace") for log in logs)
+
     # What is waited for: the first look is at the next step, when Airflow's tasks have been read anew.
 
     def until(self, condition: Callable[[], object], wish: str, *, timeout: float = PATIENCE) -> Steps:
@@ -144,6 +149,14 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
             return not find_titled(instance_id)
 
         wait_until(is_dead, timeout=5.0, interval=0.01)
+
+    def terminate_worker(self) -> None:
+        """Send SIGTERM to the supervisor of the task's process, as a machine does that is drained."""
+        pids = find_titled(self.task.instance_id)
+        if not pids:
+            raise CaseError("no worker runs the Airflow task")
+        # The task's process is a child of its supervisor, so it is younger.
+        os.kill(min(pids), signal.SIGTERM)
 
     def mark(self, state: str) -> float:
         """Mark the Airflow task as a person does, and return the moment."""

@@ -9,6 +9,7 @@ from airflow_run import AirflowRun
 from case import Case, Expected, Scenario, Steps
 from case_run import CaseRun
 from peer_run import PeerRun
+from user_cases import mark_and_measure
 
 #: What Airflow writes into the trigger's log when it takes a trigger away from a triggerer.
 CANCELLED_TRIGGER = "Trigger cancelled by user action"
@@ -16,7 +17,7 @@ CANCELLED_TRIGGER = "Trigger cancelled by user action"
 WATCH = 6.0
 
 
-def kill_the_triggerer(taken_over: CaseRun, expiring: CaseRun) -> Steps:
+def kill_the_triggerer(taken_over: CaseRun, expiring: CaseRun, untaken: CaseRun) -> Steps:
     """SIGKILL the only triggerer; one deferral times out meanwhile, then another triggerer is started."""
     taken_over.start()
     yield from taken_over.until_waited_for()
@@ -26,6 +27,11 @@ def kill_the_triggerer(taken_over: CaseRun, expiring: CaseRun) -> Steps:
     )
     cluster = taken_over.cluster
     cluster.stop_program("triggerer", grace=0)
+    untaken.start()
+    yield from untaken.until(
+        lambda: untaken.is_known and untaken.task.state == "deferred", "the Airflow task was deferred"
+    )
+    yield from mark_and_measure(untaken, "failed")
     yield from expiring.until_stopped()
     yield from expiring.until_ended()
     cluster.start_component("triggerer")
@@ -112,6 +118,13 @@ COMPONENT_SCENARIOS = (
                 seconds=600.0,
                 retries=0,
                 arguments={"timeout": 8},
+            ),
+            Case(
+                "failed_without_triggerer",
+                "marked failed while deferred, no triggerer lives",
+                "lightcone",
+                Expected(stopped=1, state="failed", results=0),
+                seconds=600.0,
             ),
         ),
     ),

@@ -17,14 +17,19 @@ def mark(state: str) -> Callable[[CaseRun], Steps]:
     def drive(run: CaseRun) -> Steps:
         run.start()
         yield from run.until_waited_for()
-        marked_at = run.mark(state)
-        yield from run.until_stopped()
-        seconds = run.stops[0]["time"] - marked_at
-        run.measure("stopped after", seconds)
-        run.check(seconds <= STOP_LIMIT, f"stopped {seconds:.1f} s after the call, not within {STOP_LIMIT} s")
-        yield from run.until_ended()
+        yield from mark_and_measure(run, state)
 
     return drive
+
+
+def mark_and_measure(run: CaseRun, state: str) -> Steps:
+    """Mark the Airflow task, and measure how long it takes until the remote task is stopped."""
+    marked_at = run.mark(state)
+    yield from run.until_stopped()
+    seconds = run.stops[0]["time"] - marked_at
+    run.measure("stopped after", seconds)
+    run.check(seconds <= STOP_LIMIT, f"stopped {seconds:.1f} s after the call, not within {STOP_LIMIT} s")
+    yield from run.until_ended()
 
 
 def clear_while_waiting(run: CaseRun) -> Steps:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 from case import Expected, Steps, scenario
 from case_run import CaseRun
+from user_cases import mark_and_measure
 
 SUBMIT = {"method": "POST", "path": "^/agent/(tasks|request/[^/]+)$"}
 #: Longer than any client waits.
@@ -46,6 +47,34 @@ def lose_worker_while_waiting(run: CaseRun) -> Steps:
     yield from run.until_ended()
 
 
+def lose_worker_in_last_try(run: CaseRun) -> Steps:
+    """Kill the worker that waits, when no other will follow."""
+    run.start()
+    yield from run.until_waited_for()
+    run.kill_worker()
+    yield from run.until_stopped()
+    yield from run.until_ended()
+
+
+def lose_worker_between_tries(run: CaseRun) -> Steps:
+    """Kill the worker that waits, and mark the task failed before its next try."""
+    run.start()
+    yield from run.until_waited_for()
+    run.kill_worker()
+    yield from run.until(lambda: run.task.state == "up_for_retry", "Airflow missed the worker")
+    yield from mark_and_measure(run, "failed")
+
+
+def drain_worker(run: CaseRun) -> Steps:
+    """Send SIGTERM to the worker that waits, as a drained machine does, and kill it a little later."""
+    run.start()
+    yield from run.until_waited_for()
+    run.terminate_worker()
+    yield from run.until(lambda: IS_DRAINED in run.read_logs(), "the operator's on_kill was called")
+    run.kill_worker()
+    yield from run.until_ended()
+
+
 def lose_worker_in_resume(run: CaseRun) -> Steps:
     """Kill the worker that takes the result after the trigger's event, while its request is held."""
     run.start()
@@ -70,6 +99,8 @@ def until_end_was_seen(run: CaseRun) -> Generator[None, None, float]:
     return find_end()
 
 
+#: What the operator writes when it leaves its agent task to the next try.
+IS_DRAINED = "This worker is being ended"
 RETRIED = Expected(tries=2)
 LOST_IN_SUBMIT = "worker killed while the submit is in flight"
 CUT_SUBMIT = "submit's connection cut after the work"
@@ -138,6 +169,34 @@ WORKER_SCENARIOS = (
         "worker_lost_waiting",
         "worker killed while it waits",
         "lightcone",
+        RETRIED,
+        seconds=MEDIUM,
+        arguments={"deferrable": False},
+    ),
+    scenario(
+        lose_worker_in_last_try,
+        "worker_lost_in_last_try",
+        "worker killed while it waits, in its last try",
+        "shinzo",
+        Expected(stopped=1, state="failed", results=0),
+        seconds=LONG,
+        arguments={"deferrable": False},
+        retries=0,
+    ),
+    scenario(
+        lose_worker_between_tries,
+        "failed_between_tries",
+        "worker killed, marked failed before the next try",
+        "lightcone",
+        Expected(stopped=1, state="failed", tries=None, results=0),
+        seconds=LONG,
+        arguments={"deferrable": False, "retry_delay": LONG},
+    ),
+    scenario(
+        drain_worker,
+        "worker_drained",
+        "worker gets SIGTERM while it waits (drained)",
+        "shinzo",
         RETRIED,
         seconds=MEDIUM,
         arguments={"deferrable": False},

@@ -16,7 +16,7 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.sync import SyncClient
-from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRejectedError
 from airflow_agent_tasks.hooks.connection_form import ConnectionForm
 from airflow_agent_tasks.hooks.credentials import (
     build_settings,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: The id of a task that no service has, for ``test_connection``.
 NO_SUCH_TASK = "airflow-connection-test"
+#: What the services answer to orders for an agent task that has ended.
+HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
 
 
 class AgentTaskHook(BaseHook):
@@ -138,15 +140,31 @@ class AgentTaskHook(BaseHook):
         return self._act(Capability.CANCEL, task_id, agent_id)
 
     def stop_task(self, task_id: str, agent_id: str | None = None, *, retries: bool = True) -> AgentTask:
-        """Stop an agent task that nobody waits for: cancel it, or pause it where there is no cancel."""
-        return self._act(self.dialect.stop_capability, task_id, agent_id, retries=retries)
+        """
+        Stop an agent task that nobody waits for: cancel it, or pause it where there is no cancel.
+
+        One that had ended already is returned as it is.
+        """
+        try:
+            return self._act(self.dialect.stop_capability, task_id, agent_id, retries=retries)
+        except AgentTaskRejectedError as error:
+            if error.status not in HAS_ENDED:
+                raise
+            return _require_end(self.get_task(task_id, agent_id, retries=retries), error)
 
     async def astop_task(self, client: AsyncClient, task_id: str, agent_id: str | None = None) -> AgentTask:
         """Stop an agent task from an event loop, with a client of :meth:`share_client`."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
         response = await client.send(request)
-        return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
+        try:
+            return self.dialect.parse_task(
+                request, response, task_id=task_id, agent_id=agent_id, now=time.time()
+            )
+        except AgentTaskRejectedError as error:
+            if error.status not in HAS_ENDED:
+                raise
+            return _require_end(await self.aget_task(client, task_id, agent_id), error)
 
     def fork(self) -> AgentTaskHook:
         """Return a hook for the same connection with a client of its own, for another thread."""
@@ -261,3 +279,9 @@ def _is_json_object(response: Response) -> bool:
         return isinstance(response.to_json(), dict)
     except ValueError:
         return False
+
+
+def _require_end(task: AgentTask, refusal: AgentTaskRejectedError) -> AgentTask:
+    if not task.is_terminal:
+        raise refusal
+    return task

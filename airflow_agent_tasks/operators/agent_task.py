@@ -158,7 +158,10 @@ class AgentTaskOperator(BaseOperator):
             if not self.wait_for_completion:
                 return task.to_json()
             # The first check is the worker's: a trigger that fires at once can fail its task.
-            return self.act_on(leg, leg.wait(leg.check()))
+            decision = leg.check()
+            if self.deferrable and decision.waits:
+                leg.check_still_wanted()
+            return self.act_on(leg, leg.wait(decision))
 
     def execute_complete(self, context: Context, event: Any) -> Any:
         """Take the result after the trigger's event; what the event says of the task is asked again."""
@@ -182,10 +185,7 @@ class AgentTaskOperator(BaseOperator):
             verdict = Verdict.TIMEOUT
         except TaskDeferralError as error:
             # Deferring again could go round for ever; a retry is counted.
-            reason = AgentTaskError(
-                f"The trigger failed ({error}), see its log. The agent task was left running, and a retry "
-                "attaches to it."
-            )
+            reason = AgentTaskError(f"The trigger failed ({error}), see its log.")
             verdict = Verdict.ERROR
         with self._on_worker(context) as leg:
             self._recall(leg, reason)
@@ -208,11 +208,11 @@ class AgentTaskOperator(BaseOperator):
             raise AgentTaskTimeoutError(f"{leg.name} did not end within its {limit}. {fate}")
         if decision.verdict is Verdict.OUTAGE:
             raise AgentTaskUnavailableError(
-                f"{leg.name} could not be watched: no usable answer for {self.max_outage:g} s. It was left "
-                f"running, and a retry attaches to it. The last failure: {decision.error}"
+                f"{leg.name} could not be watched: no usable answer for {self.max_outage:g} s. "
+                f"{leg.left_running} The last failure: {decision.error}"
             )
         if decision.task is None:
-            self.log.warning("%s can no longer be watched; it was left as it is.", leg.name)
+            self.log.warning("%s can no longer be watched. %s", leg.name, leg.left_running)
             raise decision.error or AgentTaskError(f"{leg.name} was not seen.")
         return self.act_on_state(leg, decision.task)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.triggers.killing import FINAL_STATES, read_state
+from airflow_agent_tasks.triggers.killing import FINAL_STATES, has_next_try, read_state
 from airflow_agent_tasks.triggers.waiting import Log, StartedTask
 
 #: Airflow sends SIGKILL 5 s after SIGTERM.
@@ -39,6 +39,8 @@ class WorkerKill:
         self._log = log
         self._state: str | None = None
         self.has_stopped = False
+        #: True where Airflow did not tell the state in time: the interrupted code may have held its channel.
+        self.is_undecided = False
 
     def run(self) -> bool:
         """Return True if the agent task was stopped; takes 4.5 s at most."""
@@ -55,12 +57,11 @@ class WorkerKill:
 
     def _is_abandoned(self) -> bool:
         _run_for(SECONDS_TO_READ_STATE, self._read_state)
-        # "restarting" is what Airflow makes of a clear while it runs. The next try would stop the agent task,
-        # but a paused DAG may not get there for long.
-        if self._state in FINAL_STATES or self._state == "restarting":
+        self.is_undecided = self._state is None
+        # After a clear ("restarting") a next try surely comes, and stops the agent task itself.
+        if self._state in FINAL_STATES:
             return True
-        has_next_try = self._ti.try_number <= self._ti.max_tries
-        return self._state in ("running", None) and not has_next_try
+        return self._state in ("running", None) and not has_next_try(self._ti)
 
     def _read_state(self) -> None:
         try:

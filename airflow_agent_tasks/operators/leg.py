@@ -14,6 +14,7 @@ from airflow_agent_tasks.protocol.fields import read_rendered
 from airflow_agent_tasks.protocol.polling import Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import AgentTask
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
+from airflow_agent_tasks.triggers.killing import FINAL_STATES, has_next_try, read_state
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
 
 if TYPE_CHECKING:
@@ -51,11 +52,30 @@ class WorkerLeg:
             operator.log,
             fields=read_rendered(operator.hook.dialect.start_fields, given),
             agent_id=operator.agent_id,
+            # What is started only is meant to run on after its Airflow task.
+            on_kill_policy=operator.on_kill_policy if operator.wait_for_completion else "leave",
             on_uncertain_submit=operator.on_uncertain_submit,
             settles=operator.is_settled_by,
         ).run()
         self.take(started)
         return task
+
+    def check_still_wanted(self) -> None:
+        """
+        Stop the agent task if somebody has ended the Airflow task by now.
+
+        A first stay is shorter than a worker's heartbeat: it would defer without having heard of it, and no
+        trigger would ever be made that could be killed.
+        """
+        try:
+            state = read_state(self._ti)
+        except Exception as error:
+            self._operator.log.warning("Airflow did not tell the task's state: %s", error)
+            return
+        if state in FINAL_STATES and self._operator.on_kill_policy == "stop":
+            raise AgentTaskCancelledError(
+                f"The task was marked {state} meanwhile. {self.name}: {self.stop()}"
+            )
 
     def recall(self) -> StartedTask | None:
         """Return the agent task that the state store remembers, or None."""
@@ -97,6 +117,8 @@ class WorkerLeg:
     def wait(self, decision: Decision) -> Decision:
         """Wait here, or in the triggerer if deferrable, until the decision is another than to wait."""
         while decision.waits:
+            if self._is_killed and self._kill and self._kill.is_undecided:
+                self.on_kill()
             if self._kill is None:
                 raise AgentTaskCancelledError(f"{self.name} was stopped, because this task was killed.")
             self.xcoms.push_progress(decision.task)
@@ -114,8 +136,18 @@ class WorkerLeg:
         except AgentTaskError as error:
             return f"Stopping it failed, so it may still be running: {error}"
         # What was stopped is over: the next try starts anew, also where stopping is no more than a pause.
-        StartRecords(self._context).drop()
+        try:
+            StartRecords(self._context).drop()
+        except AgentTaskError as error:
+            return f"It was stopped: {task}. But {error}"
         return f"It was stopped: {task}."
+
+    @property
+    def left_running(self) -> str:
+        """What becomes of an agent task that is left running, as a sentence."""
+        if has_next_try(self._ti):
+            return "It was left running, and the next try attaches to it."
+        return "It was left running, and no try is left to attach to it; clearing the task stops it."
 
     def on_kill(self) -> None:
         """Stop the agent task if nobody goes on waiting for it; runs in a signal handler."""

@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_agent_tasks.errors import (
+    AgentTaskArgumentError,
     AgentTaskError,
     AgentTaskNotFoundError,
-    AgentTaskRejectedError,
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.protocol.dialect import Capability
-from airflow_agent_tasks.protocol.record import StartRecord, build_idempotency_key
+from airflow_agent_tasks.protocol.record import RECORD_KEY, StartRecord, build_idempotency_key
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.waiting import Log, StartedTask
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: The key in Airflow's task state store, which survives retries and clears.
-RECORD_KEY = "agent_task"
+STATES_IN_WORDS = {
+    TaskState.QUEUED: "still queued",
+    TaskState.RUNNING: "still running",
+    TaskState.PAUSED: "paused by somebody",
+    TaskState.AWAITING_INPUT: "awaiting input",
+    TaskState.UNKNOWN: "still running",
+}
 
 
 class StartRecords:
@@ -71,6 +76,7 @@ class AttachOrSubmit:
     :param log: Where each decision is told in one sentence.
     :param fields: The start fields.
     :param agent_id: The agent that is to run the task, on services that have agents.
+    :param on_kill_policy: ``"stop"`` or ``"leave"``, for who ends the Airflow task elsewhere.
     :param on_uncertain_submit: ``"fail"`` or ``"resubmit"``, where a start was sent, no answer came, and the
         service has no idempotency keys.
     :param settles: Tells whether a failed agent task decides the Airflow task's end, so that no new one is
@@ -85,6 +91,7 @@ class AttachOrSubmit:
         *,
         fields: Mapping[str, Any],
         agent_id: str | None,
+        on_kill_policy: str,
         on_uncertain_submit: str,
         settles: Callable[[AgentTask], bool],
     ) -> None:
@@ -94,6 +101,7 @@ class AttachOrSubmit:
         self._log = log
         self._fields = fields
         self._agent_id = agent_id
+        self._on_kill_policy = on_kill_policy
         self._resubmits = on_uncertain_submit == "resubmit"
         self._settles = settles
         self._is_idempotent = Capability.IDEMPOTENT_START in hook.dialect.capabilities
@@ -108,15 +116,13 @@ class AttachOrSubmit:
         record = self._records.read()
         if record is None:
             return self._submit()
-        if record.try_number < self._find_first_try():
+        # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Reckoning
+        # the first try from the retries would fail once somebody edits them.
+        if record.max_tries != self._ti.max_tries:
             return self._start_over(record)
         if record.task_id is None:
             return self._repeat(record)
         return self._attach(record, record.task_id)
-
-    def _find_first_try(self) -> int:
-        # Airflow's own arithmetic: a clear sets max_tries = try_number + retries.
-        return int(self._ti.max_tries - (self._ti.task.retries or 0) + 1)
 
     def _submit(self) -> tuple[StartedTask, AgentTask]:
         ti = self._ti
@@ -124,16 +130,31 @@ class AttachOrSubmit:
         # the try number one meant start from the next.
         owner = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number, ti.id)
         key = self._fields.get("idempotency_key") or build_idempotency_key(owner, self._fields)
-        record = StartRecord(str(key), ti.try_number)
+        record = self._build_record(str(key))
         self._records.write(record)
         try:
-            return self._send(record)
+            return self._require_new(*self._send(record))
         except AgentTaskUncertainError:
             raise
         except AgentTaskError:
             # Surely nothing was started; an intent left here would make the next try think otherwise.
             self._records.drop()
             raise
+
+    def _require_new(self, started: StartedTask, task: AgentTask) -> tuple[StartedTask, AgentTask]:
+        # Only under a key of the user's own; it would be waited for without an end.
+        if task.reused and task.status is TaskState.PAUSED:
+            raise AgentTaskArgumentError(
+                f"A new agent task is meant, but idempotency_key finds {task}, which was stopped before. Let "
+                "the key change with each try, for example by {{ ti.try_number }} in it, or leave it out."
+            )
+        return started, task
+
+    def _build_record(self, key: str) -> StartRecord:
+        conn_id, policy = self._hook.conn_id, self._on_kill_policy
+        return StartRecord(
+            key, self._ti.try_number, self._ti.max_tries, conn_id=conn_id, on_kill_policy=policy
+        )
 
     def _send(self, record: StartRecord) -> tuple[StartedTask, AgentTask]:
         fields = self._hook.dialect.put_idempotency_key(self._fields, record.idempotency_key)
@@ -200,9 +221,7 @@ class AttachOrSubmit:
         if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not self._settles(task):
             self._log.info("%s, %s, did not succeed; a new one is started.", task, origin)
             return self._submit()
-        self._log.info(
-            "Attached to %s, %s, %s", task_id, origin, "ended" if task.is_terminal else "still running"
-        )
+        self._log.info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
         return started, task
 
     def _start_over(self, record: StartRecord) -> tuple[StartedTask, AgentTask]:
@@ -221,7 +240,7 @@ class AttachOrSubmit:
         return self._submit()
 
     def _adopt(self, record: StartRecord, started: StartedTask) -> StartedTask:
-        self._note(StartRecord(record.idempotency_key, self._ti.try_number), started)
+        self._note(self._build_record(record.idempotency_key), started)
         return started
 
     def _stop_of_before(self, task_id: str, agent_id: str | None, try_number: int) -> None:
@@ -229,11 +248,8 @@ class AttachOrSubmit:
             task = self._hook.get_task(task_id, agent_id)
             if not task.is_terminal:
                 task = self._hook.stop_task(task_id, agent_id)
-        except AgentTaskRejectedError as error:
-            if error.is_final and error.status != 400:
-                raise
-            # Gone (404), or ended in between (400, 409).
-            self._log.info("%s of try %s, before the clear, needs no stop: %s", task_id, try_number, error)
+        except AgentTaskNotFoundError as error:
+            self._log.info("%s of try %s, before the clear, is gone: %s", task_id, try_number, error)
         else:
             self._log.info("Starting over after a clear; the agent task of try %s: %s", try_number, task)
 

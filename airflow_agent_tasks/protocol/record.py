@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+#: The key in Airflow's task state store, which survives retries and clears.
+RECORD_KEY = "agent_task"
+
 
 @dataclass(frozen=True)
 class StartRecord:
@@ -16,16 +19,22 @@ class StartRecord:
 
     :param idempotency_key: What tells this start from others, for a service that knows such keys.
     :param try_number: The try of the Airflow task that meant this start.
+    :param max_tries: Airflow's ``max_tries`` in that try; only a clear changes it.
     :param task_id: The service's id of the agent task; None as long as no answer came.
     :param agent_id: The agent that runs it, where the service has agents.
     :param submitted_at: When the answer came, in seconds since 1970.
+    :param conn_id: The Airflow connection to its service.
+    :param on_kill_policy: ``"stop"`` or ``"leave"``: what becomes of it when its Airflow task is ended.
     """
 
     idempotency_key: str
     try_number: int
+    max_tries: int
     task_id: str | None = None
     agent_id: str | None = None
     submitted_at: float = 0.0
+    conn_id: str = ""
+    on_kill_policy: str = "leave"
 
     def with_task(self, task_id: str, agent_id: str | None, submitted_at: float) -> StartRecord:
         """Return the record of the answered start."""
@@ -44,8 +53,7 @@ class StartRecord:
             record = cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
         except TypeError:
             return None
-        is_ours = isinstance(record.idempotency_key, str) and isinstance(record.try_number, int)
-        return record if is_ours else None
+        return record if isinstance(record.idempotency_key, str) else None
 
 
 def build_idempotency_key(owner: Iterable[object], request: Mapping[str, Any]) -> str:

@@ -76,11 +76,21 @@ async def _stop_if_active(
         if not error.is_transient:
             raise
     else:
-        # A success with an open question was on_awaiting_input="return", seen by another triggerer.
-        is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
-        if task.is_terminal or is_returned:
+        if not is_worth_stopping(task, state):
             return task
     return await hook.astop_task(client, started.agent_task_id, started.agent_id)
+
+
+def is_worth_stopping(task: AgentTask, state: str) -> bool:
+    """Tell whether an agent task runs although its Airflow task has come into a final state."""
+    # A success with an open question is what on_awaiting_input="return" makes.
+    is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
+    return not task.is_terminal and not is_returned
+
+
+def has_next_try(task_instance: Any) -> bool:
+    """Tell whether Airflow will try again after a failure."""
+    return bool(task_instance.try_number <= task_instance.max_tries)
 
 
 def read_state(task_instance: Any) -> str | None:

@@ -78,6 +78,7 @@ class Life:
             logging.getLogger("attach"),
             fields={field: f"#sandbox {json.dumps(self.script)}", **self.fields},
             agent_id=None,
+            on_kill_policy="stop",
             on_uncertain_submit=self.on_uncertain_submit,
             settles=lambda task: task.exit_code in self.settled_by,
         ).run()
@@ -393,6 +394,49 @@ def test_each_meant_start_has_its_own_key(life: Life, agent_task_sandbox: Any) -
     life.run_try()
     first, second = (task["request"]["idempotency_key"] for task in agent_task_sandbox.tasks())
     assert first != second
+
+
+@BOTH
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 3), (0, 2)])
+def test_a_retry_is_told_from_a_clear_also_after_the_retries_were_edited(
+    life: Life, states: Any, service: str, before: int, after: int
+) -> None:
+    life.task.retries = life.max_tries = before
+    first = life.run_try()
+    life.task.retries = after
+    assert life.run_try().task_id == first.task_id
+    life.clear()
+    life.task.retries = before
+    assert life.run_try().task_id != first.task_id
+    assert states() == [stopped(service), "running"]
+
+
+@pytest.mark.parametrize("service", ["lightcone"])
+def test_a_clear_with_the_users_own_constant_key_is_refused_with_the_remedy(
+    life: Life, agent_task_sandbox: Any, states: Any
+) -> None:
+    life.fields = {"idempotency_key": "mine"}
+    life.run_try()
+    life.clear()
+    with pytest.raises(AgentTaskArgumentError, match=r"ti\.try_number"):
+        life.run_try()
+    assert states() == ["paused"]
+    life.fields = {"idempotency_key": "mine 3"}
+    life.run_try()
+    assert states() == ["paused", "running"]
+
+
+@BOTH
+@pytest.mark.parametrize("status", [302, 402, 407, 418])
+def test_a_clear_takes_no_odd_answer_for_the_end_of_the_old_task(
+    life: Life, agent_task_sandbox: Any, states: Any, status: int
+) -> None:
+    life.run_try()
+    life.clear()
+    agent_task_sandbox.faults([{"method": "POST", "path": "(pause|cancel)$", "status": status}])
+    with pytest.raises(AgentTaskError):
+        life.run_try()
+    assert states() == ["running"]
 
 
 @pytest.mark.parametrize("service", ["lightcone"])

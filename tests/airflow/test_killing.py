@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 
 from airflow_agent_tasks.errors import AgentTaskCancelledError
@@ -25,7 +26,7 @@ from airflow_agent_tasks.triggers.waiting import StartedTask
 
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 ENDED = ["failed", "success", "skipped", "removed"]
-WAITED_FOR = ["deferred", "scheduled", "queued", "up_for_retry", "awaiting_input", None]
+WAITED_FOR = ["deferred", "scheduled", "queued", "restarting", "up_for_retry", "awaiting_input", None]
 
 
 class TaskInstance(SimpleNamespace):
@@ -90,7 +91,7 @@ def kill_trigger(started: StartedTask, ti: TaskInstance, monkeypatch: Any, **arg
     asyncio.run(trigger.on_kill())
 
 
-@pytest.mark.parametrize("state", [*ENDED, "restarting"])
+@pytest.mark.parametrize("state", ENDED)
 def test_a_worker_stops_what_somebody_ended(started: StartedTask, is_stopped: Any, state: str) -> None:
     assert kill_worker(started, task_instance(state))
     assert is_stopped()
@@ -129,8 +130,15 @@ def test_a_worker_that_cannot_ask_leaves_the_agent_task_to_the_next_try(
     assert "in a state that Airflow does not tell" in caplog.text
 
 
-def test_a_worker_is_done_before_airflow_sends_the_second_signal() -> None:
-    assert killing.SECONDS_FOR_ALL < 5
+def test_a_worker_is_done_before_airflow_sends_the_second_signal(
+    started: StartedTask, agent_task_sandbox: Any
+) -> None:
+    never = threading.Event()
+    agent_task_sandbox.faults([{"method": "POST", "path": ".*", "delay_seconds": 8}])
+    begun = time.monotonic()
+    assert not kill_worker(started, task_instance(never.wait, has_next_try=False))
+    assert time.monotonic() - begun < 5
+    never.set()
 
 
 def test_a_stop_that_fails_is_told(
@@ -150,7 +158,7 @@ def test_a_trigger_stops_what_somebody_ended(
     assert is_stopped()
 
 
-@pytest.mark.parametrize("state", [*WAITED_FOR, "running", "restarting"])
+@pytest.mark.parametrize("state", [*WAITED_FOR, "running"])
 def test_a_trigger_leaves_what_another_one_waits_for(
     started: StartedTask, agent_task_sandbox: Any, is_stopped: Any, state: str | None, monkeypatch: Any
 ) -> None:
@@ -169,13 +177,10 @@ def test_a_trigger_that_cannot_ask_leaves_the_agent_task(
     assert not is_stopped()
 
 
-def test_a_trigger_with_the_policy_leave_asks_nobody(
+def test_a_trigger_with_the_policy_leave_stops_nothing(
     started: StartedTask, is_stopped: Any, monkeypatch: Any
 ) -> None:
-    def fail() -> None:
-        raise AssertionError
-
-    kill_trigger(started, task_instance(fail), monkeypatch, on_kill_policy="leave")
+    kill_trigger(started, task_instance("failed"), monkeypatch, on_kill_policy="leave")
     assert not is_stopped()
 
 
@@ -285,3 +290,45 @@ def test_a_kill_with_the_policy_leave_stops_nothing(
     leg.take(started)
     leg.on_kill()
     assert not is_stopped()
+
+
+def test_a_kill_of_which_airflow_did_not_tell_the_state_is_decided_later(
+    started: StartedTask, is_stopped: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(killing, "SECONDS_TO_READ_STATE", 0.1)
+    is_free = threading.Event()
+
+    def tell() -> str:
+        is_free.wait()
+        return "failed"
+
+    operator_class = ShinzoTaskOperator if started.agent_id else LightconeTaskOperator
+    field = operator_class.hook_class.dialect.instruction_field
+    operator = operator_class(task_id="agent", poll_interval=0.1, **{field: LONG})
+    leg = WorkerLeg(operator, {"ti": task_instance(tell)})  # type: ignore[arg-type]
+    leg.take(started)
+    leg.on_kill()
+    assert not is_stopped()
+    is_free.set()
+    with pytest.raises(AgentTaskCancelledError, match="this task was killed"):
+        leg.wait(leg.check())
+    assert is_stopped()
+
+
+@pytest.mark.parametrize("state", [*ENDED, "running", None, "an error"])
+def test_a_first_stay_ends_with_a_look_at_whether_it_is_still_wanted(
+    agent_task_sandbox: Any, airflow_home: Any, state: str | None
+) -> None:
+    def tell() -> str | None:
+        if state == "an error":
+            raise RuntimeError
+        return state
+
+    operator = ShinzoTaskOperator(task_id="agent", message=LONG, deferrable=True, do_xcom_push=False)
+    ti = task_instance(tell)
+    ti.task, ti.id = operator, "id"
+    store = SimpleNamespace(get=lambda key: None, set=lambda key, value: None, delete=lambda key: None)
+    is_ended = state in ENDED
+    with pytest.raises(AgentTaskCancelledError if is_ended else TaskDeferred):
+        operator.execute({"ti": ti, "task_state_store": store})
+    assert [task["status"] for task in agent_task_sandbox.tasks()] == ["cancelled" if is_ended else "running"]

@@ -134,7 +134,7 @@ def test_an_outage_longer_than_max_outage_leaves_the_agent_task_running(
     assert run.task_state("agent") == "failed"
     assert left(agent_task_sandbox) == ["running"]
     printed = capfd.readouterr().out
-    assert "no usable answer for 0.3 s. It was left running, and a retry attaches to it." in printed
+    assert "no usable answer for 0.3 s. It was left running, and no try is left to attach to it" in printed
 
 
 @pytest.mark.parametrize("event", [{"chosen_options": ["Send"], "params_input": {}}, "done"])
@@ -171,6 +171,7 @@ class Resumed:
             RECORD_KEY: {
                 "idempotency_key": "k",
                 "try_number": 1,
+                "max_tries": 0,
                 "task_id": task.task_id,
                 "agent_id": task.agent_id,
                 "submitted_at": started.timestamp(),
@@ -221,7 +222,7 @@ def test_a_trigger_that_failed_fails_the_try_and_leaves_the_agent_task(
     agent_task_sandbox: Any, airflow_home: Any
 ) -> None:
     resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60)
-    with pytest.raises(AgentTaskError, match="was left running, and a retry attaches to it") as failure:
+    with pytest.raises(AgentTaskError, match="The trigger failed") as failure:
         resumed.resume(FAILED)
     assert not failure.value.is_final
     assert left(agent_task_sandbox) == ["running"]

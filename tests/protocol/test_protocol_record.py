@@ -18,9 +18,11 @@ REQUEST = {"instruction": "Look.", "max_steps": 3}
 @pytest.mark.parametrize(
     "record",
     [
-        StartRecord("key", 1),
-        StartRecord("key", 2).with_task("tsk_1", None, 1_700_000_000.5),
-        StartRecord("k" * 5000, 3).with_task("tsk_1", "agt_1", 1_700_000_000.5),
+        StartRecord("key", 1, 0),
+        StartRecord("key", 2, 1, conn_id="c", on_kill_policy="stop").with_task(
+            "tsk_1", None, 1_700_000_000.5
+        ),
+        StartRecord("k" * 5000, 3, 4).with_task("tsk_1", "agt_1", 1_700_000_000.5),
     ],
 )
 def test_a_record_survives_the_store(record: StartRecord) -> None:
@@ -28,12 +30,16 @@ def test_a_record_survives_the_store(record: StartRecord) -> None:
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
-    stored = {**StartRecord("key", 1).to_json(), "colour": "red"}
-    assert StartRecord.from_json(stored) == StartRecord("key", 1)
+    stored = {**StartRecord("key", 1, 0).to_json(), "colour": "red"}
+    assert StartRecord.from_json(stored) == StartRecord("key", 1, 0)
 
 
 @pytest.mark.parametrize(
-    "stored", [None, "text", 3, [], {}, {"idempotency_key": "k"}, {"idempotency_key": 1, "try_number": 1}]
+    "stored",
+    [
+        *(None, "text", 3, [], {}, {"idempotency_key": "k"}),
+        {"idempotency_key": 1, "try_number": 1, "max_tries": 0},
+    ],
 )
 def test_what_is_no_record_is_none(stored: Any) -> None:
     assert StartRecord.from_json(stored) is None

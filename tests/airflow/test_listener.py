@@ -1,0 +1,101 @@
+"""What the API server and the scheduler do for a task that they end themselves: real rows, a real sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.utils.state import TaskInstanceState
+
+from airflow_agent_tasks.plugin import listener
+
+LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
+
+
+@pytest.fixture
+def leave_one_running(run_dag: Any) -> Callable[..., Any]:
+    """Return a function that leaves a running agent task behind, and returns its ended task instance."""
+
+    def leave(**arguments: Any) -> Any:
+        given = "".join(f", {name}={value!r}" for name, value in arguments.items())
+        run = run_dag(
+            f"""
+            class IsLost(ShinzoTaskOperator):
+                def act_on(self, leg, decision):
+                    raise RuntimeError("this worker is lost")
+
+            IsLost(task_id="agent", message={LONG!r}, timeout=0.1{given})
+            """
+        )
+        return run._task_instance("agent", -1)
+
+    return leave
+
+
+def end(task_instance: Any, state: str | None) -> None:
+    task_instance.state = TaskInstanceState(state) if state else None
+    hooks = {"success": listener.on_task_instance_success, "skipped": listener.on_task_instance_skipped}
+    hooks.get(state or "", listener.on_task_instance_failed)(task_instance)
+    listener._get_threads().shutdown(wait=True)
+    listener._get_threads.cache_clear()
+
+
+def left(sandbox: Any) -> list[str]:
+    return [task["status"] for task in sandbox.tasks()]
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "skipped"])
+def test_the_agent_task_of_an_ended_task_is_stopped(
+    leave_one_running: Any, agent_task_sandbox: Any, state: str
+) -> None:
+    task_instance = leave_one_running()
+    assert left(agent_task_sandbox) == ["running"]
+    end(task_instance, state)
+    assert left(agent_task_sandbox) == ["cancelled"]
+
+
+@pytest.mark.parametrize("state", ["up_for_retry", "queued", "running", None])
+def test_the_agent_task_of_a_task_that_goes_on_is_left(
+    leave_one_running: Any, agent_task_sandbox: Any, state: str | None
+) -> None:
+    end(leave_one_running(), state)
+    assert left(agent_task_sandbox) == ["running"]
+
+
+def test_the_policy_leave_holds_here_too(leave_one_running: Any, agent_task_sandbox: Any) -> None:
+    end(leave_one_running(on_kill_policy="leave"), "failed")
+    assert left(agent_task_sandbox) == ["running"]
+
+
+def test_what_was_only_started_runs_on(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag(f"ShinzoTaskOperator(task_id='agent', message={LONG!r}, wait_for_completion=False)")
+    end(run._task_instance("agent", -1), "failed")
+    assert left(agent_task_sandbox) == ["running"]
+
+
+def test_another_operators_task_is_none_of_ours(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag("@task\ndef other():\n    return 1\n\nother()")
+    end(run._task_instance("other", -1), "failed")
+    assert agent_task_sandbox.requests() == []
+
+
+def test_a_task_instance_of_a_worker_is_left_to_the_worker() -> None:
+    class RuntimeTaskInstance:
+        state = "failed"
+
+    assert listener.look_after(RuntimeTaskInstance()) is None
+
+
+def test_a_stop_that_fails_is_told(leave_one_running: Any, agent_task_sandbox: Any, caplog: Any) -> None:
+    task_instance = leave_one_running()
+    agent_task_sandbox.faults([{"method": "POST", "path": "cancel$", "status": 403}])
+    end(task_instance, "failed")
+    assert "its agent task may still be running" in caplog.text
+    assert "sk_sandbox" not in caplog.text
+
+
+def test_airflow_loads_the_listener() -> None:
+    from airflow_agent_tasks.plugin import AgentTasksPlugin
+
+    assert AgentTasksPlugin.listeners == [listener]
