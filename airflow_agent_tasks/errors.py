@@ -134,7 +134,8 @@ class AgentTaskUncertainError(AgentTaskRequestError):
     """
     A request that acts was sent and no usable answer came: it may or may not have been carried out.
 
-    Final, because a blind retry could start a second agent task, or tell an agent the same thing twice.
+    Final, because a blind retry could start a second agent task, or tell an agent the same thing twice; not
+    where an idempotency key, or the user's ``on_uncertain_submit``, makes a retry right.
     """
 
     is_final = True

@@ -38,6 +38,7 @@ from airflow_agent_tasks.operators.arguments import (
 )
 from airflow_agent_tasks.operators.failing import airflow_failures, build_failure
 from airflow_agent_tasks.operators.leg import WorkerLeg
+from airflow_agent_tasks.operators.starting import StartRecords
 from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, Verdict
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
@@ -142,6 +143,7 @@ class AgentTaskOperator(BaseOperator):
         self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
         self.no_retry_on_exit_code = check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
         self._leg: WorkerLeg | None = None
+        self._is_delivered = False
         if self.hook_class is not AgentTaskHook:
             check_constants(self.hook_class.dialect, start_fields)
 
@@ -196,6 +198,11 @@ class AgentTaskOperator(BaseOperator):
         if self._leg is not None:
             self._leg.on_kill()
 
+    def forget_agent_task(self, context: Context) -> None:
+        """Remove the record of an agent task whose result Airflow has; called after the success."""
+        if self._is_delivered:
+            StartRecords(context).drop()
+
     def is_settled_by(self, task: AgentTask) -> bool:
         """Tell whether this end of the agent task decides the Airflow task's end, without another try."""
         return task.exit_code in self.skip_on_exit_code | self.no_retry_on_exit_code
@@ -223,6 +230,7 @@ class AgentTaskOperator(BaseOperator):
             raise AirflowSkipException(f"{task}: exit code {task.exit_code} is one of skip_on_exit_code.")
         if task.status is TaskState.COMPLETED:
             self.log.info("Completed: %s", task)
+            self._is_delivered = True
             return task.to_json()
         if task.status is TaskState.AWAITING_INPUT:
             if self.on_awaiting_input == "return":

@@ -36,9 +36,6 @@ class StartRecords:
     """
     The one :class:`StartRecord` of an Airflow task, in Airflow's task state store.
 
-    It is not deleted after success, since a worker may die between that and Airflow's hearing of the
-    success; a clear is told from a retry by the try's number.
-
     :param context: The context of the try.
     """
 
@@ -178,9 +175,11 @@ class AttachOrSubmit:
     def _resend(self, fields: Mapping[str, Any]) -> AgentTask:
         try:
             return self._hook.start_task(agent_id=self._agent_id, **fields)
-        except AgentTaskUncertainError as error:
-            error.is_final = False
-            raise
+        except AgentTaskError as error:
+            # Whatever became of this one, the submit before it may have been carried out.
+            failure = AgentTaskUncertainError(f"{error} The submit before it was left without an answer.")
+            failure.is_final = error.is_final and not isinstance(error, AgentTaskUncertainError)
+            raise failure from None
 
     def _note(self, record: StartRecord, started: StartedTask) -> None:
         answered = record.with_task(started.agent_task_id, started.agent_id, started.started_at)

@@ -1,6 +1,10 @@
 """
-What the API server and the scheduler do when an Airflow task comes to an end there.
+What is done once Airflow has taken note that a task has ended.
 
+On a worker, after a success: the record of the agent task is removed. Before, a worker that died in between
+would have left neither a result nor the way to it.
+
+In the API server and the scheduler, when they end a task themselves: its agent task is stopped.
 A task that is marked failed or success has no worker and no trigger to tell while it is up for retry, queued,
 or deferred and not yet taken by a triggerer; nor has one whose worker was lost in its last try. So the agent
 task that its record names is stopped from here. Every Airflow process imports this module: it imports what it
@@ -43,8 +47,10 @@ class EndedTask:
 
 @hookimpl
 def on_task_instance_success(task_instance: Any) -> None:
-    """Look after what was marked as success."""
+    """Look after what was marked as success, and tidy up after what succeeded on this worker."""
     look_after(task_instance)
+    if type(task_instance).__module__ != SERVER_CLASS and hasattr(task_instance.task, "forget_agent_task"):
+        task_instance.task.forget_agent_task(task_instance.get_template_context())
 
 
 @hookimpl

@@ -21,7 +21,8 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.hooks.lookup import find_hook
-from airflow_agent_tasks.operators.starting import RECORD_KEY, AttachOrSubmit
+from airflow_agent_tasks.operators.starting import AttachOrSubmit
+from airflow_agent_tasks.protocol.record import RECORD_KEY
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 
 BOTH = pytest.mark.parametrize("service", ["lightcone", "shinzo"])

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.state import TaskScope, get_state_backend
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskTimeoutError
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
-from airflow_agent_tasks.operators.starting import RECORD_KEY
+from airflow_agent_tasks.protocol.record import RECORD_KEY
 
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 QUICK = '#sandbox {"steps": 2, "step_seconds": 0.05, "result": {"answer": 42}}'
+ASKS = '#sandbox {"steps": 2, "step_seconds": 0, "ask": ["Which?"]}'
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 
 
@@ -156,6 +158,24 @@ def test_an_event_that_is_none_of_ours_loses_nothing(
     assert run.xcom("agent")["result"] == {"answer": 42}
     assert left(agent_task_sandbox) == ["completed"]
     assert "no event of its trigger" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_kept"),
+    [
+        ({"message": QUICK}, False),
+        ({"message": QUICK, "deferrable": True}, False),
+        ({"message": LONG, "wait_for_completion": False}, True),
+        ({"message": ASKS, "on_awaiting_input": "return"}, True),
+        ({"message": LONG, "timeout": 0.1, "on_timeout": "leave"}, True),
+    ],
+)
+def test_the_record_is_removed_once_airflow_has_the_result(
+    run_dag: Any, arguments: dict[str, Any], is_kept: bool
+) -> None:
+    run = run_dag(f"ShinzoTaskOperator(task_id='agent', **{arguments!r})")
+    scope = TaskScope(run.dag_run.dag_id, run.dag_run.run_id, "agent")
+    assert (get_state_backend().get(scope, RECORD_KEY) is not None) is is_kept
 
 
 class Resumed:
