@@ -17,6 +17,8 @@ from airflow_agent_tasks.protocol.record import RECORD_KEY
 
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 QUICK = '#sandbox {"steps": 2, "step_seconds": 0.05, "result": {"answer": 42}}'
+#: Surely not over at the worker's first check, so that it defers.
+STILL_RUNNING = '#sandbox {"steps": 2, "step_seconds": 1, "result": {"answer": 42}}'
 ASKS = '#sandbox {"steps": 2, "step_seconds": 0, "ask": ["Which?"]}'
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 
@@ -151,7 +153,7 @@ def test_an_event_that_is_none_of_ours_loses_nothing(
             def defer(self, *, trigger, **kwargs):
                 super().defer(trigger=StrangeTrigger({event!r}), **kwargs)
 
-        GetsAStrangeEvent(task_id="agent", message={QUICK!r}, deferrable=True)
+        GetsAStrangeEvent(task_id="agent", message={STILL_RUNNING!r}, deferrable=True)
         """
     )
     assert run.state == "success"
