@@ -43,6 +43,7 @@ from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, Verdict
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.agent_task import read_event
+from airflow_agent_tasks.triggers.killing import read_state
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -200,7 +201,8 @@ class AgentTaskOperator(BaseOperator):
 
     def forget_agent_task(self, context: Context) -> None:
         """Remove the record of an agent task whose result Airflow has; called after the success."""
-        if self._is_delivered:
+        # Asked, because a worker goes on as after a success also where Airflow could not take note of it.
+        if self._is_delivered and read_state(context["ti"]) == "success":
             StartRecords(context).drop()
 
     def is_settled_by(self, task: AgentTask) -> bool:
@@ -211,15 +213,18 @@ class AgentTaskOperator(BaseOperator):
         """Return or raise what the end of the wait means for the Airflow task."""
         if decision.verdict is Verdict.TIMEOUT:
             limit = leg.limit[1] if leg.limit else "time"
-            fate = leg.stop() if self.on_timeout == "stop" else "It was left running."
+            task, fate = leg.stop() if self.on_timeout == "stop" else (None, leg.leave())
+            if task and task.status is TaskState.COMPLETED:
+                return self.act_on_state(leg, task)
             raise AgentTaskTimeoutError(f"{leg.name} did not end within its {limit}. {fate}")
         if decision.verdict is Verdict.OUTAGE:
             raise AgentTaskUnavailableError(
                 f"{leg.name} could not be watched: no usable answer for {self.max_outage:g} s. "
-                f"{leg.left_running} The last failure: {decision.error}"
+                f"{leg.describe_left(decision.error)} The last failure: {decision.error}"
             )
         if decision.task is None:
-            self.log.warning("%s can no longer be watched. %s", leg.name, leg.left_running)
+            fate = leg.describe_left(decision.error)
+            self.log.warning("%s can no longer be watched. %s", leg.name, fate)
             raise decision.error or AgentTaskError(f"{leg.name} was not seen.")
         return self.act_on_state(leg, decision.task)
 
@@ -234,10 +239,11 @@ class AgentTaskOperator(BaseOperator):
             return task.to_json()
         if task.status is TaskState.AWAITING_INPUT:
             if self.on_awaiting_input == "return":
+                leg.leave()
                 return task.to_json()
             raise AgentTaskInputRequiredError(
                 f"{task} asks {shorten(task.question or '', 500)!r}, and on_awaiting_input is 'fail'. "
-                f"{leg.stop()}",
+                f"{leg.stop()[1]}",
                 task=task,
             )
         raise build_failure(task, is_final=task.exit_code in self.no_retry_on_exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from airflow_agent_tasks.operators.starting import AttachOrSubmit, StartRecords
 from airflow_agent_tasks.operators.xcoms import XComNotes
 from airflow_agent_tasks.protocol.fields import read_rendered
 from airflow_agent_tasks.protocol.polling import Decision, TaskWait, Verdict
-from airflow_agent_tasks.protocol.task import AgentTask
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.triggers.killing import FINAL_STATES, has_next_try, read_state
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
@@ -74,7 +75,7 @@ class WorkerLeg:
             return
         if state in FINAL_STATES and self._operator.on_kill_policy == "stop":
             raise AgentTaskCancelledError(
-                f"The task was marked {state} meanwhile. {self.name}: {self.stop()}"
+                f"The task was marked {state} meanwhile. {self.name}: {self.stop()[1]}"
             )
 
     def recall(self) -> StartedTask | None:
@@ -128,26 +129,40 @@ class WorkerLeg:
             decision = self.check()
         return decision
 
-    def stop(self) -> str:
-        """Stop the agent task; return what became of it as a sentence, also where stopping failed."""
+    def stop(self) -> tuple[AgentTask | None, str]:
+        """
+        Stop the agent task.
+
+        :return: How the service describes it then, or None where stopping failed; and what became of it, as
+            a sentence. It may have completed just before, and holds a result then.
+        """
         started, self._kill = self._started, None
         try:
             task = self._operator.hook.stop_task(started.agent_task_id, started.agent_id)
         except AgentTaskError as error:
-            return f"Stopping it failed, so it may still be running: {error}"
+            return None, f"Stopping it failed, so it may still be running: {error}"
+        if task.status is TaskState.COMPLETED:
+            return task, "It had completed just before; the next try takes its result."
         # What was stopped is over: the next try starts anew, also where stopping is no more than a pause.
-        try:
-            StartRecords(self._context).drop()
-        except AgentTaskError as error:
-            return f"It was stopped: {task}. But {error}"
-        return f"It was stopped: {task}."
+        self._change_record(lambda records: records.drop())
+        return task, f"It was stopped: {task}."
 
-    @property
-    def left_running(self) -> str:
-        """What becomes of an agent task that is left running, as a sentence."""
-        if has_next_try(self._ti):
+    def leave(self) -> str:
+        """Leave the agent task running on purpose, also when its Airflow task is marked later."""
+        self._change_record(lambda records: records.leave_running())
+        return "It was left running."
+
+    def describe_left(self, error: AgentTaskError | None) -> str:
+        """Say what becomes of an agent task that is left running because it cannot be watched."""
+        if has_next_try(self._ti) and not (error and error.is_final):
             return "It was left running, and the next try attaches to it."
         return "It was left running, and no try is left to attach to it; clearing the task stops it."
+
+    def _change_record(self, change: Callable[[StartRecords], None]) -> None:
+        try:
+            change(StartRecords(self._context))
+        except AgentTaskError as error:
+            self._operator.log.warning("%s", error)
 
     def on_kill(self) -> None:
         """Stop the agent task if nobody goes on waiting for it; runs in a signal handler."""
@@ -162,7 +177,7 @@ class WorkerLeg:
     def on_execution_timeout(self) -> None:
         """Do what ``on_timeout`` says, once Airflow's ``execution_timeout`` has passed."""
         if self._kill is not None and self._operator.on_timeout == "stop":
-            self._operator.log.warning("The execution_timeout of %s passed. %s", self.name, self.stop())
+            self._operator.log.warning("The execution_timeout of %s passed. %s", self.name, self.stop()[1])
         # Airflow calls on_kill next.
         self._kill = None
 

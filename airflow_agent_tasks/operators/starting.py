@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -53,6 +54,11 @@ class StartRecords:
     def drop(self) -> None:
         """Forget the record, so that the next try starts anew."""
         self._call("written", lambda: self._store.delete(RECORD_KEY))
+
+    def leave_running(self) -> None:
+        """Note that nobody is to stop the agent task."""
+        if record := self.read():
+            self.write(replace(record, on_kill_policy="leave"))
 
     def _call(self, done: str, call: Callable[[], Any]) -> Any:
         try:
@@ -221,6 +227,8 @@ class AttachOrSubmit:
             self._log.info("%s, %s, did not succeed; a new one is started.", task, origin)
             return self._submit()
         self._log.info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
+        if record.on_kill_policy != self._on_kill_policy:
+            self._note(replace(record, on_kill_policy=self._on_kill_policy), started)
         return started, task
 
     def _start_over(self, record: StartRecord) -> tuple[StartedTask, AgentTask]:

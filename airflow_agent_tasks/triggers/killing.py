@@ -81,6 +81,19 @@ async def _stop_if_active(
     return await hook.astop_task(client, started.agent_task_id, started.agent_id)
 
 
+def stop_unless_over(hook: AgentTaskHook, task_id: str, agent_id: str | None, state: str) -> AgentTask:
+    """Stop the agent task of an Airflow task in a final state, unless it has ended or was returned."""
+    try:
+        task = hook.get_task(task_id, agent_id)
+    except AgentTaskError as error:
+        if not error.is_transient:
+            raise
+    else:
+        if not is_worth_stopping(task, state):
+            return task
+    return hook.stop_task(task_id, agent_id)
+
+
 def is_worth_stopping(task: AgentTask, state: str) -> bool:
     """Tell whether an agent task runs although its Airflow task has come into a final state."""
     # A success with an open question is what on_awaiting_input="return" makes.

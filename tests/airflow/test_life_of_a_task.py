@@ -194,6 +194,7 @@ class Resumed:
                 "idempotency_key": "k",
                 "try_number": 1,
                 "max_tries": 0,
+                "on_kill_policy": "stop",
                 "task_id": task.task_id,
                 "agent_id": task.agent_id,
                 "submitted_at": started.timestamp(),
@@ -203,11 +204,47 @@ class Resumed:
             **{"dag_id": "dag", "run_id": "run", "task_id": "agent", "map_index": -1, "try_number": 1},
             **{"max_tries": 0, "start_date": started, "task": self.operator, "xcom_push": None},
         )
-        store = SimpleNamespace(get=self.store.get, delete=lambda key: self.store.pop(key, None))
+        store = SimpleNamespace(
+            get=self.store.get,
+            set=self.store.__setitem__,
+            delete=lambda key: self.store.pop(key, None),
+        )
         self.context: Any = {"ti": ti, "task_state_store": store}
 
     def resume(self, error: str) -> Any:
         return self.operator.resume_execution("__fail__", {"error": error}, self.context)
+
+
+def test_what_completed_while_nobody_could_see_it_is_delivered_at_the_timeout(
+    agent_task_sandbox: Any, airflow_home: Any
+) -> None:
+    script = '#sandbox {"steps": 1, "step_seconds": 0, "result": "done"}'
+    resumed = Resumed(agent_task_sandbox, script, seconds_ago=60, timeout=30)
+    far = {"status": 503, "headers": {"Retry-After": "600"}}
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", **far}])
+    assert resumed.resume(TIMED_OUT)["result"] == "done"
+    assert RECORD_KEY in resumed.store
+
+
+def test_what_is_left_running_on_purpose_is_left_by_everybody(
+    agent_task_sandbox: Any, airflow_home: Any
+) -> None:
+    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, timeout=30, on_timeout="leave")
+    with pytest.raises(AgentTaskTimeoutError, match="It was left running"):
+        resumed.resume(TIMED_OUT)
+    assert resumed.store[RECORD_KEY]["on_kill_policy"] == "leave"
+    assert left(agent_task_sandbox) == ["running"]
+
+
+@pytest.mark.parametrize(("state", "is_kept"), [("success", False), ("running", True), (None, True)])
+def test_the_record_is_kept_until_airflow_says_success(
+    agent_task_sandbox: Any, airflow_home: Any, state: str | None, is_kept: bool
+) -> None:
+    resumed = Resumed(agent_task_sandbox, QUICK.replace("0.05", "0"), seconds_ago=60)
+    resumed.resume(FAILED)
+    resumed.context["ti"].get_task_states = lambda **query: {"run": {"agent": state}}
+    resumed.operator.forget_agent_task(resumed.context)
+    assert (RECORD_KEY in resumed.store) is is_kept
 
 
 TIMED_OUT, FAILED = "Trigger timeout", "Trigger failure"

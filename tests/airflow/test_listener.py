@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
+from sqlalchemy import update
 
 from airflow_agent_tasks.plugin import listener
 
@@ -33,11 +36,15 @@ def leave_one_running(run_dag: Any) -> Callable[..., Any]:
     return leave
 
 
-def end(task_instance: Any, state: str | None) -> None:
+def end(task_instance: Any, state: str | None, *, is_committed: bool = True) -> None:
+    if is_committed:
+        with create_session() as session:
+            session.execute(update(TaskInstance).filter_by(id=task_instance.id).values(state=state))
     task_instance.state = TaskInstanceState(state) if state else None
     hooks = {"success": listener.on_task_instance_success, "skipped": listener.on_task_instance_skipped}
     hooks.get(state or "", listener.on_task_instance_failed)(task_instance)
-    listener._get_threads().shutdown(wait=True)
+    listener._get_threads().close()
+    listener._get_threads().join()
     listener._get_threads.cache_clear()
 
 
@@ -84,7 +91,36 @@ def test_a_task_instance_of_a_worker_is_left_to_the_worker() -> None:
     class RuntimeTaskInstance:
         state = "failed"
 
-    assert listener.look_after(RuntimeTaskInstance()) is None
+    listener._get_threads.cache_clear()
+    listener.look_after(RuntimeTaskInstance())
+    assert listener._get_threads.cache_info().currsize == 0
+
+
+def test_an_end_that_is_never_committed_stops_nothing(
+    leave_one_running: Any, agent_task_sandbox: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(listener, "SECONDS_TO_COMMIT", 0.3)
+    end(leave_one_running(), "success", is_committed=False)
+    assert left(agent_task_sandbox) == ["running"]
+
+
+def test_an_end_before_a_clear_stops_nothing_of_after_it(
+    leave_one_running: Any, agent_task_sandbox: Any
+) -> None:
+    task_instance = leave_one_running()
+    task_instance.max_tries += 1
+    end(task_instance, "failed")
+    assert left(agent_task_sandbox) == ["running"]
+
+
+def test_a_stop_is_tried_where_the_state_cannot_be_seen(
+    leave_one_running: Any, agent_task_sandbox: Any
+) -> None:
+    task_instance = leave_one_running()
+    far = {"status": 503, "headers": {"Retry-After": "600"}}
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", **far}])
+    end(task_instance, "failed")
+    assert left(agent_task_sandbox) == ["cancelled"]
 
 
 def test_a_stop_that_fails_is_told(leave_one_running: Any, agent_task_sandbox: Any, caplog: Any) -> None:
