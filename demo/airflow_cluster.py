@@ -132,7 +132,7 @@ class AirflowCluster:
             self.environment |= build_address_settings(page, worker)
             for component in COMPONENTS:
                 self.start_component(component)
-            self._wait_until("healthy", self.find_unhealthy, self.startup_timeout)
+            self._wait_until("healthy", self._find_unhealthy, self.startup_timeout)
         except ClusterTimeoutError as error:
             logs = [f"{name}: {program.describe_log_end(10)}" for name, program in self.programs.items()]
             self.stop()
@@ -258,7 +258,7 @@ class AirflowCluster:
             raise ClusterError(f"making the database {outcome}. {migration.describe_log_end()}")
         del self.programs[migration.name]
 
-    def find_unhealthy(self) -> list[str]:
+    def _find_unhealthy(self) -> list[str]:
         """Return the components that Airflow does not call healthy."""
         health = self.api.read_health()
         unhealthy = [name for name in HEALTH_NAMES if health.get(name) != "healthy"]

@@ -93,14 +93,9 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
         """True when no further try will follow by itself."""
         return self.is_known and self.task.state in END_STATES
 
-    def read_trigger_logs(self) -> str:
-        """Return what the triggerers have written into the Airflow task's log."""
-        logs = (self.cluster.home / "logs" / f"dag_id={self.case.name}").rglob("*.trigger.*")
-        return "".join(log.read_text(errors="replace") for log in logs)
-
-    def read_logs(self) -> str:
-        """Return what has been written into the Airflow task's log."""
-        logs = (self.cluster.home / "logs" / f"dag_id={self.case.name}").rglob("*.log")
+    def read_logs(self, pattern: str = "*.log") -> str:
+        """Return what has been written into the Airflow task's log; ``*.trigger.*`` for triggerers only."""
+        logs = (self.cluster.home / "logs" / f"dag_id={self.case.name}").rglob(pattern)
         return "".join(log.read_text(errors="replace") for log in logs)
 
     # What is waited for: the first look is at the next step, when Airflow's tasks have been read anew.
@@ -114,6 +109,12 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
                 state = self.task.state if self.is_known else None
                 raise CaseError(f"not within {timeout:.0f} s: {wish} (the Airflow task is {state})")
             yield
+
+    def until_deferred(self) -> Steps:
+        """Wait until the Airflow task has deferred, whether or not a triggerer has taken it."""
+        yield from self.until(
+            lambda: self.is_known and self.task.state == "deferred", "the Airflow task was deferred"
+        )
 
     def until_waited_for(self) -> Steps:
         """Wait until Airflow waits for the remote task, where the case says."""
@@ -135,6 +136,11 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
     def start(self) -> None:
         """Start the DAG run."""
         self.cluster.api.trigger(self.case.name)
+
+    def start_and_wait(self) -> Steps:
+        """Start the DAG run, and wait until Airflow waits for the remote task."""
+        self.start()
+        yield from self.until_waited_for()
 
     def kill_worker(self) -> None:
         """SIGKILL the task's process and its supervisor, as if their machine was lost; others live on."""

@@ -13,6 +13,11 @@ Steps = Iterator[None]
 #: Steps of every scripted remote task; its progress is visible without being a flood.
 SCRIPT_STEPS = 10
 
+#: How long a remote task works that is never to end by itself, in seconds.
+LONG = 600.0
+#: The operator's arguments for a wait on a worker.
+ON_WORKER = {"deferrable": False}
+
 
 class CaseError(Exception):
     """A case did not come about, for example because something never happened."""

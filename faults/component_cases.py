@@ -6,7 +6,7 @@ import signal
 
 from airflow_cluster import API_SERVERS, COMPONENTS
 from airflow_run import AirflowRun
-from case import Case, Expected, Scenario, Steps
+from case import LONG, ON_WORKER, Case, Expected, Scenario, Steps
 from case_run import CaseRun
 from peer_run import PeerRun
 from user_cases import mark_and_measure
@@ -17,20 +17,23 @@ CANCELLED_TRIGGER = "Trigger cancelled by user action"
 WATCH = 6.0
 
 
+def start_all(*runs: AirflowRun) -> Steps:
+    """Start several DAG runs side by side, and wait until Airflow waits for each remote task."""
+    for run in runs:
+        run.start()
+    for run in runs:
+        yield from run.until_waited_for()
+
+
 def kill_the_triggerer(taken_over: CaseRun, expiring: CaseRun, untaken: CaseRun) -> Steps:
     """SIGKILL the only triggerer; one deferral times out meanwhile, then another triggerer is started."""
-    taken_over.start()
-    yield from taken_over.until_waited_for()
+    yield from taken_over.start_and_wait()
     expiring.start()
-    yield from expiring.until(
-        lambda: expiring.is_known and expiring.task.state == "deferred", "the Airflow task was deferred"
-    )
+    yield from expiring.until_deferred()
     cluster = taken_over.cluster
     cluster.stop_program("triggerer", grace=0)
     untaken.start()
-    yield from untaken.until(
-        lambda: untaken.is_known and untaken.task.state == "deferred", "the Airflow task was deferred"
-    )
+    yield from untaken.until_deferred()
     yield from mark_and_measure(untaken, "failed")
     yield from expiring.until_stopped()
     yield from expiring.until_ended()
@@ -41,10 +44,7 @@ def kill_the_triggerer(taken_over: CaseRun, expiring: CaseRun, untaken: CaseRun)
 def freeze_a_triggerer(run: CaseRun, *peers: PeerRun) -> Steps:
     """Freeze the triggerer that waits, let another take over, wake it, and watch what it does."""
     runs: tuple[AirflowRun, ...] = (run, *peers)
-    for each in runs:
-        each.start()
-    for each in runs:
-        yield from each.until_waited_for()
+    yield from start_all(*runs)
     frozen = run.cluster.programs["triggerer"]
     first = run.task.triggerer_id
     frozen.send_signal(signal.SIGSTOP)
@@ -56,7 +56,8 @@ def freeze_a_triggerer(run: CaseRun, *peers: PeerRun) -> Steps:
     finally:
         frozen.send_signal(signal.SIGCONT)
     yield from run.until(
-        lambda: all(CANCELLED_TRIGGER in each.read_trigger_logs() for each in runs), "the first one noticed"
+        lambda: all(CANCELLED_TRIGGER in each.read_logs("*.trigger.*") for each in runs),
+        "the first one noticed",
     )
     yield from run.pause(WATCH)
     for each in runs:
@@ -66,10 +67,7 @@ def freeze_a_triggerer(run: CaseRun, *peers: PeerRun) -> Steps:
 
 def restart_the_api_servers(deferred: CaseRun, on_worker: CaseRun) -> Steps:
     """Restart both API servers: the one for people and the one for workers."""
-    deferred.start()
-    on_worker.start()
-    yield from deferred.until_waited_for()
-    yield from on_worker.until_waited_for()
+    yield from start_all(deferred, on_worker)
     cluster = deferred.cluster
     for name in API_SERVERS:
         cluster.stop_program(name)
@@ -85,10 +83,7 @@ AWAY = 60.0
 
 def stop_the_machine(deferred: CaseRun, on_worker: CaseRun) -> Steps:
     """SIGKILL everything of Airflow at once, and start it again after a minute."""
-    deferred.start()
-    on_worker.start()
-    yield from deferred.until_waited_for()
-    yield from on_worker.until_waited_for()
+    yield from start_all(deferred, on_worker)
     cluster = deferred.cluster
     cluster.stop(grace=0)
     yield from deferred.pause(AWAY)
@@ -97,8 +92,6 @@ def stop_the_machine(deferred: CaseRun, on_worker: CaseRun) -> Steps:
     yield from deferred.until_ended()
     yield from on_worker.until_ended()
 
-
-ON_WORKER = {"deferrable": False}
 
 COMPONENT_SCENARIOS = (
     Scenario(
@@ -115,7 +108,7 @@ COMPONENT_SCENARIOS = (
                 "timeout passes, no triggerer lives (backstop)",
                 "shinzo",
                 Expected(stopped=1, state="failed", results=0),
-                seconds=600.0,
+                seconds=LONG,
                 retries=0,
                 arguments={"timeout": 8},
             ),
@@ -124,7 +117,7 @@ COMPONENT_SCENARIOS = (
                 "marked failed while deferred, no triggerer lives",
                 "lightcone",
                 Expected(stopped=1, state="failed", results=0),
-                seconds=600.0,
+                seconds=LONG,
             ),
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from case import Steps, scenario
+from case import ON_WORKER, Steps, scenario
 from case_run import CaseRun
 from worker_cases import SUBMIT
 
@@ -72,7 +72,7 @@ SERVICE_SCENARIOS = (
         "service down for 60 s (the same); on a worker",
         "lightcone",
         seconds=40.0,
-        arguments={"deferrable": False},
+        arguments=ON_WORKER,
         is_relayed=True,
         connection_extra=IMPATIENT,
     ),
@@ -87,6 +87,6 @@ SERVICE_SCENARIOS = (
         "rate_limited_on_worker",
         "429 with Retry-After on submit and status; on a worker",
         "shinzo",
-        arguments={"deferrable": False},
+        arguments=ON_WORKER,
     ),
 )

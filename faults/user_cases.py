@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from case import Expected, Steps, scenario
+from case import LONG, ON_WORKER, Expected, Steps, scenario
 from case_run import CaseRun
 
 #: Seconds from the call to Airflow's API within which the remote task has to be stopped.
@@ -15,8 +15,7 @@ def mark(state: str) -> Callable[[CaseRun], Steps]:
     """Return a drive that marks the Airflow task while it waits."""
 
     def drive(run: CaseRun) -> Steps:
-        run.start()
-        yield from run.until_waited_for()
+        yield from run.start_and_wait()
         yield from mark_and_measure(run, state)
 
     return drive
@@ -34,8 +33,7 @@ def mark_and_measure(run: CaseRun, state: str) -> Steps:
 
 def clear_while_waiting(run: CaseRun) -> Steps:
     """Clear the Airflow task while it waits."""
-    run.start()
-    yield from run.until_waited_for()
+    yield from run.start_and_wait()
     run.clear()
     yield from run.until_ended(tries=2)
 
@@ -56,8 +54,7 @@ def retry_after_failure(run: CaseRun) -> Steps:
 
 def retry_after_cancellation(run: CaseRun) -> Steps:
     """Cancel the first remote task behind Airflow's back."""
-    run.start()
-    yield from run.until_waited_for()
+    yield from run.start_and_wait()
     run.cancel_remote_task()
     yield from run.until_ended()
 
@@ -69,9 +66,7 @@ def wait_for_the_limit(run: CaseRun) -> Steps:
     yield from run.until_ended()
 
 
-LONG = 600.0
 SHORT = 6.0
-ON_WORKER = {"deferrable": False}
 STOPPED_FAILED = Expected(stopped=1, state="failed", results=0)
 STOPPED_SUCCESS = Expected(stopped=1, state="success", results=0)
 STOPPED_SKIPPED = Expected(stopped=1, state="skipped", results=0)

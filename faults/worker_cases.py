@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from case import Expected, Steps, scenario
+from case import LONG, ON_WORKER, Expected, Steps, scenario
 from case_run import CaseRun
 from user_cases import mark_and_measure
 
@@ -41,16 +41,14 @@ def lose_worker_before_deferring(run: CaseRun) -> Steps:
 
 def lose_worker_while_waiting(run: CaseRun) -> Steps:
     """Kill the worker that waits."""
-    run.start()
-    yield from run.until_waited_for()
+    yield from run.start_and_wait()
     run.kill_worker()
     yield from run.until_ended()
 
 
 def lose_worker_in_last_try(run: CaseRun) -> Steps:
     """Kill the worker that waits, when no other will follow."""
-    run.start()
-    yield from run.until_waited_for()
+    yield from run.start_and_wait()
     run.kill_worker()
     yield from run.until_stopped()
     yield from run.until_ended()
@@ -58,8 +56,7 @@ def lose_worker_in_last_try(run: CaseRun) -> Steps:
 
 def lose_worker_between_tries(run: CaseRun) -> Steps:
     """Kill the worker that waits, and mark the task failed before its next try."""
-    run.start()
-    yield from run.until_waited_for()
+    yield from run.start_and_wait()
     run.kill_worker()
     yield from run.until(lambda: run.task.state == "up_for_retry", "Airflow missed the worker")
     yield from mark_and_measure(run, "failed")
@@ -67,8 +64,7 @@ def lose_worker_between_tries(run: CaseRun) -> Steps:
 
 def drain_worker(run: CaseRun) -> Steps:
     """Send SIGTERM to the worker that waits, as a drained machine does, and kill it a little later."""
-    run.start()
-    yield from run.until_waited_for()
+    yield from run.start_and_wait()
     run.terminate_worker()
     yield from run.until(lambda: IS_DRAINED in run.read_logs(), "the operator's on_kill was called")
     run.kill_worker()
@@ -77,8 +73,7 @@ def drain_worker(run: CaseRun) -> Steps:
 
 def lose_worker_in_resume(run: CaseRun) -> Steps:
     """Kill the worker that takes the result after the trigger's event, while its request is held."""
-    run.start()
-    yield from run.until_waited_for()
+    yield from run.start_and_wait()
     end = yield from until_end_was_seen(run)
     seen = len(run.list_requests("GET", after=end))
     run.sandbox.faults([{"method": "GET", "delay_seconds": FOR_EVER}])
@@ -104,8 +99,6 @@ IS_DRAINED = "This worker is being ended"
 RETRIED = Expected(tries=2)
 LOST_IN_SUBMIT = "worker killed while the submit is in flight"
 CUT_SUBMIT = "submit's connection cut after the work"
-#: Seconds after which the case has long ended.
-LONG = 600.0
 #: Seconds that outlast the loss of a worker, which Airflow notices by a missing heartbeat.
 MEDIUM = 50.0
 
@@ -171,7 +164,7 @@ WORKER_SCENARIOS = (
         "lightcone",
         RETRIED,
         seconds=MEDIUM,
-        arguments={"deferrable": False},
+        arguments=ON_WORKER,
     ),
     scenario(
         lose_worker_in_last_try,
@@ -180,7 +173,7 @@ WORKER_SCENARIOS = (
         "shinzo",
         Expected(stopped=1, state="failed", results=0),
         seconds=LONG,
-        arguments={"deferrable": False},
+        arguments=ON_WORKER,
         retries=0,
     ),
     scenario(
@@ -190,7 +183,7 @@ WORKER_SCENARIOS = (
         "lightcone",
         Expected(stopped=1, state="failed", tries=None, results=0),
         seconds=LONG,
-        arguments={"deferrable": False, "retry_delay": LONG},
+        arguments={**ON_WORKER, "retry_delay": LONG},
     ),
     scenario(
         drain_worker,
@@ -199,7 +192,7 @@ WORKER_SCENARIOS = (
         "shinzo",
         RETRIED,
         seconds=MEDIUM,
-        arguments={"deferrable": False},
+        arguments=ON_WORKER,
     ),
     scenario(
         lose_worker_in_resume,
