@@ -147,6 +147,20 @@ class AirflowApi:
         body = {"dry_run": False, "only_failed": False, "dag_run_id": task.run_id, "task_ids": [task.task_id]}
         self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
 
+    def list_questions(self, dag_id: str = "~") -> list[dict[str, Any]]:
+        """Return the open forms under Required Actions, oldest first, as Airflow gives them."""
+        parameters = {"response_received": False, "state": "awaiting_input", "limit": 1000}
+        found = self.request("GET", f"/dags/{dag_id}/dagRuns/~/hitlDetails", parameters=parameters)
+        return sorted(found["hitl_details"], key=lambda form: str(form["created_at"]))
+
+    def answer(self, form: dict[str, Any], reply: str | None, option: str = "Send") -> None:
+        """Answer an open form, as a person does on the page: what it hides is sent along."""
+        ti = form["task_instance"]
+        path = f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
+        fields = {name: param["value"] for name, param in form["params"].items()} | {"reply": reply}
+        body = {"chosen_options": [option], "params_input": fields}
+        self.request("PATCH", f"{path}/{ti['map_index']}/hitlDetails", body=body)
+
     def read_xcoms(self, task: TaskInstance, keys: Sequence[str] = ("return_value",)) -> dict[str, Any]:
         """Return the values that the task pushed under these keys, without the keys that it did not push."""
         path = f"/dags/{task.dag_id}/dagRuns/{task.run_id}/taskInstances/{task.task_id}/xcomEntries"

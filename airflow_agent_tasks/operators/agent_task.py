@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import (
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferralError,
-    TaskDeferralTimeout,
-)
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout
 
-from airflow_agent_tasks.errors import (
-    AgentTaskError,
-    AgentTaskInputRequiredError,
-    AgentTaskTimeoutError,
-    AgentTaskUnavailableError,
-)
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.lookup import find_hook
 from airflow_agent_tasks.operators.actions import (
@@ -31,22 +21,29 @@ from airflow_agent_tasks.operators.actions import (
     AgentTaskResumeOperator,
 )
 from airflow_agent_tasks.operators.arguments import (
+    as_list,
     check_constants,
     check_exit_codes,
+    check_input_default,
     check_one_of,
     check_seconds,
+    check_users,
 )
-from airflow_agent_tasks.operators.failing import airflow_failures, build_failure
+from airflow_agent_tasks.operators.ending import Ending
+from airflow_agent_tasks.operators.failing import airflow_failures
 from airflow_agent_tasks.operators.leg import WorkerLeg
 from airflow_agent_tasks.operators.starting import StartRecords
-from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, Verdict
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.agent_task import read_event
 from airflow_agent_tasks.triggers.killing import read_state
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseNotifier, Context
+    from airflow.sdk.execution_time.hitl import HITLUser
+
+#: Seconds after which a parked task looks whether its question still stands.
+INPUT_RECHECK_INTERVAL = 600.0
 
 __all__ = [
     "AgentTaskCancelOperator",
@@ -88,8 +85,20 @@ class AgentTaskOperator(BaseOperator):
         ``"resubmit"`` submits again, which may start a second agent task.
     :param max_outage: Seconds for which the service may fail to answer while waiting. Default 600; then the
         Airflow task fails, and a retry attaches to the agent task.
-    :param on_awaiting_input: What to do when the agent asks a question: ``"fail"`` (default) stops the agent
-        task and fails; ``"return"`` ends well with the status ``awaiting_input`` and the question in XCom.
+    :param on_awaiting_input: What to do when the agent asks a question: ``"ask"`` (default) parks the task,
+        without worker or trigger, until a person answers under Required Actions, and sends the answer;
+        ``"return"`` ends well with the status ``awaiting_input`` and the question in XCom; ``"fail"`` stops
+        the agent task and fails. The time for which a person lets a question wait counts towards no timeout.
+    :param reply: Called with each question first; returns what to reply, or None to leave it to
+        ``on_awaiting_input``.
+    :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default: who may edit the task.
+    :param notifiers: Airflow notifiers to call when a person is asked; their context has ``question``.
+    :param input_timeout: Seconds for a person to answer each question. Default None: no limit. Then
+        ``input_default`` is sent; without one the task fails, and ``on_timeout`` tells what becomes of the
+        agent task.
+    :param input_default: The reply that is sent when nobody answers in time.
+    :param input_recheck_interval: Seconds after which a parked task looks whether the agent still asks.
+        Default 600.
     :param skip_on_exit_code: Exit code or codes that leave the Airflow task skipped.
     :param no_retry_on_exit_code: Exit code or codes that fail the Airflow task without retries.
     :raises AgentTaskFailedError: when the agent task failed or ended with an exit code other than 0.
@@ -117,7 +126,13 @@ class AgentTaskOperator(BaseOperator):
         on_kill_policy: str = "stop",
         on_uncertain_submit: str = "fail",
         max_outage: timedelta | float = MAX_OUTAGE,
-        on_awaiting_input: str = "fail",
+        on_awaiting_input: str = "ask",
+        reply: Callable[[str], str | None] | None = None,
+        assigned_users: HITLUser | Collection[HITLUser] | None = None,
+        notifiers: BaseNotifier | Collection[BaseNotifier] | None = None,
+        input_timeout: timedelta | float | None = None,
+        input_default: str | None = None,
+        input_recheck_interval: timedelta | float = INPUT_RECHECK_INTERVAL,
         skip_on_exit_code: int | Collection[int] | None = None,
         no_retry_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Any,
@@ -140,7 +155,17 @@ class AgentTaskOperator(BaseOperator):
             "on_uncertain_submit", on_uncertain_submit, ("resubmit", "fail")
         )
         self.max_outage = check_seconds("max_outage", max_outage) or MAX_OUTAGE
-        self.on_awaiting_input = check_one_of("on_awaiting_input", on_awaiting_input, ("return", "fail"))
+        self.on_awaiting_input = check_one_of(
+            "on_awaiting_input", on_awaiting_input, ("ask", "return", "fail")
+        )
+        self.reply = reply
+        self.assigned_users = check_users(assigned_users)
+        self.notifiers = as_list(notifiers)
+        self.input_timeout = check_seconds("input_timeout", input_timeout)
+        self.input_default = check_input_default(input_default, self.input_timeout)
+        self.input_recheck_interval = (
+            check_seconds("input_recheck_interval", input_recheck_interval) or INPUT_RECHECK_INTERVAL
+        )
         self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
         self.no_retry_on_exit_code = check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
         self._leg: WorkerLeg | None = None
@@ -164,7 +189,7 @@ class AgentTaskOperator(BaseOperator):
             decision = leg.check()
             if self.deferrable and decision.waits:
                 leg.check_still_wanted()
-            return self.act_on(leg, leg.wait(decision))
+            return self.finish(leg, decision)
 
     def execute_complete(self, context: Context, event: Any) -> Any:
         """Take the result after the trigger's event; what the event says of the task is asked again."""
@@ -173,11 +198,18 @@ class AgentTaskOperator(BaseOperator):
                 started, said = read_event(event)
             except AgentTaskError as error:
                 self._recall(leg, error)
-                return self.act_on(leg, leg.wait(leg.check(retries=True)))
+                return self.finish(leg, leg.check(retries=True))
             leg.take(started)
             if said.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
-                return self.act_on(leg, said)
-            return self.act_on(leg, leg.wait(leg.check_after(said)))
+                return Ending(self, leg).judge(said).to_json()
+            return self.finish(leg, leg.check_after(said))
+
+    def take_answer(self, context: Context, event: Any, question_id: str | None = None) -> Any:
+        """Go on after the task was parked: with a person's answer, or to see whether the agent still asks."""
+        with self._on_worker(context) as leg:
+            if leg.recall() is None:
+                raise AgentTaskError("Airflow's task state store no longer tells which agent task asked.")
+            return self.finish(leg, leg.conversation.take(event, question_id))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, also after one that ended without its trigger's event."""
@@ -192,7 +224,7 @@ class AgentTaskOperator(BaseOperator):
             verdict = Verdict.ERROR
         with self._on_worker(context) as leg:
             self._recall(leg, reason)
-            return self.act_on(leg, leg.check_after(Decision(verdict, error=reason)))
+            return self.finish(leg, leg.check_after(Decision(verdict, error=reason)))
 
     def on_kill(self) -> None:
         """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try attaches to it."""
@@ -209,44 +241,18 @@ class AgentTaskOperator(BaseOperator):
         """Tell whether this end of the agent task decides the Airflow task's end, without another try."""
         return task.exit_code in self.skip_on_exit_code | self.no_retry_on_exit_code
 
-    def act_on(self, leg: WorkerLeg, decision: Decision) -> Any:
-        """Return or raise what the end of the wait means for the Airflow task."""
-        if decision.verdict is Verdict.TIMEOUT:
-            limit = leg.limit[1] if leg.limit else "time"
-            task, fate = leg.stop() if self.on_timeout == "stop" else (None, leg.leave())
-            if task and task.status is TaskState.COMPLETED:
-                return self.act_on_state(leg, task)
-            raise AgentTaskTimeoutError(f"{leg.name} did not end within its {limit}. {fate}")
-        if decision.verdict is Verdict.OUTAGE:
-            raise AgentTaskUnavailableError(
-                f"{leg.name} could not be watched: no usable answer for {self.max_outage:g} s. "
-                f"{leg.describe_left(decision.error)} The last failure: {decision.error}"
-            )
-        if decision.task is None:
-            fate = leg.describe_left(decision.error)
-            self.log.warning("%s can no longer be watched. %s", leg.name, fate)
-            raise decision.error or AgentTaskError(f"{leg.name} was not seen.")
-        return self.act_on_state(leg, decision.task)
-
-    def act_on_state(self, leg: WorkerLeg, task: AgentTask) -> Any:
-        """Return or raise what the agent task's state means for the Airflow task."""
-        leg.xcoms.push(task)
-        if task.exit_code is not None and task.exit_code in self.skip_on_exit_code:
-            raise AirflowSkipException(f"{task}: exit code {task.exit_code} is one of skip_on_exit_code.")
-        if task.status is TaskState.COMPLETED:
-            self.log.info("Completed: %s", task)
-            self._is_delivered = True
-            return task.to_json()
-        if task.status is TaskState.AWAITING_INPUT:
-            if self.on_awaiting_input == "return":
-                leg.leave()
-                return task.to_json()
-            raise AgentTaskInputRequiredError(
-                f"{task} asks {shorten(task.question or '', 500)!r}, and on_awaiting_input is 'fail'. "
-                f"{leg.stop()[1]}",
-                task=task,
-            )
-        raise build_failure(task, is_final=task.exit_code in self.no_retry_on_exit_code)
+    def finish(self, leg: WorkerLeg, decision: Decision) -> Any:
+        """Wait, and have questions answered, until there is an end; then return or raise what it means."""
+        while True:
+            decision = leg.wait(decision)
+            asking = decision.task if decision.asks else None
+            answered = leg.conversation.meet(asking) if asking else None
+            if answered is None:
+                break
+            decision = answered
+        task = Ending(self, leg).judge(decision)
+        self._is_delivered = task.status is TaskState.COMPLETED
+        return task.to_json()
 
     def _recall(self, leg: WorkerLeg, reason: AgentTaskError) -> None:
         """Take the agent task that the state store remembers, for want of an event."""
@@ -254,7 +260,6 @@ class AgentTaskOperator(BaseOperator):
         if started is None:
             raise reason
         self.log.warning("%s Asking for agent task %s.", reason, started.agent_task_id)
-        leg.take(started)
 
     @contextmanager
     def _on_worker(self, context: Context) -> Iterator[WorkerLeg]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.protocol.dialect import Dialect
 from airflow_agent_tasks.protocol.fields import read_rendered
 from airflow_agent_tasks.protocol.http import shorten
+
+if TYPE_CHECKING:
+    from airflow.sdk.execution_time.hitl import HITLUser
+
+T = TypeVar("T")
 
 
 def check_constants(dialect: Dialect, start_fields: Mapping[str, Any]) -> None:
@@ -69,3 +74,35 @@ def check_exit_codes(name: str, value: int | Collection[int] | None) -> frozense
             f"{name} must be an exit code or a list of exit codes, not {shorten(repr(value))}."
         )
     return frozenset(codes)
+
+
+def as_list(value: T | Collection[T] | None) -> list[T]:
+    """Return one thing, several, or None as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else [cast("T", value)]
+
+
+def check_users(value: HITLUser | Collection[HITLUser] | None) -> list[HITLUser]:
+    """Return one user or several as a list of ``{"id", "name"}``."""
+    users: list[HITLUser] = as_list(value)
+    for user in users:
+        if not isinstance(user, Mapping) or not {"id", "name"} <= set(user):
+            raise AgentTaskArgumentError(
+                "assigned_users must be {'id': …, 'name': …} or a list of such, with the ids of Airflow's "
+                f"users; it has {shorten(repr(user))}."
+            )
+    return users
+
+
+def check_input_default(value: str | None, input_timeout: float | None) -> str | None:
+    """Return the reply for when nobody answers in time."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise AgentTaskArgumentError(f"input_default must be a non-empty text, not {shorten(repr(value))}.")
+    if input_timeout is None:
+        raise AgentTaskArgumentError(
+            "input_default is sent when input_timeout has passed, and there is none: set input_timeout."
+        )
+    return value

@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.operators.asking import Conversation
 from airflow_agent_tasks.operators.killing import WorkerKill
 from airflow_agent_tasks.operators.starting import AttachOrSubmit, StartRecords
 from airflow_agent_tasks.operators.xcoms import XComNotes
 from airflow_agent_tasks.protocol.fields import read_rendered
 from airflow_agent_tasks.protocol.polling import Decision, TaskWait, Verdict
+from airflow_agent_tasks.protocol.record import StartRecord
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.triggers.killing import FINAL_STATES, has_next_try, read_state
@@ -47,7 +49,7 @@ class WorkerLeg:
         """Take the agent task of an earlier try, or start one; see :class:`AttachOrSubmit`."""
         operator = self._operator
         given = {name: getattr(operator, name) for name in operator.start_field_names}
-        started, task = AttachOrSubmit(
+        start = AttachOrSubmit(
             operator.hook,
             self._context,
             operator.log,
@@ -57,8 +59,10 @@ class WorkerLeg:
             on_kill_policy=operator.on_kill_policy if operator.wait_for_completion else "leave",
             on_uncertain_submit=operator.on_uncertain_submit,
             settles=operator.is_settled_by,
-        ).run()
-        self.take(started)
+        )
+        started, task = start.run()
+        self.take(started, start.record)
+        self.conversation.take_over(start.found, task)
         return task
 
     def check_still_wanted(self) -> None:
@@ -79,16 +83,19 @@ class WorkerLeg:
             )
 
     def recall(self) -> StartedTask | None:
-        """Return the agent task that the state store remembers, or None."""
+        """Look after the agent task that the state store remembers, and return it, or None."""
         record = StartRecords(self._context).read()
         if record is None or record.task_id is None:
             return None
-        return StartedTask(record.task_id, record.agent_id, record.submitted_at)
+        started = StartedTask(record.task_id, record.agent_id, record.submitted_at)
+        self.take(started, record)
+        return started
 
-    def take(self, started: StartedTask) -> None:
+    def take(self, started: StartedTask, record: StartRecord | None = None) -> None:
         """Look after this agent task from now on: wait for it, and stop it when killed."""
         operator = self._operator
         self._started = started
+        self.conversation = Conversation(self, operator, self._context, record)
         self._watch = StatusWatch(lambda: operator.hook, started, self._build_wait(), operator.log)
         self._kill = WorkerKill(lambda: operator.hook, started, self._ti, operator.log)
         if self._is_killed:  # while the start was on its way
@@ -101,7 +108,14 @@ class WorkerLeg:
 
     def check(self, *, retries: bool = False) -> Decision:
         """Ask for the agent task's state once, and decide."""
-        return self._watch.check(retries=retries)
+        decision = self._watch.check(retries=retries)
+        if decision.task:
+            self.conversation.see(decision.task)
+        return decision
+
+    def tell(self, message: str) -> None:
+        """Send the agent a message; raises what the hook's ``send_message`` raises."""
+        self._operator.hook.send_message(self._started.agent_task_id, message, self._started.agent_id)
 
     def check_after(self, said: Decision) -> Decision:
         """
@@ -183,14 +197,21 @@ class WorkerLeg:
 
     @property
     def limit(self) -> tuple[float, str] | None:
-        """When to give up, in seconds since 1970, and which argument says so; None for never."""
+        """
+        When to give up, in seconds since 1970, and which argument says so; None for never.
+
+        The time for which a person lets a question wait is not counted.
+        """
         limits = []
         if (timeout := self._operator.timeout) is not None:
-            limits.append((self._started.started_at + timeout, f"timeout of {timeout:g} s"))
+            since = self._started.started_at
+            waited = self.conversation.seconds_waited(since)
+            limits.append((since + timeout + waited, f"timeout of {timeout:g} s"))
         if self._operator.execution_timeout is not None:
             # Airflow itself counts it anew after each deferral, and not at all in between.
-            seconds = self._operator.execution_timeout.total_seconds()
-            limits.append((self._ti.start_date.timestamp() + seconds, f"execution_timeout of {seconds:g} s"))
+            seconds, since = self._operator.execution_timeout.total_seconds(), self._ti.start_date.timestamp()
+            waited = self.conversation.seconds_waited(since)
+            limits.append((since + seconds + waited, f"execution_timeout of {seconds:g} s"))
         return min(limits, default=None)
 
     def _build_wait(self) -> TaskWait:

@@ -108,6 +108,9 @@ class AttachOrSubmit:
         self._resubmits = on_uncertain_submit == "resubmit"
         self._settles = settles
         self._is_idempotent = Capability.IDEMPOTENT_START in hook.dialect.capabilities
+        #: The record that was found, and the one that counts in the end.
+        self.found: StartRecord | None = None
+        self.record: StartRecord | None = None
 
     def run(self) -> tuple[StartedTask, AgentTask]:
         """
@@ -116,7 +119,7 @@ class AttachOrSubmit:
         :raises AgentTaskUncertainError: when a start may have been carried out and must not be repeated.
         :raises AgentTaskError: when the service refused, or the state store cannot be used.
         """
-        record = self._records.read()
+        self.found = self.record = record = self._records.read()
         if record is None:
             return self._submit()
         # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Reckoning
@@ -188,9 +191,9 @@ class AttachOrSubmit:
             raise failure from None
 
     def _note(self, record: StartRecord, started: StartedTask) -> None:
-        answered = record.with_task(started.agent_task_id, started.agent_id, started.started_at)
+        self.record = record.with_task(started.agent_task_id, started.agent_id, started.started_at)
         try:
-            self._records.write(answered)
+            self._records.write(self.record)
         except AgentTaskError as error:
             # Failing here would leave the agent task without anybody who waits for it.
             self._log.warning("%s Should this worker be lost, a retry may not find the agent task.", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_agent_tasks.protocol.questions import Questions
 from airflow_agent_tasks.protocol.task import AgentTask, Progress, TaskState
 from airflow_agent_tasks.triggers.progress import PROGRESS_KEY
 
@@ -20,6 +21,7 @@ class XComNotes:
         self._push = task_instance.xcom_push
         self._is_wanted = is_wanted
         self._progress: Progress | None = None
+        self._answers: list[dict[str, Any]] = []
 
     def push(self, task: AgentTask) -> None:
         """Leave the id, the state, and what there is of exit code, question and progress."""
@@ -32,6 +34,13 @@ class XComNotes:
         if task.status is TaskState.AWAITING_INPUT:
             self._push(key="question", value=task.question)
         self.push_progress(task)
+
+    def push_answers(self, questions: Questions) -> None:
+        """Leave who answered which question, when and what, on change."""
+        answers = questions.list_answers()
+        if self._is_wanted and answers != self._answers:
+            self._push(key="answers", value=answers)
+            self._answers = answers
 
     def push_progress(self, task: AgentTask | None) -> None:
         """Leave the progress, on change."""

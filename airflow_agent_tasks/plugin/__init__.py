@@ -1,18 +1,28 @@
 """
-What this package adds to Airflow's own processes, by way of the entry point ``airflow.plugins``.
+The plugin, loaded through the entry point ``airflow.plugins``.
 
 Every Airflow process imports this module, so it imports little, and nothing slow.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
 
 
+async def serve(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request to the API server; what it takes is imported by the first one."""
+    from airflow_agent_tasks.plugin.required_actions import app
+
+    await app(scope, receive, send)
+
+
 class AgentTasksPlugin(AirflowPlugin):
-    """Stops the agent tasks of tasks that are ended where no worker or trigger hears of it."""
+    """Looks after forms and ended tasks where neither worker nor trigger can: in the API server."""
 
     name = "agent_tasks"
     listeners = [listener]  # noqa: RUF012 - as Airflow declares it
+    fastapi_apps = [{"name": "agent_tasks", "app": serve, "url_prefix": "/agent-tasks"}]  # noqa: RUF012

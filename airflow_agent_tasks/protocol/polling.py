@@ -60,6 +60,15 @@ class Decision:
         """True while the caller is to ask again."""
         return self.verdict is Verdict.WAIT
 
+    @property
+    def asks(self) -> bool:
+        """True where the agent task stands at a question."""
+        return (
+            self.verdict is Verdict.REACHED
+            and self.task is not None
+            and self.task.status is TaskState.AWAITING_INPUT
+        )
+
 
 class TaskWait:
     """

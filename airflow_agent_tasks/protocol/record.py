@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+from airflow_agent_tasks.protocol.questions import Questions
 
 #: The key in Airflow's task state store, which survives retries and clears.
 RECORD_KEY = "agent_task"
@@ -25,6 +27,7 @@ class StartRecord:
     :param submitted_at: When the answer came, in seconds since 1970.
     :param conn_id: The Airflow connection to its service.
     :param on_kill_policy: ``"stop"`` or ``"leave"``: what becomes of it when its Airflow task is ended.
+    :param questions: What the agent has asked, and what was replied.
     """
 
     idempotency_key: str
@@ -35,6 +38,7 @@ class StartRecord:
     submitted_at: float = 0.0
     conn_id: str = ""
     on_kill_policy: str = "leave"
+    questions: Questions = field(default_factory=Questions)
 
     def with_task(self, task_id: str, agent_id: str | None, submitted_at: float) -> StartRecord:
         """Return the record of the answered start."""
@@ -42,16 +46,17 @@ class StartRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON."""
-        return asdict(self)
+        return {**asdict(self), "questions": self.questions.to_json()}
 
     @classmethod
     def from_json(cls, stored: Any) -> StartRecord | None:
         """Return the record that was stored, or None for what is none of ours."""
         if not isinstance(stored, Mapping):
             return None
+        known = {item.name: stored[item.name] for item in fields(cls) if item.name in stored}
         try:
-            record = cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
-        except TypeError:
+            record = cls(**{**known, "questions": Questions.from_json(known.get("questions", ()))})
+        except (TypeError, KeyError, ValueError):
             return None
         return record if isinstance(record.idempotency_key, str) else None
 

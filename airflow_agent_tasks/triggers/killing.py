@@ -76,29 +76,25 @@ async def _stop_if_active(
         if not error.is_transient:
             raise
     else:
-        if not is_worth_stopping(task, state):
+        # A success with an open question is what on_awaiting_input="return" makes; where somebody marked the
+        # task, the API server, which knows them apart, stops the agent task.
+        is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
+        if task.is_terminal or is_returned:
             return task
     return await hook.astop_task(client, started.agent_task_id, started.agent_id)
 
 
-def stop_unless_over(hook: AgentTaskHook, task_id: str, agent_id: str | None, state: str) -> AgentTask:
-    """Stop the agent task of an Airflow task in a final state, unless it has ended or was returned."""
+def stop_unless_over(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> AgentTask:
+    """Stop an agent task, unless it has ended, and return it."""
     try:
         task = hook.get_task(task_id, agent_id)
     except AgentTaskError as error:
         if not error.is_transient:
             raise
     else:
-        if not is_worth_stopping(task, state):
+        if task.is_terminal:
             return task
     return hook.stop_task(task_id, agent_id)
-
-
-def is_worth_stopping(task: AgentTask, state: str) -> bool:
-    """Tell whether an agent task runs although its Airflow task has come into a final state."""
-    # A success with an open question is what on_awaiting_input="return" makes.
-    is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
-    return not task.is_terminal and not is_returned
 
 
 def has_next_try(task_instance: Any) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import socket
 import textwrap
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_api import AirflowApi
 
 PREAMBLE = """
 from datetime import datetime, timedelta
@@ -68,12 +71,88 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "SHORTEST_WAIT", 0.05)
 
 
+@pytest.fixture(scope="session")
+def api_server(airflow_home: Path) -> Iterator[str]:
+    """Airflow's API server, on the database of ``dag.test()``, with this package's plugin in it."""
+    import uvicorn
+    from airflow.api_fastapi.app import create_app
+
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        patch.setenv("AIRFLOW__API__BASE_URL", address)
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
+        server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield address
+        server.should_exit = True
+        thread.join(10)
+
+
+class Person:
+    """
+    Somebody who answers, over Airflow's REST API, what the tasks of one DAG ask, as long as a test runs.
+
+    :param address: The API server's.
+    :param dag_id: The DAG.
+    :param answers: What to do with one form after the other: a reply to send, or a call with API and form.
+    """
+
+    def __init__(
+        self, address: str, dag_id: str, answers: Sequence[str | Callable[[Any, Any], None]]
+    ) -> None:
+        self._api = AirflowApi(address)
+        self._dag_id = dag_id
+        self._answers = answers
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._answer_all)
+        self.forms: list[dict[str, Any]] = []
+        self.failure: BaseException | None = None
+
+    def __enter__(self) -> Person:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        if self.failure:
+            raise self.failure
+
+    def _answer_all(self) -> None:
+        try:
+            for answer in self._answers:
+                while not (found := self._api.list_questions(self._dag_id)):
+                    if self._is_over.wait(0.1):
+                        return
+                self.forms.append(found[0])
+                if callable(answer):
+                    answer(self._api, found[0])
+                else:
+                    self._api.answer(found[0], answer)
+        except BaseException as error:
+            self.failure = error
+
+
+@pytest.fixture
+def run_with_person(run_dag: Any, api_server: str) -> Callable[..., tuple[FinishedRun, list[dict[str, Any]]]]:
+    """Return a function that runs a DAG while a person answers; it returns the run and the forms it saw."""
+
+    def run(body: str, answers: Sequence[Any]) -> tuple[FinishedRun, list[dict[str, Any]]]:
+        dag_id = f"dag_{next(_numbers)}"
+        with Person(api_server, dag_id, answers) as person:
+            finished = run_dag(body, dag_id=dag_id)
+        return finished, person.forms
+
+    return run
+
+
 @pytest.fixture
 def run_dag(airflow_home: Path, agent_task_sandbox: Any) -> Callable[..., FinishedRun]:
     """Return a function that takes the body of ``with DAG(…)`` and runs it to its end."""
 
-    def run(body: str, **dag_test_arguments: Any) -> FinishedRun:
-        dag_id = f"dag_{next(_numbers)}"
+    def run(body: str, dag_id: str | None = None, **dag_test_arguments: Any) -> FinishedRun:
+        dag_id = dag_id or f"dag_{next(_numbers)}"
         source = f"{PREAMBLE}\nwith DAG({dag_id!r}, schedule=None) as test_dag:\n{_indent(body)}\n"
         return run_file(airflow_home / "dags" / f"{dag_id}.py", source, **dag_test_arguments)
 

@@ -38,10 +38,10 @@ def test_a_retry_goes_on_with_the_agent_task_of_the_try_before(
         from airflow.sdk import get_current_context
 
         class LosesItsFirstTry({kind}):
-            def act_on(self, leg, decision):
+            def finish(self, leg, decision):
                 if get_current_context()["ti"].try_number == 1:
                     raise RuntimeError("this try is lost")
-                return super().act_on(leg, decision)
+                return super().finish(leg, decision)
 
         LosesItsFirstTry(
             task_id="agent", {field}={QUICK!r}, deferrable={deferrable}, retries=1, retry_delay=timedelta(0)

@@ -25,7 +25,7 @@ def leave_one_running(run_dag: Any) -> Callable[..., Any]:
         run = run_dag(
             f"""
             class IsLost(ShinzoTaskOperator):
-                def act_on(self, leg, decision):
+                def finish(self, leg, decision):
                     raise RuntimeError("this worker is lost")
 
             IsLost(task_id="agent", message={LONG!r}, timeout=0.1{given})

@@ -1,0 +1,263 @@
+"""What a worker does about the questions of its agent task: have them answered, by program or by a person."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk._shared.secrets_masker import redact
+from airflow.sdk.exceptions import TaskAwaitingInput
+
+from airflow_agent_tasks.errors import (
+    AgentTaskCancelledError,
+    AgentTaskTimeoutError,
+)
+from airflow_agent_tasks.operators.replying import QuestionNotes, Replying
+from airflow_agent_tasks.operators.required_action import RequiredAction
+from airflow_agent_tasks.operators.starting import StartRecords
+from airflow_agent_tasks.protocol.form import (
+    MAX_REPLY,
+    MAX_SHOWN,
+    SEND,
+    STOP,
+    Asking,
+    clean,
+    names_other_question,
+    read_response,
+)
+from airflow_agent_tasks.protocol.http import shorten
+from airflow_agent_tasks.protocol.polling import Decision, Verdict
+from airflow_agent_tasks.protocol.questions import Question, Questions, Reply, Stage, Standing
+from airflow_agent_tasks.protocol.record import StartRecord
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
+    from airflow_agent_tasks.operators.leg import WorkerLeg
+
+#: Seconds between two looks whether the agent has taken a reply in.
+SETTLING_CHECK = 2.0
+
+
+class Conversation:
+    """
+    The questions of one agent task in one stay of its Airflow task on a worker.
+
+    Each step is noted in the task state store before it is taken, so that whichever try comes next knows
+    whether a reply was sent.
+
+    :param leg: The stay.
+    :param operator: Whose arguments count.
+    :param context: The context of the try.
+    :param record: What the state store holds, where it was read already.
+    """
+
+    def __init__(
+        self, leg: WorkerLeg, operator: AgentTaskOperator, context: Context, record: StartRecord | None
+    ) -> None:
+        self._leg = leg
+        self._operator = operator
+        self._context = context
+        self._ti: Any = context["ti"]
+        self._log = operator.log
+        self._notes = QuestionNotes(leg, StartRecords(context), record)
+        self._replying = Replying(leg, self._notes, operator.log)
+        self._form = RequiredAction(self._ti, operator.log)
+
+    def take_over(self, found: StartRecord | None, task: AgentTask) -> None:
+        """Go on where an earlier try stopped, or close the form that it left for another agent task."""
+        last = found.questions.last if found else None
+        if last is None or found is None:
+            return
+        if found.task_id == task.task_id:
+            self._leg.xcoms.push_answers(found.questions)
+        elif last.stage is Stage.ASKED:
+            self._form.close()
+
+    def seconds_waited(self, since: float) -> float:
+        """Return for how many seconds persons were waited for, in questions asked since a moment."""
+        return self._notes.read().seconds_waited(since, time.time())
+
+    def see(self, task: AgentTask) -> None:
+        """Note what became of the newest question, once the agent has gone on from it."""
+        noted = self._notes.read() if self._notes.is_read else Questions()
+        before, questions = noted.last, noted.settle(task, time.time())
+        if before is None or questions is noted:
+            return
+        self._notes.put(questions)
+        if before.stage is Stage.ASKED:
+            self._log.info("Question %s was answered or withdrawn elsewhere: %s", before.number, task)
+            self._form.close()
+        elif before.stage is Stage.ANSWERED:
+            self._log.warning(
+                "The reply to question %s was not sent: the agent no longer asks it. %s", before.number, task
+            )
+        else:
+            self._log.info("The reply to question %s has arrived: %s", before.number, task)
+
+    def meet(self, task: AgentTask) -> Decision | None:
+        """
+        Answer the question at which the agent task stands, or park the Airflow task until a person has.
+
+        :return: What is seen of the agent task after that; None where nobody here may answer.
+        :raises TaskAwaitingInput: to park.
+        """
+        if self._operator.on_awaiting_input != "ask" and self._operator.reply is None:
+            return None
+        self._leg.xcoms.push(task)
+        questions = self._notes.read()
+        standing = questions.judge(task, time.time())
+        if standing is Standing.SETTLING:
+            time.sleep(SETTLING_CHECK)
+            return self._leg.check()
+        if standing is Standing.NEW:
+            questions = questions.add(task, time.time())
+            reply = self._ask_program(task)
+            if reply is None and self._operator.on_awaiting_input == "ask":
+                self._ask_person(task, questions)
+            if reply is None:
+                return None
+            self._notes.put(questions.put(questions.require_last().answer(reply, time.time())))
+        elif standing is Standing.ASKED:
+            self._park(self._notes.read_last())
+        elif standing is Standing.UNHEARD:
+            self._log.warning(
+                "The reply to question %s was sent and no answer came; the agent still asks, so it is sent "
+                "again.",
+                self._notes.read_last().number,
+            )
+        return self._replying.send()
+
+    def take(self, event: Any, question_id: str | None) -> Decision:
+        """Go on after the Airflow task was parked: with an answer, or because it is time to look again."""
+        question, response = self._notes.read().last, read_response(event)
+        if question is None or question.stage is not Stage.ASKED or question_id not in (question.id, None):
+            if response:
+                self._log.warning("An answer came for a question that is no longer open; it is not sent.")
+            return self._leg.check(retries=True)
+        if response is None:
+            decision = self._leg.check(retries=True)
+            if not (decision.task and question.is_of(decision.task) and self._is_overdue(question)):
+                return decision
+            # Somebody may have answered in the last moment.
+            event = self._form.close()
+            response = read_response(event) or self._take_default(question)
+        if response is None or response.chosen_option == STOP:
+            return self._give_up(question, response)
+        if fault := _find_fault(response, event, question):
+            return self._ask_again(question, fault)
+        self._notes.put_last(question.answer(response, time.time()))
+        return self._leg.check(retries=True)
+
+    def _ask_program(self, task: AgentTask) -> Reply | None:
+        program = self._operator.reply
+        if program is None:
+            return None
+        name = getattr(program, "__name__", type(program).__name__)
+        try:
+            text = program(task.question or "")
+        except Exception as error:  # of the user's own code; a person can still answer
+            self._log.warning("reply (%s) failed, so it answers nothing: %r", name, error)
+            return None
+        reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, _read_clock())
+        if reply and (fault := _find_fault(reply)):
+            self._log.warning("reply (%s) answers nothing: %s", name, fault)
+            return None
+        return reply
+
+    def _ask_person(self, task: AgentTask, questions: Questions) -> None:
+        question = questions.require_last()
+        self._log.info(
+            "Question %s of the agent:\n%s", question.number, clean(task.question or "", MAX_SHOWN)
+        )
+        self._show(task, question)
+        # Only now: an answer that is found in the form by a later try is then surely one to this question.
+        self._notes.put(questions)
+        for notifier in self._operator.notifiers:
+            try:
+                notifier(cast("Context", {**self._context, "question": task.question}))
+            except Exception as error:
+                self._log.warning("A notifier failed, the question stays asked: %r", error)
+        self._park(question)
+
+    def _show(self, task: AgentTask, question: Question, notice: str = "") -> None:
+        operator = self._operator
+        asking = Asking(
+            number=question.number,
+            question_id=question.id,
+            task=replace(task, question=str(redact(task.question or ""))),
+            title=operator.hook.dialect.title,
+            instruction=str(redact(getattr(operator, operator.hook.dialect.instruction_field, ""))),
+            log_url=self._ti.log_url,
+            notice=notice,
+        )
+        self._form.show(asking, assigned_users=operator.assigned_users)
+
+    def _park(self, question: Question) -> None:
+        seconds = self._operator.input_recheck_interval
+        if self._operator.input_timeout is not None:
+            seconds = min(seconds, question.asked_at + self._operator.input_timeout - time.time())
+        raise TaskAwaitingInput(
+            method_name="take_answer",
+            kwargs={"question_id": question.id},
+            timeout=timedelta(seconds=max(seconds, 1.0)),
+        )
+
+    def _ask_again(self, question: Question, fault: str) -> Decision:
+        decision = self._leg.check(retries=True)
+        if decision.task and question.is_of(decision.task):
+            self._log.warning("The answer to question %s is given back: %s", question.number, fault)
+            # With the time, so that the form differs from the one before, and is opened anew.
+            notice = f"**The reply given at {_read_clock()} was not sent: {fault}**"
+            self._show(decision.task, question, notice)
+            self._park(question)
+        return decision
+
+    def _is_overdue(self, question: Question) -> bool:
+        limit = self._operator.input_timeout
+        return limit is not None and time.time() >= question.asked_at + limit
+
+    def _take_default(self, question: Question) -> Reply | None:
+        text = self._operator.input_default
+        if text is None:
+            return None
+        self._log.info("Nobody answered question %s in time; input_default is sent.", question.number)
+        return Reply(SEND, text, {"id": "input_default", "name": "input_default"}, _read_clock())
+
+    def _give_up(self, question: Question, response: Reply | None) -> Decision:
+        if response:
+            self._notes.put_last(question.answer(response, time.time()))
+        stops = response is not None or self._operator.on_timeout == "stop"
+        task, fate = self._leg.stop() if stops else (None, self._leg.leave())
+        if task and task.status is TaskState.COMPLETED:
+            return Decision(Verdict.REACHED, task=task)
+        if response is None:
+            raise AgentTaskTimeoutError(
+                f"Nobody answered question {question.number} of {self._leg.name} within the input_timeout of "
+                f"{self._operator.input_timeout:g} s: {shorten(question.text, 500)!r}. {fate}"
+            )
+        who = response.answered_by
+        raise AgentTaskCancelledError(
+            f"{who['name']} (id {who['id']}) chose {STOP!r} at {response.answered_at}, when asked question "
+            f"{question.number}. {fate}",
+            is_final=True,
+        )
+
+
+def _find_fault(reply: Reply, event: Any = None, question: Question | None = None) -> str | None:
+    """Return why a reply cannot be sent, or None."""
+    if event and question and names_other_question(event, question.id):
+        return "it was given on a page that showed an earlier question."
+    if not isinstance(reply.text, str) or not reply.text.strip():
+        return "it was empty."
+    if len(reply.text) > MAX_REPLY:
+        return f"it had {len(reply.text)} characters, and {MAX_REPLY} are the most."
+    return None
+
+
+def _read_clock() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
