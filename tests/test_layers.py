@@ -56,7 +56,7 @@ LAZY_AIRFLOW = {"sandbox.cli"}
 #: The whole of the standard library that protocol/ needs: nothing here reads a clock, waits or does I/O.
 PURE_MODULES = {
     *("__future__", "abc", "collections.abc", "dataclasses", "datetime", "email.utils", "enum", "hashlib"),
-    *("json", "math", "random", "re", "typing", "urllib.parse"),
+    *("json", "math", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse", "enum"),
 }
 IMPURE_CALLS = {
     *("now", "utcnow", "today", "localtime", "formatdate", "make_msgid"),

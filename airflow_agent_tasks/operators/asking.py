@@ -32,6 +32,7 @@ from airflow_agent_tasks.protocol.polling import Decision, Verdict
 from airflow_agent_tasks.protocol.questions import Question, Questions, Reply, Stage, Standing
 from airflow_agent_tasks.protocol.record import StartRecord
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.triggers.waiting import read_shortest_absence
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -123,7 +124,11 @@ class Conversation:
                 return None
             self._notes.put(questions.put(questions.require_last().answer(reply, time.time())))
         elif standing is Standing.ASKED:
-            self._park(self._notes.read_last())
+            # Looked up here, because parking beside an answer resumes the task at once, which is too soon.
+            event = self._form.read()
+            if event is None:
+                self._park(questions.require_last())
+            return self.take(event, None)
         elif standing is Standing.UNHEARD:
             self._log.warning(
                 "The reply to question %s was sent and no answer came; the agent still asks, so it is sent "
@@ -204,7 +209,7 @@ class Conversation:
         raise TaskAwaitingInput(
             method_name="take_answer",
             kwargs={"question_id": question.id},
-            timeout=timedelta(seconds=max(seconds, 1.0)),
+            timeout=timedelta(seconds=max(seconds, read_shortest_absence())),
         )
 
     def _ask_again(self, question: Question, fault: str) -> Decision:

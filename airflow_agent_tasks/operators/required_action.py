@@ -55,6 +55,11 @@ class RequiredAction:
 
             upsert_hitl_detail(self._ti.id, **asdict(asking.build_lasting_form()), **fields)
 
+    def read(self) -> Mapping[str, Any] | None:
+        """Return the answer that somebody has given meanwhile, as Airflow gives it, or None."""
+        reply = self._order({"do": "read"})
+        return reply.get("response") if reply else None
+
     def close(self) -> Mapping[str, Any] | None:
         """Close the form, unless somebody has answered it: then return the answer, as Airflow gives it."""
         reply = self._order({"do": "close"})

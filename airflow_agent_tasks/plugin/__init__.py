@@ -11,6 +11,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
+from airflow_agent_tasks.plugin.holding import AnswerHold
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
@@ -26,3 +27,6 @@ class AgentTasksPlugin(AirflowPlugin):
     name = "agent_tasks"
     listeners = [listener]  # noqa: RUF012 - as Airflow declares it
     fastapi_apps = [{"name": "agent_tasks", "app": serve, "url_prefix": "/agent-tasks"}]  # noqa: RUF012
+    fastapi_root_middlewares = [  # noqa: RUF012
+        {"name": "agent_tasks", "middleware": AnswerHold, "args": [], "kwargs": {}}
+    ]

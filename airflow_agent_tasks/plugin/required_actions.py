@@ -1,5 +1,5 @@
 """
-What the API server does for a worker with the form of its task: put each question's own text, and close it.
+What the API server does for a worker with the form of its task: put each question's text, read it, close it.
 
 A worker's order is signed with ``[api] secret_key`` and holds for a minute. It is carried out only while its
 task instance runs: whoever has the key could else change the forms of others after their time.
@@ -32,14 +32,14 @@ MAX_ORDER = 128 * 1024
 
 async def change_form(request: Request) -> JSONResponse:
     """Carry out an order: 200 and what became of it, 403 where it is not signed, 409 where it is too late."""
-    order = _parse(await _read(request))
+    order = _parse(await _receive(request))
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
     if order is None or not is_signed(conf.get("api", "secret_key"), order, token):
         return JSONResponse({"detail": "This order is not signed by a worker of this Airflow."}, 403)
     return await run_in_threadpool(_carry_out, order)
 
 
-async def _read(request: Request) -> bytes:
+async def _receive(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -63,8 +63,11 @@ def _carry_out(order: Mapping[str, Any]) -> JSONResponse:
         if ti is None or ti.state != TaskInstanceState.RUNNING:
             return JSONResponse({"detail": "This task does not run any more."}, 409)
         form = session.get(HITLDetail, ti.id, with_for_update={"of": HITLDetail})
-        if order["do"] == "close":
-            return JSONResponse({"response": _close(form)})
+        if order["do"] != "show":
+            response = _read(form)
+            if form and not response and order["do"] == "close":
+                form.responded_at, form.chosen_options = timezone.utcnow(), []
+            return JSONResponse({"response": response})
         if form is None:
             form = HITLDetail(ti_id=ti.id)
             session.add(form)
@@ -84,14 +87,11 @@ def _show(form: HITLDetail, order: Mapping[str, Any]) -> None:
     form.params_input = {}
 
 
-def _close(form: HITLDetail | None) -> dict[str, Any] | None:
-    if form is None:
+def _read(form: HITLDetail | None) -> dict[str, Any] | None:
+    if form is None or not form.response_received:
         return None
-    if form.response_received:
-        response = form.as_resume_event_payload()
-        return {**response, "responded_at": response["responded_at"].isoformat()}
-    form.responded_at, form.chosen_options = timezone.utcnow(), []
-    return None
+    response = form.as_resume_event_payload()
+    return {**response, "responded_at": response["responded_at"].isoformat()}
 
 
 app = Starlette(routes=[Route("/required-action", change_form, methods=["POST"])])

@@ -79,7 +79,7 @@ class Asking:
         """Return the form with the question in it."""
         question = self.task.question or ""
         parts = (self.notice, f"**Question {self.number}** of the agent:", *self._describe(question))
-        params = {QUESTION_FIELD: build_question_param(self.question_id), REPLY_FIELD: build_reply_param()}
+        params = {REPLY_FIELD: build_reply_param(), QUESTION_FIELD: build_question_param(self.question_id)}
         return Form(f"Question {self.number}: {_line(question, MAX_SUBJECT)}", _join(parts), params)
 
     def build_lasting_form(self) -> Form:
@@ -184,7 +184,7 @@ def _fence(text: str, limit: int) -> str:
 
 
 def _wrap(line: str) -> list[str]:
-    return textwrap.wrap(line, LINE_LENGTH, replace_whitespace=False, drop_whitespace=False) or [""]
+    return textwrap.wrap(line, LINE_LENGTH, replace_whitespace=False) or [""]
 
 
 def _line(text: str, limit: int = 200) -> str:

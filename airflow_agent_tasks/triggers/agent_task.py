@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
-from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.errors import AgentTaskError
@@ -18,10 +17,7 @@ from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, MAX_OUTAGE, De
 from airflow_agent_tasks.protocol.task import TaskState
 from airflow_agent_tasks.triggers.killing import keep, stop_if_abandoned
 from airflow_agent_tasks.triggers.progress import ProgressNotes
-from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
-
-#: Seconds that the scheduler gets, beyond the worker's own delay, to hear that a task has deferred.
-SCHEDULER_DELAY = 1.0
+from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch, read_shortest_absence
 
 
 class AgentTaskTrigger(BaseTrigger):
@@ -109,17 +105,6 @@ class AgentTaskTrigger(BaseTrigger):
             keep(stop_if_abandoned(self.conn_id, self.started, self.task_instance, self.log))
         )
 
-    def _shortest_first_wait(self) -> float:
-        """
-        Return the seconds after which this trigger may fire at the earliest.
-
-        A worker may report up to ``[workers] min_heartbeat_interval`` late that its task has deferred. If the
-        task was resumed by then, the scheduler takes the report for a lie and fails the task.
-        """
-        if self.task_instance is None:  # in dag.test(), which has no scheduler
-            return 0.0
-        return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + SCHEDULER_DELAY
-
     async def _wait(self) -> Decision:
         wait = TaskWait(
             started_at=self.started.started_at,
@@ -132,7 +117,8 @@ class AgentTaskTrigger(BaseTrigger):
         first_wait = max(wait.begin(now=now).seconds, self.not_before - now)
         if self.deadline is not None:
             first_wait = min(first_wait, self.deadline - now)
-        await asyncio.sleep(max(first_wait, self._shortest_first_wait()))
+        # In dag.test() there is no task instance, and no scheduler to mind.
+        await asyncio.sleep(max(first_wait, read_shortest_absence() if self.task_instance else 0.0))
         while True:
             try:
                 hook = await afind_hook(self.conn_id)

@@ -81,6 +81,8 @@ def api_server(airflow_home: Path) -> Iterator[str]:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         patch.setenv("AIRFLOW__API__BASE_URL", address)
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
+        # An answer is held back for so long, and a second more; the test of that has a scheduler.
+        patch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
         server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

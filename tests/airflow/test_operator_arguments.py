@@ -21,7 +21,7 @@ WRONG = [
     ({"timeout": float("nan")}, "timeout must be a number of seconds above 0, not nan."),
     ({"timeout": True}, "timeout must be a number of seconds above 0, not True."),
     ({"on_timeout": "cancel"}, "on_timeout must be one of 'stop', 'leave', not 'cancel'."),
-    ({"on_awaiting_input": "wait"}, "on_awaiting_input must be one of 'return', 'fail', not 'wait'."),
+    ({"on_awaiting_input": "wait"}, "on_awaiting_input must be one of 'ask', 'return', 'fail', not 'wait'."),
     (
         {"skip_on_exit_code": "99"},
         "skip_on_exit_code must be an exit code or a list of exit codes, not '99'.",

@@ -143,10 +143,10 @@ def test_a_question_is_returned_when_that_is_the_policy(run_dag: Any, deferrable
 
 
 @pytest.mark.parametrize(("source", "left"), [(shinzo, "cancelled"), (lightcone, "paused")])
-def test_a_question_stops_the_agent_task_and_fails_by_default(
+def test_a_question_stops_the_agent_task_and_fails_when_that_is_the_policy(
     run_dag: Any, agent_task_sandbox: Any, capfd: Any, source: Any, left: str
 ) -> None:
-    run = run_dag(source({"ask": ["Which one?"]}, deferrable=True))
+    run = run_dag(source({"ask": ["Which one?"]}, deferrable=True, on_awaiting_input="fail"))
     assert run.task_state("agent") == "failed"
     assert "asks 'Which one?'" in capfd.readouterr().out
     assert [task["status"] for task in agent_task_sandbox.tasks()] == [left]

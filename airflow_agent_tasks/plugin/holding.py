@@ -1,0 +1,73 @@
+"""
+Holds an answer back until the worker that asked has surely left.
+
+Airflow resumes a parked task the moment it is answered. The worker may report up to ``[workers]
+min_heartbeat_interval`` late that it is done with the task, and the scheduler then fails a task that was
+resumed before: somebody who waits for the next question, and is quick, would end the whole work.
+Every Airflow process imports this module, so it imports what it needs only when somebody answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any
+
+#: Seconds after which an answer is let through in any case.
+LONGEST_HOLD = 20.0
+_PATH = re.compile(
+    "/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/(?P<run_id>[^/]+)/taskInstances/(?P<task_id>[^/]+)"
+    "/(?P<map_index>-?[0-9]+)/hitlDetails"
+)
+
+
+class AnswerHold:
+    """
+    A middleware of the API server: lets an answer to one of our forms through some seconds later.
+
+    :param app: What answers requests.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_answer = scope["type"] == "http" and scope["method"] == "PATCH"
+        if is_answer and (found := _PATH.search(scope["path"])):
+            await _hold(found.groupdict())
+        await self._app(scope, receive, send)
+
+
+async def _hold(place: dict[str, str]) -> None:
+    deadline = time.monotonic() + LONGEST_HOLD
+    while time.monotonic() < deadline:
+        seconds = await asyncio.to_thread(_seconds_to_hold, **place)
+        if seconds <= 0:
+            return
+        await asyncio.sleep(min(seconds, 1.0))
+
+
+def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> float:
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.sdk import timezone
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    from airflow_agent_tasks.protocol.form import OPTIONS
+    from airflow_agent_tasks.triggers.waiting import read_shortest_absence
+
+    query = (
+        select(TaskInstance.state, TaskInstance.updated_at, HITLDetail.options)
+        .filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=int(map_index))
+        .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+    )
+    with create_session() as session:
+        row = session.execute(query).one_or_none()
+    if row is None or tuple(row.options) != OPTIONS or row.state not in ("running", "awaiting_input"):
+        return 0.0
+    if row.state == "running":  # about to be parked
+        return 1.0
+    since = (timezone.utcnow() - row.updated_at).total_seconds()
+    return float(read_shortest_absence() - since)
