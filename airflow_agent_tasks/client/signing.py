@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,17 +17,19 @@ _SALT = "airflow-agent-tasks.required-action"
 
 
 def sign(secret_key: str, order: Mapping[str, Any]) -> str:
-    """Return a token that holds for this order, for a minute, where the same ``secret_key`` is known."""
+    """Return a token that holds for this order and a minute, where the same ``secret_key`` is known."""
     return str(URLSafeTimedSerializer(secret_key, salt=_SALT).dumps(_digest(order)))
 
 
 def is_signed(secret_key: str, order: Mapping[str, Any], token: str) -> bool:
     """Tell whether a token was made for this order, by somebody with the same key, within the last minute."""
     try:
-        signed = URLSafeTimedSerializer(secret_key, salt=_SALT).loads(token, max_age=LIFETIME)
+        signed, made_at = URLSafeTimedSerializer(secret_key, salt=_SALT).loads(token, return_timestamp=True)
     except BadSignature:
         return False
-    return isinstance(signed, str) and hmac.compare_digest(signed, _digest(order))
+    # Not by its max_age, which refuses what comes from a clock that is a second ahead.
+    is_fresh = abs(time.time() - made_at.timestamp()) <= LIFETIME
+    return is_fresh and isinstance(signed, str) and hmac.compare_digest(signed, _digest(order))
 
 
 def _digest(order: Mapping[str, Any]) -> str:

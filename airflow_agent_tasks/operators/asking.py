@@ -20,8 +20,6 @@ from airflow_agent_tasks.operators.starting import StartRecords
 from airflow_agent_tasks.protocol.form import (
     MAX_REPLY,
     MAX_SHOWN,
-    SEND,
-    STOP,
     Asking,
     clean,
     names_other_question,
@@ -29,7 +27,15 @@ from airflow_agent_tasks.protocol.form import (
 )
 from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import Decision, Verdict
-from airflow_agent_tasks.protocol.questions import Question, Questions, Reply, Stage, Standing
+from airflow_agent_tasks.protocol.questions import (
+    SEND,
+    STOP,
+    Question,
+    Questions,
+    Reply,
+    Stage,
+    Standing,
+)
 from airflow_agent_tasks.protocol.record import StartRecord
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.waiting import read_shortest_absence
@@ -76,6 +82,8 @@ class Conversation:
             return
         if found.task_id == task.task_id:
             self._leg.xcoms.push_answers(found.questions)
+            if decision := found.questions.stop_decision:
+                self._stop(last, decision)
         elif last.stage is Stage.ASKED:
             self._form.close()
 
@@ -151,8 +159,10 @@ class Conversation:
             # Somebody may have answered in the last moment.
             event = self._form.close()
             response = read_response(event) or self._take_default(question)
-        if response is None or response.chosen_option == STOP:
-            return self._give_up(question, response)
+        if response is None:
+            return self._give_up(question)
+        if response.chosen_option == STOP:
+            return self._stop(question, response)
         if fault := _find_fault(response, event, question):
             return self._ask_again(question, fault)
         self._notes.put_last(question.answer(response, time.time()))
@@ -194,7 +204,7 @@ class Conversation:
         asking = Asking(
             number=question.number,
             question_id=question.id,
-            task=replace(task, question=str(redact(task.question or ""))),
+            task=_redact(task),
             title=operator.hook.dialect.title,
             instruction=str(redact(getattr(operator, operator.hook.dialect.instruction_field, ""))),
             log_url=self._ti.log_url,
@@ -233,24 +243,36 @@ class Conversation:
         self._log.info("Nobody answered question %s in time; input_default is sent.", question.number)
         return Reply(SEND, text, {"id": "input_default", "name": "input_default"}, _read_clock())
 
-    def _give_up(self, question: Question, response: Reply | None) -> Decision:
-        if response:
-            self._notes.put_last(question.answer(response, time.time()))
-        stops = response is not None or self._operator.on_timeout == "stop"
-        task, fate = self._leg.stop() if stops else (None, self._leg.leave())
+    def _give_up(self, question: Question) -> Decision:
+        task, fate = self._leg.stop() if self._operator.on_timeout == "stop" else (None, self._leg.leave())
         if task and task.status is TaskState.COMPLETED:
             return Decision(Verdict.REACHED, task=task)
-        if response is None:
-            raise AgentTaskTimeoutError(
-                f"Nobody answered question {question.number} of {self._leg.name} within the input_timeout of "
-                f"{self._operator.input_timeout:g} s: {shorten(question.text, 500)!r}. {fate}"
-            )
-        who = response.answered_by
-        raise AgentTaskCancelledError(
-            f"{who['name']} (id {who['id']}) chose {STOP!r} at {response.answered_at}, when asked question "
-            f"{question.number}. {fate}",
-            is_final=True,
+        raise AgentTaskTimeoutError(
+            f"Nobody answered question {question.number} of {self._leg.name} within the input_timeout of "
+            f"{self._operator.input_timeout:g} s: {shorten(question.text, 500)!r}. {fate}"
         )
+
+    def _stop(self, question: Question, decision: Reply) -> Decision:
+        # Noted first: a worker that is lost in between would leave the next try to go on.
+        self._notes.put_last(question.answer(decision, time.time()))
+        task, fate = self._leg.stop()
+        if task and task.status is TaskState.COMPLETED:
+            return Decision(Verdict.REACHED, task=task)
+        who = decision.answered_by
+        raise AgentTaskCancelledError(
+            f"{who['name']} (id {who['id']}) chose {STOP!r} at {decision.answered_at}, when asked question "
+            f"{question.number}. {fate}",
+            # A next try stops what could not be stopped.
+            is_final=task is not None,
+        )
+
+
+def _redact(task: AgentTask) -> AgentTask:
+    """Return the agent task with the secrets hidden that Airflow knows of."""
+    progress = task.progress
+    if progress and progress.current_step:
+        progress = replace(progress, current_step=str(redact(progress.current_step)))
+    return replace(task, question=str(redact(task.question or "")), progress=progress)
 
 
 def _find_fault(reply: Reply, event: Any = None, question: Question | None = None) -> str | None:

@@ -226,7 +226,9 @@ class AttachOrSubmit:
             self._log.warning("Attached to %s, %s, which cannot be seen just now. %s", task_id, origin, error)
             service = self._hook.dialect.service
             return started, AgentTask(service, task_id, TaskState.UNKNOWN, agent_id=record.agent_id)
-        if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not self._settles(task):
+        # Where a person chose to stop the agent, no other is started in its place.
+        is_settled = self._settles(task) or record.questions.stop_decision is not None
+        if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not is_settled:
             self._log.info("%s, %s, did not succeed; a new one is started.", task, origin)
             return self._submit()
         self._log.info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))

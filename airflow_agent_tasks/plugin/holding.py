@@ -12,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from datetime import timedelta
 from typing import Any
 
+#: A scheduler that has not told its heartbeat for so long lives no more.
+SCHEDULER_ALIVE = timedelta(seconds=30)
 #: Seconds after which an answer is let through in any case.
 LONGEST_HOLD = 20.0
 _PATH = re.compile(
@@ -49,6 +52,7 @@ async def _hold(place: dict[str, str]) -> None:
 
 
 def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> float:
+    from airflow.jobs.job import Job
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance
     from airflow.sdk import timezone
@@ -63,11 +67,23 @@ def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> 
         .filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=int(map_index))
         .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
     )
+    schedulers = select(Job.latest_heartbeat).where(
+        Job.job_type == "SchedulerJob",
+        Job.state == "running",
+        Job.latest_heartbeat > timezone.utcnow() - SCHEDULER_ALIVE,
+    )
     with create_session() as session:
         row = session.execute(query).one_or_none()
+        beats = session.scalars(
+            select(Job.latest_heartbeat).filter_by(job_type="SchedulerJob", state="running")
+        )
+        heartbeats = [beat for beat in beats if beat > timezone.utcnow() - SCHEDULER_ALIVE]
     if row is None or tuple(row.options) != OPTIONS or row.state not in ("running", "awaiting_input"):
         return 0.0
     if row.state == "running":  # about to be parked
         return 1.0
-    since = (timezone.utcnow() - row.updated_at).total_seconds()
-    return float(read_shortest_absence() - since)
+    gone_at = row.updated_at + timedelta(seconds=read_shortest_absence())
+    if (seconds := (gone_at - timezone.utcnow()).total_seconds()) > 0:
+        return float(seconds)
+    # A scheduler tells its heartbeat after it has heard what its workers report; a busy one is late.
+    return 1.0 if any(beat is not None and beat < gone_at for beat in heartbeats) else 0.0

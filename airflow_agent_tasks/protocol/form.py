@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_agent_tasks.protocol.http import shorten
-from airflow_agent_tasks.protocol.questions import Reply
+from airflow_agent_tasks.protocol.questions import SEND, STOP, Reply
 from airflow_agent_tasks.protocol.task import AgentTask
 
-SEND = "Send"
-STOP = "Stop the agent"
 OPTIONS = (SEND, STOP)
 REPLY_FIELD = "reply"
 QUESTION_FIELD = "question_id"
@@ -80,7 +78,8 @@ class Asking:
         question = self.task.question or ""
         parts = (self.notice, f"**Question {self.number}** of the agent:", *self._describe(question))
         params = {REPLY_FIELD: build_reply_param(), QUESTION_FIELD: build_question_param(self.question_id)}
-        return Form(f"Question {self.number}: {_line(question, MAX_SUBJECT)}", _join(parts), params)
+        subject = f"Question {self.number}: {_line(question, MAX_SUBJECT)}".strip()
+        return Form(subject, _join(parts), params)
 
     def build_lasting_form(self) -> Form:
         """Return a form that stays true where Airflow keeps its text although the agent asks again."""
@@ -184,11 +183,11 @@ def _fence(text: str, limit: int) -> str:
 
 
 def _wrap(line: str) -> list[str]:
-    return textwrap.wrap(line, LINE_LENGTH, replace_whitespace=False) or [""]
+    return textwrap.wrap(line, LINE_LENGTH, replace_whitespace=False, break_on_hyphens=False) or [""]
 
 
 def _line(text: str, limit: int = 200) -> str:
-    return shorten(clean(text, limit * 2), limit)
+    return shorten(" ".join(clean(text, limit * 2).split()), limit)
 
 
 def _link(url: str) -> str:

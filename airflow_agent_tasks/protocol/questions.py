@@ -17,6 +17,9 @@ from typing import Any
 
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 
+#: The options of the form.
+SEND = "Send"
+STOP = "Stop the agent"
 #: Seconds for which a service may go on showing a question whose reply it has been sent.
 SETTLING_TIME = 30.0
 #: Of each question so much is kept, and so many questions: they stand in a database row.
@@ -144,6 +147,12 @@ class Questions:
         """Return the newest question, where there is one."""
         return self.items[-1]
 
+    @property
+    def stop_decision(self) -> Reply | None:
+        """Who has decided to stop the agent, and when; None where nobody did."""
+        reply = self.last.reply if self.last else None
+        return reply if reply and reply.chosen_option == STOP else None
+
     def judge(self, task: AgentTask, now: float) -> Standing:
         """Tell what the question means at which the agent task stands."""
         last = self.last
@@ -159,7 +168,9 @@ class Questions:
     def settle(self, task: AgentTask, now: float) -> Questions:
         """Return the questions after the agent task was seen: has it gone on from the newest one?"""
         last = self.last
-        is_under_way = last and last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING)
+        is_under_way = (
+            last and last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING) and not self.stop_decision
+        )
         # What is paused, or in a state of its own, may come back to its question.
         if (
             last is None

@@ -80,6 +80,8 @@ def api_server(airflow_home: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         patch.setenv("AIRFLOW__API__BASE_URL", address)
+        # What a worker signs with; there may be no airflow.cfg yet when Airflow is imported.
+        patch.setenv("AIRFLOW__API__SECRET_KEY", "a-key-of-the-tests")
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
         # An answer is held back for so long, and a second more; the test of that has a scheduler.
         patch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
@@ -124,16 +126,34 @@ class Person:
     def _answer_all(self) -> None:
         try:
             for answer in self._answers:
-                while not (found := self._api.list_questions(self._dag_id)):
-                    if self._is_over.wait(0.1):
-                        return
-                self.forms.append(found[0])
+                if (form := self._wait_for_question()) is None:
+                    return
+                self.forms.append(form)
                 if callable(answer):
-                    answer(self._api, found[0])
+                    answer(self._api, form)
                 else:
-                    self._api.answer(found[0], answer)
+                    self._api.answer(form, answer)
+            if form := self._wait_for_question():
+                raise AssertionError(f"one question too many: {form['subject']}")
         except BaseException as error:
             self.failure = error
+            self._end_run()
+
+    def _wait_for_question(self) -> dict[str, Any] | None:
+        while not (found := self._api.list_questions(self._dag_id)):
+            if self._is_over.wait(0.1):
+                return None
+        return found[0]
+
+    def _end_run(self) -> None:
+        # Nobody answers any more: dag.test() would wait for ever.
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+
+        while not self._is_over.wait(0.2):
+            with create_session() as session:
+                parked = session.query(TaskInstance).filter_by(dag_id=self._dag_id, state="awaiting_input")
+                parked.update({"state": "failed"})
 
 
 @pytest.fixture

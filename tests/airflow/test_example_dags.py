@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.airflow.conftest import FinishedRun, run_file
+from tests.airflow.conftest import FinishedRun, Person, run_file
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
@@ -93,3 +93,37 @@ def test_release_notes_hands_results_from_function_to_agent_to_function(
     )
     assert published["request"]["metadata"] == {"source": written["task_id"]}
     assert run.xcom("report") == f"{published['task_id']} ended with exit code 0"
+
+
+def test_supplier_check_asks_a_person_twice_and_reports_who_decided(
+    run_example: Any, api_server: str, agent_task_sandbox: Any
+) -> None:
+    with Person(api_server, "supplier_check", ["The one in Hamburg.", "Yes."]):
+        run = run_example("supplier_check")
+    assert run.state == "success"
+    (agent_task,) = agent_task_sandbox.tasks()
+    assert [message["message"] for message in agent_task["messages"]] == ["The one in Hamburg.", "Yes."]
+    assert run.xcom("file_report") == [
+        "Contoso GmbH, Hamburg: risk low",
+        "There are two: Contoso Ltd. in London, and Contoso GmbH in Hamburg. Which one is meant? "
+        "Anonymous: The one in Hamburg.",
+        "Its accounts are in the paid register only. May I spend 12 EUR there? Anonymous: Yes.",
+    ]
+
+
+def test_office_order_asks_a_person_only_what_its_rule_leaves_open(
+    run_example: Any, api_server: str, agent_task_sandbox: Any
+) -> None:
+    with Person(api_server, "office_order", ["No, repair the old one."]) as person:
+        run = run_example("office_order")
+    assert run.state == "success"
+    assert [form["subject"] for form in person.forms] == ["Question 2: May I order a desk chair for 420 EUR?"]
+    (agent_task,) = agent_task_sandbox.tasks()
+    assert [message["message"] for message in agent_task["messages"]] == [
+        "Yes, order it.",
+        "No, repair the old one.",
+    ]
+    assert run.xcom("note_expenses") == {
+        "May I order paper for 24 EUR?": "answer_routine",
+        "May I order a desk chair for 420 EUR?": "Anonymous",
+    }

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from sqlalchemy import update
+
+from airflow_agent_tasks.operators import asking
+from airflow_agent_tasks.protocol import questions
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 BOTH_SERVICES = pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
@@ -47,3 +54,380 @@ def test_three_questions_of_one_try_are_each_asked_and_answered_once(
         (3, "Sure?", "Yes.", True),
     ]
     assert answers[0]["answered_by"] == {"id": "Anonymous", "name": "Anonymous"}
+
+
+def form_of(api: Any, form: dict[str, Any]) -> dict[str, Any]:
+    """Return the form as it is now."""
+    ti = form["task_instance"]
+    path = f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
+    return dict(api.request("GET", f"{path}/{ti['map_index']}/hitlDetails"))
+
+
+def let_time_pass(api: Any, form: dict[str, Any]) -> None:
+    """Let the parked task's time be up, and Airflow's scheduler see it: nobody answers."""
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.sdk import timezone
+
+    with create_session() as session:
+        parked = update(TaskInstance).filter_by(id=form["task_instance"]["id"])
+        session.execute(parked.values(trigger_timeout=timezone.utcnow()))
+    SchedulerJobRunner(Job(), executors=[]).check_awaiting_input_timeouts()
+
+
+def log_of(capfd: Any) -> str:
+    return str(capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
+def test_a_program_answers_first_and_a_person_gets_what_it_left(
+    run_with_person: Any, agent_task_sandbox: Any, deferrable: bool
+) -> None:
+    source = ask("May I log in?", "Which one?", "May I pay?", deferrable=deferrable)[:-1]
+    run, forms = run_with_person(
+        f"""
+        def allow(question):
+            return "Yes." if question.startswith("May I") else None
+
+        {source}, reply=allow)
+        """,
+        ["The first."],
+    )
+    assert run.state == "success"
+    assert heard(agent_task_sandbox) == ["Yes.", "The first.", "Yes."]
+    assert [form["subject"] for form in forms] == ["Question 2: Which one?"]
+    assert [answer["answered_by"]["name"] for answer in run.xcom("agent", "answers")] == [
+        "allow",
+        "Anonymous",
+        "allow",
+    ]
+
+
+def test_a_program_may_answer_hundreds_of_questions_in_one_stay(
+    run_dag: Any, agent_task_sandbox: Any
+) -> None:
+    source = ask(*(f"{number}?" for number in range(300)))[:-1]
+    run = run_dag(f"{source}, reply=lambda question: question[:-1])")
+    assert run.state == "success"
+    assert heard(agent_task_sandbox) == [str(number) for number in range(300)]
+
+
+@pytest.mark.parametrize("program", ["lambda question: 1 / 0", "lambda question: ' '", "lambda question: 3"])
+def test_what_a_program_cannot_answer_is_left_to_the_policy(
+    run_dag: Any, agent_task_sandbox: Any, program: str
+) -> None:
+    source = ask("Which one?", on_awaiting_input="return")[:-1]
+    run = run_dag(f"{source}, reply={program})")
+    assert (run.state, run.xcom("agent")["status"]) == ("success", "awaiting_input")
+    assert heard(agent_task_sandbox) == []
+
+
+def test_a_reply_that_is_too_long_is_left_to_the_policy(run_dag: Any, agent_task_sandbox: Any) -> None:
+    source = ask("Which one?", on_awaiting_input="fail")[:-1]
+    run = run_dag(f"{source}, reply=lambda question: 'x' * 10_001)")
+    assert run.task_state("agent") == "failed"
+    assert heard(agent_task_sandbox) == []
+
+
+def test_stop_the_agent_fails_the_task_without_a_retry_and_names_who_decided(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    run, _ = run_with_person(
+        ask("May I?", retries=3), [lambda api, form: api.answer(form, None, "Stop the agent")]
+    )
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
+    assert [task["status"] for task in agent_task_sandbox.tasks()] == ["cancelled"]
+    assert "Anonymous (id Anonymous) chose 'Stop the agent'" in log_of(capfd)
+    (answer,) = run.xcom("agent", "answers")
+    assert (answer["chosen_option"], answer["reply"], answer["sent"]) == ("Stop the agent", None, False)
+
+
+@pytest.mark.parametrize("reply", [None, "", " \n ", "x" * 10_001])
+def test_a_reply_that_cannot_be_sent_is_given_back(
+    run_with_person: Any, agent_task_sandbox: Any, reply: str | None
+) -> None:
+    run, forms = run_with_person(ask("Which one?"), [reply, reply, "The first."])
+    assert run.state == "success"
+    assert heard(agent_task_sandbox) == ["The first."]
+    assert "was not sent" not in forms[0]["body"]
+    assert all("was not sent: it " in form["body"] for form in forms[1:])
+    assert all("Which one?" in form["body"] for form in forms)
+
+
+def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
+    run_with_person: Any, agent_task_sandbox: Any
+) -> None:
+    pages: list[Any] = []
+
+    def read_and_answer(api: Any, form: Any) -> None:
+        pages.append(form)
+        api.answer(form, "One.")
+
+    run, forms = run_with_person(
+        ask("Which one?", "What colour?"),
+        [read_and_answer, lambda api, form: api.answer(pages[0], "Two, no: one!"), "Red."],
+    )
+    assert run.state == "success"
+    assert heard(agent_task_sandbox) == ["One.", "Red."]
+    assert "a page that showed an earlier question" in forms[2]["body"]
+
+
+def test_an_answer_without_the_hidden_field_is_taken(run_with_person: Any, agent_task_sandbox: Any) -> None:
+    def answer(api: Any, form: Any) -> None:
+        api.answer({**form, "params": {}}, "One.")
+
+    run, _ = run_with_person(ask("Which one?"), [answer])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
+
+
+def test_a_question_that_is_answered_elsewhere_lets_the_task_go_on(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    from airflow_agent_tasks.hooks.lookup import find_hook
+
+    forms_after: list[Any] = []
+
+    def answer_elsewhere(api: Any, form: Any) -> None:
+        (task,) = agent_task_sandbox.tasks()
+        find_hook("shinzo_default").send_message(task["task_id"], "From elsewhere.", task["agent_id"])
+        let_time_pass(api, form)
+        while not form_of(api, form)["response_received"]:
+            time.sleep(0.05)
+        forms_after.append(form_of(api, form))
+
+    run, _ = run_with_person(ask("Which one?"), [answer_elsewhere])
+    assert run.state == "success"
+    assert heard(agent_task_sandbox) == ["From elsewhere."]
+    assert "answered or withdrawn elsewhere" in log_of(capfd)
+    assert forms_after[0]["responded_by_user"] is None
+
+
+def test_a_question_that_still_stands_is_parked_again(run_with_person: Any, agent_task_sandbox: Any) -> None:
+    run, forms = run_with_person(ask("Which one?"), [let_time_pass, let_time_pass, "One."])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
+    assert len({(form["subject"], form["body"], form["created_at"]) for form in forms}) == 1
+
+
+def test_the_default_reply_is_sent_when_nobody_answers_in_time(
+    run_with_person: Any, agent_task_sandbox: Any
+) -> None:
+    source = ask("Which one?", input_timeout=0.5, input_default="Whichever is first.")
+    run, _ = run_with_person(source, [let_time_pass])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["Whichever is first."])
+    assert run.xcom("agent", "answers")[0]["answered_by"]["id"] == "input_default"
+
+
+@pytest.mark.parametrize(("on_timeout", "left"), [("stop", "cancelled"), ("leave", "awaiting_input")])
+def test_without_a_default_the_task_fails_when_nobody_answers_in_time(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, on_timeout: str, left: str
+) -> None:
+    run, _ = run_with_person(ask("Which one?", input_timeout=0.5, on_timeout=on_timeout), [let_time_pass])
+    assert run.task_state("agent") == "failed"
+    assert [task["status"] for task in agent_task_sandbox.tasks()] == [left]
+    assert "Nobody answered question 1 of Agent task" in log_of(capfd)
+
+
+def test_an_answer_in_the_last_moment_goes_before_the_default(
+    run_with_person: Any, agent_task_sandbox: Any, monkeypatch: Any
+) -> None:
+    answered: list[bool] = []
+
+    def answer_late(conversation: Any, question: Any) -> bool:
+        # The time is up, and the worker is about to close the form.
+        if not answered:
+            answered.append(True)
+            late["api"].answer(late["form"], "Just in time.")
+        return True
+
+    late: dict[str, Any] = {}
+
+    def be_late(api: Any, form: Any) -> None:
+        late.update(api=api, form=form)
+        let_time_pass(api, form)
+
+    monkeypatch.setattr(asking.Conversation, "_is_overdue", answer_late)
+    source = ask("Which one?", input_timeout=0.5, input_default="Whichever.")
+    run, _ = run_with_person(source, [be_late])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["Just in time."])
+
+
+@pytest.mark.parametrize("limit", ["timeout=1.5", "execution_timeout=timedelta(seconds=3)"])
+def test_the_time_that_a_person_takes_counts_towards_no_timeout(
+    run_with_person: Any, agent_task_sandbox: Any, limit: str
+) -> None:
+    def think(api: Any, form: Any) -> None:
+        time.sleep(3)
+        api.answer(form, "One.")
+
+    run, _ = run_with_person(f"{ask('Which one?')[:-1]}, {limit})", [think])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
+
+
+def test_a_retry_sends_the_answer_that_the_try_before_was_given(
+    run_with_person: Any, agent_task_sandbox: Any
+) -> None:
+    source = ask("Which one?", retries=1)[:-1] + ", retry_delay=timedelta(0))"
+    run, forms = run_with_person(
+        f"""
+        class LosesItsFirstTry(ShinzoTaskOperator):
+            def take_answer(self, context, **kwargs):
+                if context["ti"].try_number == 1:
+                    raise RuntimeError("this worker is lost")
+                return super().take_answer(context, **kwargs)
+
+        {source.replace("ShinzoTaskOperator", "LosesItsFirstTry")}
+        """,
+        ["One."],
+    )
+    assert (run.state, run.tries("agent")) == ("success", 2)
+    assert heard(agent_task_sandbox) == ["One."]
+    assert len(forms) == 1
+    assert [answer["reply"] for answer in run.xcom("agent", "answers")] == ["One."]
+
+
+@BOTH_SERVICES
+def test_a_reply_whose_answer_is_lost_is_not_sent_again_once_the_agent_has_gone_on(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, kind: str
+) -> None:
+    agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "after"}])
+    run, _ = run_with_person(ask("Which one?", "What colour?", kind=kind), ["One.", "Red."])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
+    assert all(answer["sent"] for answer in run.xcom("agent", "answers"))
+    assert "The reply to question 1 has arrived" in log_of(capfd)
+
+
+@BOTH_SERVICES
+def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any, kind: str
+) -> None:
+    monkeypatch.setattr(questions, "SETTLING_TIME", 0.5)
+    monkeypatch.setattr(asking, "SETTLING_CHECK", 0.1)
+    agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
+    run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
+    assert "the agent still asks, so it is sent again" in log_of(capfd)
+
+
+def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(questions, "SETTLING_TIME", 0.05)
+    monkeypatch.setattr(asking, "SETTLING_CHECK", 0.05)
+    agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 5, "drop": "before"}])
+    run, forms = run_with_person(f"{ask('Which one?', retries=1)[:-1]}, retry_delay=timedelta(0))", ["One."])
+    assert (run.state, run.tries("agent")) == ("success", 2)
+    assert (heard(agent_task_sandbox), len(forms)) == (["One."], 1)
+    assert "did not arrive in 5 attempts" in log_of(capfd)
+
+
+def test_a_service_that_refuses_the_reply_fails_the_task_and_says_why(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    body = json.dumps({"error": "the reply is too rude"})
+    agent_task_sandbox.faults([{"method": "POST", "path": "/message$", "status": 422, "body": body}])
+    run, _ = run_with_person(ask("Which one?"), ["One."])
+    assert (run.task_state("agent"), heard(agent_task_sandbox)) == ("failed", [])
+    assert "the reply is too rude" in log_of(capfd)
+
+
+def test_a_reply_that_comes_too_late_is_told_and_the_result_is_delivered(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    def end_it_meanwhile(api: Any, form: Any) -> None:
+        from airflow_agent_tasks.hooks.lookup import find_hook
+
+        (task,) = agent_task_sandbox.tasks()
+        find_hook("shinzo_default").send_message(task["task_id"], "From elsewhere.", task["agent_id"])
+        api.answer(form, "One.")
+
+    run, _ = run_with_person(ask("Which one?"), [end_it_meanwhile])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["From elsewhere."])
+    assert "was not sent: the agent no longer asks it" in log_of(capfd)
+    assert run.xcom("agent", "answers")[0]["sent"] is False
+
+
+def test_the_question_is_told_to_notifiers_and_a_failing_one_does_no_harm(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    source = ask("Which one?")[:-1]
+    run, _ = run_with_person(
+        f"""
+        from airflow.sdk import BaseNotifier
+
+        class Tell(BaseNotifier):
+            template_fields = ("text",)
+
+            def __init__(self, text):
+                super().__init__()
+                self.text = text
+
+            def notify(self, context):
+                print(self.text)
+
+        class Fail(BaseNotifier):
+            def notify(self, context):
+                raise RuntimeError("the chat is down")
+
+        {source}, notifiers=[Fail(), Tell("asked: {{{{ question }}}} in {{{{ ti.task_id }}}}")])
+        """,
+        [let_time_pass, "One."],
+    )
+    assert run.state == "success"
+    log = log_of(capfd)
+    assert log.count("asked: Which one? in agent") == 1
+    assert "the chat is down" in log
+
+
+def test_who_may_answer_is_in_the_form(run_with_person: Any) -> None:
+    users = [{"id": "7", "name": "Ada"}, {"id": "8", "name": "Bo"}]
+    _, forms = run_with_person(ask("Which one?", assigned_users=users), ["One."])
+    assert forms[0]["assigned_users"] == users
+
+
+def test_secrets_are_hidden_in_the_form(run_with_person: Any) -> None:
+    source = ask("Is hush-hush-4711 right?", told="Log in with hush-hush-4711.")
+    _, forms = run_with_person(
+        f"""
+        class Masks(ShinzoTaskOperator):
+            def execute(self, context):
+                from airflow.sdk.log import mask_secret
+
+                mask_secret("hush-hush-4711")
+                return super().execute(context)
+
+        {source.replace("ShinzoTaskOperator", "Masks")}
+        """,
+        ["Yes."],
+    )
+    assert "hush-hush" not in forms[0]["subject"] + forms[0]["body"]
+    assert "***" in forms[0]["body"]
+
+
+def test_without_the_plugin_the_form_says_where_the_question_is(
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any
+) -> None:
+    from airflow_agent_tasks.operators import required_action
+
+    monkeypatch.setattr(required_action, "PATH", "/nothing/there")
+    run, forms = run_with_person(ask("Which one?", "What colour?"), ["One.", "Red."])
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
+    assert forms[0]["body"] == forms[1]["body"]
+    assert "The question to answer is the newest one" in forms[1]["body"]
+    log = log_of(capfd)
+    assert "Question 2 of the agent:\nWhat colour?" in log or "Question 2 of the agent:" in log
+    assert "[api] secret_key" in log
+
+
+def test_downstream_tasks_may_answer_what_is_returned(run_dag: Any, agent_task_sandbox: Any) -> None:
+    run = run_dag(
+        f"""
+        agent = {ask("Which one?", on_awaiting_input="return")}
+        where = dict(agent_task_id=agent.output["task_id"], conn_id="shinzo_default")
+        answer = AgentTaskMessageOperator(task_id="answer", message="Not {{{{ ti.xcom_pull('agent', "
+            "key='question') }}}}", **where)
+        chain(answer, AgentTaskSensor(task_id="done", **where))
+        """
+    )
+    assert run.state == "success"
+    assert heard(agent_task_sandbox) == ["Not Which one?"]
+    assert run.xcom("done")["result"] == "done"
