@@ -74,10 +74,7 @@ def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> 
     )
     with create_session() as session:
         row = session.execute(query).one_or_none()
-        beats = session.scalars(
-            select(Job.latest_heartbeat).filter_by(job_type="SchedulerJob", state="running")
-        )
-        heartbeats = [beat for beat in beats if beat > timezone.utcnow() - SCHEDULER_ALIVE]
+        heartbeats = session.scalars(schedulers).all()
     if row is None or tuple(row.options) != OPTIONS or row.state not in ("running", "awaiting_input"):
         return 0.0
     if row.state == "running":  # about to be parked
