@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import TaskAwaitingInput
@@ -115,28 +115,23 @@ class Conversation:
         :return: What is seen of the agent task after that; None where nobody here may answer.
         :raises TaskAwaitingInput: to park.
         """
-        if self._operator.on_awaiting_input != "ask" and self._operator.reply is None:
+        asks_persons = self._operator.on_awaiting_input == "ask"
+        if not asks_persons and self._operator.reply is None:
             return None
-        self._leg.xcoms.push(task)
         questions = self._notes.read()
         standing = questions.judge(task, time.time())
         if standing is Standing.SETTLING:
             time.sleep(SETTLING_CHECK)
             return self._leg.check()
+        self._leg.xcoms.push(task)
         if standing is Standing.NEW:
             questions = questions.add(task, time.time())
             reply = self._ask_program(task)
-            if reply is None and self._operator.on_awaiting_input == "ask":
-                self._ask_person(task, questions)
             if reply is None:
-                return None
+                return self._ask_person(task, questions) if asks_persons else None
             self._notes.put(questions.put(questions.require_last().answer(reply, time.time())))
         elif standing is Standing.ASKED:
-            # Looked up here, because parking beside an answer resumes the task at once, which is too soon.
-            event = self._form.read()
-            if event is None:
-                self._park(questions.require_last())
-            return self.take(event, None)
+            return self._await_person(questions.require_last()) if asks_persons else None
         elif standing is Standing.UNHEARD:
             self._log.warning(
                 "The reply to question %s was sent and no answer came; the agent still asks, so it is sent "
@@ -184,7 +179,12 @@ class Conversation:
             return None
         return reply
 
-    def _ask_person(self, task: AgentTask, questions: Questions) -> None:
+    def _await_person(self, question: Question) -> Decision:
+        # Looked up here, because parking beside an answer resumes the task at once, which is too soon.
+        event = self._form.read()
+        return self._park(question) if event is None else self.take(event, None)
+
+    def _ask_person(self, task: AgentTask, questions: Questions) -> NoReturn:
         question = questions.require_last()
         self._log.info(
             "Question %s of the agent:\n%s", question.number, clean(task.question or "", MAX_SHOWN)
@@ -212,7 +212,7 @@ class Conversation:
         )
         self._form.show(asking, assigned_users=operator.assigned_users)
 
-    def _park(self, question: Question) -> None:
+    def _park(self, question: Question) -> NoReturn:
         seconds = self._operator.input_recheck_interval
         if self._operator.input_timeout is not None:
             seconds = min(seconds, question.asked_at + self._operator.input_timeout - time.time())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
@@ -43,6 +45,10 @@ def end(task_instance: Any, state: str | None, *, is_committed: bool = True) -> 
     task_instance.state = TaskInstanceState(state) if state else None
     hooks = {"success": listener.on_task_instance_success, "skipped": listener.on_task_instance_skipped}
     hooks.get(state or "", listener.on_task_instance_failed)(task_instance)
+    finish_stops()
+
+
+def finish_stops() -> None:
     listener._get_threads().close()
     listener._get_threads().join()
     listener._get_threads.cache_clear()
@@ -135,3 +141,52 @@ def test_airflow_loads_the_listener() -> None:
     from airflow_agent_tasks.plugin import AgentTasksPlugin
 
     assert AgentTasksPlugin.listeners == [listener]
+
+
+class EndedRun:
+    def __init__(self, run: Any, state: str) -> None:
+        self.dag_id, self.run_id = run.dag_run.dag_id, run.dag_run.run_id
+        with create_session() as session:
+            session.execute(update(DagRun).filter_by(id=run.dag_run.id).values(state=state))
+
+
+@pytest.mark.parametrize("hook", [listener.on_dag_run_failed, listener.on_dag_run_success])
+@pytest.mark.parametrize(
+    ("state", "left_as"), [("skipped", "cancelled"), ("failed", "running"), ("up_for_retry", "running")]
+)
+def test_the_agent_tasks_that_the_end_of_a_run_skipped_are_stopped(
+    run_dag: Any, agent_task_sandbox: Any, hook: Any, state: str, left_as: str
+) -> None:
+    run = run_dag(
+        f"""
+        class IsLost(ShinzoTaskOperator):
+            def finish(self, leg, decision):
+                raise RuntimeError("this worker is lost")
+
+        IsLost(task_id="agent", message={LONG!r})
+        """
+    )
+    with create_session() as session:
+        task = update(TaskInstance).filter_by(dag_id=run.dag_run.dag_id, run_id=run.dag_run.run_id)
+        session.execute(task.values(state=state))
+    hook(EndedRun(run, "failed"))
+    wait_for_threads("stop_skipped")
+    assert left(agent_task_sandbox) == [left_as]
+
+
+def test_a_run_that_goes_on_after_all_stops_nothing(
+    run_dag: Any, agent_task_sandbox: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(listener, "SECONDS_TO_COMMIT", 0.3)
+    run = run_dag(f"ShinzoTaskOperator(task_id='agent', message={LONG!r}, timeout=0.1, on_timeout='leave')")
+    requests = len(agent_task_sandbox.requests())
+    listener.on_dag_run_failed(EndedRun(run, "running"))
+    wait_for_threads("stop_skipped")
+    assert len(agent_task_sandbox.requests()) == requests
+
+
+def wait_for_threads(target: str) -> None:
+    for thread in threading.enumerate():
+        if target in thread.name:
+            thread.join(20)
+    finish_stops()

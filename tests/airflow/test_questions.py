@@ -103,13 +103,11 @@ def test_a_program_answers_first_and_a_person_gets_what_it_left(
     ]
 
 
-def test_a_program_may_answer_hundreds_of_questions_in_one_stay(
-    run_dag: Any, agent_task_sandbox: Any
-) -> None:
-    source = ask(*(f"{number}?" for number in range(300)))[:-1]
+def test_a_program_may_answer_many_questions_in_one_stay(run_dag: Any, agent_task_sandbox: Any) -> None:
+    source = ask(*(f"{number}?" for number in range(60)))[:-1]
     run = run_dag(f"{source}, reply=lambda question: question[:-1])")
     assert run.state == "success"
-    assert heard(agent_task_sandbox) == [str(number) for number in range(300)]
+    assert heard(agent_task_sandbox) == [str(number) for number in range(60)]
 
 
 @pytest.mark.parametrize("program", ["lambda question: 1 / 0", "lambda question: ' '", "lambda question: 3"])

@@ -1,0 +1,200 @@
+"""What the plugin in the API server does with forms: for whom, and when."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+from airflow.jobs.job import Job
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
+from airflow.sdk import timezone
+from airflow.utils.session import create_session
+from sqlalchemy import delete, update
+
+from airflow_agent_tasks.client import signing
+from airflow_agent_tasks.operators import required_action
+from airflow_agent_tasks.operators.required_action import RequiredAction
+from airflow_agent_tasks.plugin import holding
+from airflow_agent_tasks.protocol.form import Asking
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+
+KEY = "a-key-of-the-tests"
+ANSWER = {"chosen_options": ["Send"], "params_input": {"reply": "One."}}
+
+
+def ask(number: int, question: str) -> Asking:
+    task = AgentTask("shinzo", "tsk_1", TaskState.AWAITING_INPUT, question=question)
+    return Asking(number, f"{number}-x", task, "Shinzo", "Look.", "http://airflow.example/log")
+
+
+@pytest.fixture
+def ti(run_dag: Any, api_server: str) -> Any:
+    """A task instance that runs, as far as Airflow's database tells."""
+    run = run_dag("@task\ndef other():\n    return 1\n\nother()")
+    found = run._task_instance("other", -1)
+    set_state(found, "running")
+    return found
+
+
+@pytest.fixture
+def action(ti: Any) -> RequiredAction:
+    return RequiredAction(ti, logging.getLogger(__name__))
+
+
+def set_state(ti: Any, state: str, **values: Any) -> None:
+    with create_session() as session:
+        session.execute(update(TaskInstance).filter_by(id=ti.id).values(state=state, **values))
+
+
+def form_of(ti: Any) -> Any:
+    with create_session() as session:
+        return session.get(HITLDetail, ti.id)
+
+
+def answer(ti: Any) -> None:
+    user = {"id": "7", "name": "Ada"}
+    with create_session() as session:
+        form = update(HITLDetail).filter_by(ti_id=ti.id)
+        session.execute(form.values(responded_at=timezone.utcnow(), responded_by=user, **ANSWER))
+
+
+def test_each_question_is_shown_with_its_own_text_and_without_an_answer(ti: Any, action: Any) -> None:
+    action.show(ask(1, "Which one?"), assigned_users=[])
+    assert form_of(ti).subject == "Question 1: Which one?"
+    answer(ti)
+    action.show(ask(2, "What colour?"), assigned_users=[{"id": "7", "name": "Ada"}])
+    form = form_of(ti)
+    assert (form.subject, form.response_received) == ("Question 2: What colour?", False)
+    assert (form.chosen_options, form.params_input, form.responded_by) == (None, {}, None)
+    assert form.params["question_id"]["value"] == "2-x"
+    assert form.assigned_users == [{"id": "7", "name": "Ada"}]
+
+
+def test_the_same_question_shown_again_keeps_its_answer(ti: Any, action: Any) -> None:
+    for _ in range(2):
+        action.show(ask(1, "Which one?"), assigned_users=[])
+        if not form_of(ti).response_received:
+            answer(ti)
+    assert form_of(ti).params_input == {"reply": "One."}
+
+
+def test_an_answer_is_read_and_an_unanswered_form_is_closed(ti: Any, action: Any) -> None:
+    assert action.read() is None
+    assert action.close() is None
+    action.show(ask(1, "Which one?"), assigned_users=[])
+    assert action.read() is None
+    assert form_of(ti).response_received is False
+    assert action.close() is None
+    assert (form_of(ti).response_received, form_of(ti).responded_by) == (True, None)
+
+
+def test_a_form_that_was_answered_stays_as_it_is_when_closed(ti: Any, action: Any) -> None:
+    action.show(ask(1, "Which one?"), assigned_users=[])
+    answer(ti)
+    for response in (action.read(), action.close()):
+        assert response["params_input"] == {"reply": "One."}
+        assert response["responded_by_user"] == {"id": "7", "name": "Ada"}
+
+
+@pytest.mark.parametrize("state", ["success", "failed", "awaiting_input", "scheduled", None])
+def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, caplog: Any, state: Any) -> None:
+    set_state(ti, state)
+    assert action.close() is None
+    assert "answered with status 409" in caplog.text
+
+
+def test_an_unknown_task_instance_changes_nothing(api_server: str, caplog: Any) -> None:
+    unknown = SimpleNamespace(id="00000000-0000-7000-8000-000000000000")
+    assert RequiredAction(unknown, logging.getLogger(__name__)).read() is None
+    assert "answered with status 409" in caplog.text
+
+
+def send(api_server: str, **arguments: Any) -> int:
+    return requests.post(api_server + required_action.PATH, timeout=20, **arguments).status_code
+
+
+def test_an_order_that_no_worker_signed_is_refused(ti: Any, api_server: str) -> None:
+    order = {"task_instance_id": str(ti.id), "do": "close"}
+    token = signing.sign(KEY, order)
+    good = {"Authorization": f"Bearer {token}"}
+    assert send(api_server, json=order, headers=good) == 200
+    assert send(api_server, json=order) == 403
+    assert send(api_server, json={**order, "do": "show"}, headers=good) == 403
+    other = signing.sign("another key", order)
+    assert send(api_server, json=order, headers={"Authorization": f"Bearer {other}"}) == 403
+    for garbage in (b"", b"[]", b"{", b"null", b"[" * 50_000, b"{" + b" " * 1_000_000 + b"}"):
+        assert send(api_server, data=garbage, headers=good) == 403
+    assert requests.get(api_server + required_action.PATH, timeout=20).status_code == 405
+
+
+@pytest.mark.parametrize(("seconds", "holds"), [(0, True), (-5, True), (59, True), (61, False), (-61, False)])
+def test_a_signature_holds_for_a_minute_by_either_clock(monkeypatch: Any, seconds: int, holds: bool) -> None:
+    token, now = signing.sign(KEY, {"do": "show"}), time.time()
+    monkeypatch.setattr(signing, "time", SimpleNamespace(time=lambda: now + seconds))
+    assert signing.is_signed(KEY, {"do": "show"}, token) is holds
+
+
+def test_another_servers_address_is_asked_where_the_first_does_not_know(
+    ti: Any, action: Any, agent_task_sandbox: Any, monkeypatch: Any
+) -> None:
+    # As where the workers' API server serves nothing else.
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", f"{agent_task_sandbox.url}/execution/")
+    action.show(ask(1, "Which one?"), assigned_users=[])
+    assert form_of(ti).subject == "Question 1: Which one?"
+
+
+@pytest.fixture
+def hold(ti: Any, action: Any) -> Iterator[Any]:
+    """Return a function that tells for how many seconds an answer to the task would be held back."""
+    place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
+    action.show(ask(1, "Which one?"), assigned_users=[])
+    yield lambda: holding._seconds_to_hold(**place, map_index="-1")
+    with create_session() as session:
+        session.execute(delete(Job))
+
+
+def test_an_answer_is_held_back_until_the_worker_has_left(ti: Any, hold: Any) -> None:
+    assert hold() == 1.0
+    set_state(ti, "awaiting_input")
+    assert 0 < hold() <= 1
+    set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
+    assert hold() == 0
+    set_state(ti, "scheduled")
+    assert hold() == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "state", "seconds"), [(3, "running", 1.0), (0, "running", 0.0), (90, "running", 0.0)]
+)
+def test_an_answer_is_held_back_until_the_scheduler_has_heard_of_it(
+    ti: Any, hold: Any, seconds_ago: float, state: str, seconds: float
+) -> None:
+    set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
+    beat = timezone.utcnow() - timedelta(seconds=seconds_ago)
+    with create_session() as session:
+        session.add(Job(job_type="SchedulerJob", state=state, latest_heartbeat=beat))
+    assert hold() == seconds
+
+
+def test_the_forms_of_others_are_not_held_back(ti: Any, hold: Any) -> None:
+    with create_session() as session:
+        session.execute(update(HITLDetail).filter_by(ti_id=ti.id).values(options=["Approve", "Reject"]))
+    assert hold() == 0
+    assert holding._seconds_to_hold("no", "such", "task", "-1") == 0
+
+
+def test_an_answer_is_let_through_in_the_end(ti: Any, api_server: str, hold: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(holding, "LONGEST_HOLD", 0.0)
+    from airflow_api import AirflowApi
+
+    form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
+    form["task_instance"] |= {"dag_id": ti.dag_id, "task_id": ti.task_id}
+    AirflowApi(api_server).answer(form, "One.")
+    assert form_of(ti).params_input == {"reply": "One."}
