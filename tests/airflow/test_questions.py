@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 from airflow.models.taskinstance import TaskInstance
@@ -70,7 +71,7 @@ def let_time_pass(api: Any, form: dict[str, Any]) -> None:
     from airflow.sdk import timezone
 
     with create_session() as session:
-        parked = update(TaskInstance).filter_by(id=form["task_instance"]["id"])
+        parked = update(TaskInstance).filter_by(id=UUID(form["task_instance"]["id"]))
         session.execute(parked.values(trigger_timeout=timezone.utcnow()))
     SchedulerJobRunner(Job(), executors=[]).check_awaiting_input_timeouts()
 
