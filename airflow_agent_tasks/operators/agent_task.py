@@ -26,6 +26,7 @@ from airflow_agent_tasks.operators.arguments import (
     check_exit_codes,
     check_input_default,
     check_one_of,
+    check_reply,
     check_seconds,
     check_users,
 )
@@ -158,7 +159,7 @@ class AgentTaskOperator(BaseOperator):
         self.on_awaiting_input = check_one_of(
             "on_awaiting_input", on_awaiting_input, ("ask", "return", "fail")
         )
-        self.reply = reply
+        self.reply = check_reply(reply)
         self.assigned_users = check_users(assigned_users)
         self.notifiers = as_list(notifiers)
         self.input_timeout = check_seconds("input_timeout", input_timeout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -81,6 +81,15 @@ def as_list(value: T | Collection[T] | None) -> list[T]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple | set | frozenset) else [cast("T", value)]
+
+
+def check_reply(value: Callable[[str], str | None] | None) -> Callable[[str], str | None] | None:
+    """Return what answers questions by program."""
+    if value is not None and not callable(value):
+        raise AgentTaskArgumentError(
+            f"reply must be a function that takes a question, or None, not {shorten(repr(value))}."
+        )
+    return value
 
 
 def check_users(value: HITLUser | Collection[HITLUser] | None) -> list[HITLUser]:

@@ -22,6 +22,13 @@ WRONG = [
     ({"timeout": True}, "timeout must be a number of seconds above 0, not True."),
     ({"on_timeout": "cancel"}, "on_timeout must be one of 'stop', 'leave', not 'cancel'."),
     ({"on_awaiting_input": "wait"}, "on_awaiting_input must be one of 'ask', 'return', 'fail', not 'wait'."),
+    ({"reply": "Yes."}, "reply must be a function that takes a question, or None, not 'Yes.'."),
+    ({"input_timeout": 0}, "input_timeout must be a number of seconds above 0, not 0."),
+    ({"input_default": " ", "input_timeout": 5}, "input_default must be a non-empty text, not ' '."),
+    ({"input_default": "Yes."}, "there is none: set input_timeout."),
+    ({"input_recheck_interval": -1}, "input_recheck_interval must be a number of seconds above 0, not -1."),
+    ({"assigned_users": "ada"}, "of Airflow's users; it has 'ada'."),
+    ({"assigned_users": [{"id": "7"}]}, "of Airflow's users; it has {'id': '7'}."),
     (
         {"skip_on_exit_code": "99"},
         "skip_on_exit_code must be an exit code or a list of exit codes, not '99'.",
@@ -55,6 +62,14 @@ def test_a_wrong_lightcone_field_is_refused_when_the_dag_is_read(
     with pytest.raises(AgentTaskArgumentError) as caught:
         LightconeTaskOperator(task_id="agent", **{"instruction": "Do it", **arguments})
     assert str(caught.value) == message
+
+
+def test_one_user_and_one_notifier_may_stand_alone() -> None:
+    user, notifier = {"id": "7", "name": "Ada"}, object()
+    operator = LightconeTaskOperator(
+        task_id="agent", instruction="Do it", assigned_users=user, notifiers=notifier
+    )
+    assert (operator.assigned_users, operator.notifiers) == ([user], [notifier])
 
 
 @pytest.mark.parametrize("priority", [0, 11, 5.5, True, "urgent"])
