@@ -22,6 +22,7 @@ class TaskInstance:
     :param state: Airflow's word, or None before the task was scheduled.
     :param tries: How often the task was started.
     :param seconds: From its start to its end, with the time it was deferred; None before that.
+    :param queued_at: When it was last given to an executor, in Airflow's writing; None before that.
     :param instance_id: What names this try to workers; their processes carry it in their titles.
     :param triggerer_id: The triggerer that runs its trigger, while it is deferred and one has taken it.
     """
@@ -33,6 +34,7 @@ class TaskInstance:
     state: str | None
     tries: int
     seconds: float | None
+    queued_at: str | None
     instance_id: str
     triggerer_id: int | None
 
@@ -130,6 +132,7 @@ class AirflowApi:
                 state=entry["state"],
                 tries=entry["try_number"],
                 seconds=entry["duration"],
+                queued_at=entry["queued_when"],
                 instance_id=entry["id"],
                 triggerer_id=(entry["trigger"] or {}).get("triggerer_id"),
             )
@@ -141,6 +144,10 @@ class AirflowApi:
         """Set a task to ``success``, ``failed`` or ``skipped``, as a person does on the page."""
         path = f"/dags/{task.dag_id}/dagRuns/{task.run_id}/taskInstances/{task.task_id}"
         self.request("PATCH", path, parameters={"map_index": task.map_index}, body={"new_state": state})
+
+    def mark_run(self, task: TaskInstance, state: str) -> None:
+        """Set the DAG run of a task to ``success`` or ``failed``, as a person does on the page."""
+        self.request("PATCH", f"/dags/{task.dag_id}/dagRuns/{task.run_id}", body={"state": state})
 
     def clear(self, task: TaskInstance) -> None:
         """Clear a task, whatever its state: it starts over."""

@@ -190,6 +190,7 @@ class AirflowCluster:
         *,
         timeout: float,
         on_end: Callable[[str, str], None] = lambda dag_id, state: None,
+        on_look: Callable[[], None] = lambda: None,
     ) -> dict[str, str]:
         """
         Wait until all of these runs have ended, and return their states, ``success`` or ``failed``, by DAG.
@@ -197,12 +198,14 @@ class AirflowCluster:
         :param runs: The id of the run by the id of the DAG.
         :param timeout: Seconds for all of them together.
         :param on_end: Called with the DAG's id and the state whenever one has ended.
+        :param on_look: Called each time before the runs are looked at.
         :raises ClusterTimeoutError: Some did not end in time.
         :raises ClusterError: A program of the cluster ended meanwhile.
         """
         states: dict[str, str] = {}
 
         def find_active() -> list[str]:
+            on_look()
             for dag_id in runs.keys() - states.keys():
                 state = self.api.read_run_state(dag_id, runs[dag_id])
                 if state in RUN_END_STATES:

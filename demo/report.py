@@ -13,6 +13,8 @@ from airflow_api import AirflowApi, TaskInstance
 
 GOOD_STATES = ("success", "skipped")
 XCOM_KEYS = ("task_id", "status", "exit_code")
+#: The XCom with the questions of an agent, and who replied what.
+ANSWERS_KEY = "answers"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ExpectedTask:
     :param tries: How often each is started, or None where that does not matter.
     :param status: The agent task's final status, or None where that does not matter.
     :param exit_code: What the agent task ends with, or None where that does not matter.
+    :param answers: Who sent which reply to each of its questions, as ``name: reply``.
     """
 
     state: str = "success"
@@ -32,6 +35,7 @@ class ExpectedTask:
     tries: int | None = None
     status: str | None = None
     exit_code: int | None = None
+    answers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class SeenTask:
     task: TaskInstance
     xcoms: Mapping[str, Any]
 
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """What its agent asked, and who replied what."""
+        return self.xcoms.get(ANSWERS_KEY) or []
+
 
 @dataclass(frozen=True)
 class SeenRun:
@@ -66,7 +75,8 @@ class SeenRun:
 
 def read_run(api: AirflowApi, dag_id: str, run_id: str) -> SeenRun:
     """Ask Airflow for everything that is reported about a run."""
-    tasks = [SeenTask(task, api.read_xcoms(task, XCOM_KEYS)) for task in api.list_tasks(dag_id, run_id)]
+    keys = (*XCOM_KEYS, ANSWERS_KEY)
+    tasks = [SeenTask(task, api.read_xcoms(task, keys)) for task in api.list_tasks(dag_id, run_id)]
     return SeenRun(dag_id, api.read_run_state(dag_id, run_id), tasks)
 
 
@@ -87,11 +97,13 @@ def compare(expected: ExpectedRun, seen: SeenRun) -> list[str]:
 
 
 def _compare_task(wish: ExpectedTask, entry: SeenTask) -> list[str]:
+    answers = [f"{one['answered_by']['name']}: {one['reply']}" for one in entry.answers if one["sent"]]
     checks = [
         ("state", wish.state, entry.task.state),
         ("tries", wish.tries, entry.task.tries),
         ("agent task status", wish.status, entry.xcoms.get("status")),
         ("exit code", wish.exit_code, entry.xcoms.get("exit_code")),
+        ("answers", list(wish.answers), answers),
     ]
     return [
         f"{entry.task.dag_id}.{entry.task.label}: expected {name} {wanted}, seen {actual}"
@@ -114,6 +126,25 @@ def print_tasks(runs: Sequence[SeenRun]) -> None:
         )
         for run in runs
         for entry in run.tasks
+    ]
+    print_table(headings, rows)
+
+
+def print_questions(runs: Sequence[SeenRun]) -> None:
+    """Print a line for every question that an agent asked in these runs, and who replied what."""
+    headings = ("DAG", "task", "question", "reply", "answered by", "sent")
+    rows = [
+        (
+            run.dag_id,
+            entry.task.label,
+            f"{answer['number']}: {answer['question']}",
+            answer["reply"],
+            answer["answered_by"]["name"],
+            "yes" if answer["sent"] else "no",
+        )
+        for run in runs
+        for entry in run.tasks
+        for answer in entry.answers
     ]
     print_table(headings, rows)
 

@@ -1,5 +1,5 @@
 """
-``make demo``: the three example DAGs through a real Airflow, against the sandbox.
+``make demo``: five of the example DAGs through a real Airflow, against the sandbox.
 
 Exits with 0 only if every run ended as ``EXPECTED`` says.
 """
@@ -13,11 +13,50 @@ from airflow_api import AirflowApiError
 from airflow_cluster import AirflowCluster, ClusterError, ClusterTimeoutError
 from demo_setup import say, start_all
 from folders import ANSWERS_NAME, DEMO_HOME, EXAMPLE_DAGS
+from person import Person
 from processes import raise_on_termination
-from report import ExpectedRun, ExpectedTask, compare, print_answers, print_failures, print_tasks, read_run
+from report import (
+    ExpectedRun,
+    ExpectedTask,
+    compare,
+    print_answers,
+    print_failures,
+    print_questions,
+    print_tasks,
+    read_run,
+)
 
-#: How each DAG has to end.
+#: What the person of the demo replies to a question with these words in it.
+REPLIES = {
+    "Contoso GmbH in Hamburg": "The one in Hamburg.",
+    "May I spend 12 EUR": "Yes.",
+    "a desk chair for 420 EUR": "No, repair the old one.",
+}
+#: Airflow's name for that person: the demo has no users.
+PERSON = "Anonymous"
+
+#: How each DAG has to end. Those that ask come first: they take the longest.
 EXPECTED = {
+    "supplier_check": ExpectedRun(
+        "success",
+        {
+            "check_supplier": ExpectedTask(
+                tries=1, status="completed", answers=[f"{PERSON}: The one in Hamburg.", f"{PERSON}: Yes."]
+            ),
+            "file_report": ExpectedTask(),
+        },
+    ),
+    "office_order": ExpectedRun(
+        "success",
+        {
+            "order": ExpectedTask(
+                tries=1,
+                exit_code=0,
+                answers=["answer_routine: Yes, order it.", f"{PERSON}: No, repair the old one."],
+            ),
+            "note_expenses": ExpectedTask(),
+        },
+    ),
     "company_research": ExpectedRun(
         "success",
         {
@@ -83,16 +122,22 @@ def run_all(cluster: AirflowCluster) -> list[str]:
     """Run all DAGs at the same time, print what came of them, and return what was not as expected."""
     runs = {dag_id: cluster.api.trigger(dag_id) for dag_id in EXPECTED}
     say(f"Started {', '.join(runs)}")
+    person = Person(cluster.api, REPLIES, say)
     problems = []
     try:
         cluster.wait_for_runs(
-            runs, timeout=RUN_TIMEOUT, on_end=lambda dag_id, state: say(f"{dag_id} ended: {state}")
+            runs,
+            timeout=RUN_TIMEOUT,
+            on_end=lambda dag_id, state: say(f"{dag_id} ended: {state}"),
+            on_look=person.answer_open_questions,
         )
     except ClusterTimeoutError as error:
         problems.append(str(error))
     seen = [read_run(cluster.api, dag_id, run_id) for dag_id, run_id in runs.items()]
     print()
     print_tasks(seen)
+    print("\nWhat the agents asked, and who replied:")
+    print_questions(seen)
     print_failures(cluster.api, seen)
     print("\nThe answers that company_research wrote:")
     answers = print_answers(cluster.home / ANSWERS_NAME)

@@ -34,7 +34,8 @@ def main() -> int:
         )
         return 1
     print(f"\nAirflow's page: {cluster.api.base_url} (no password; this machine only)")
-    print(f"Trigger any of the DAGs there. The logs are in {cluster.log_folder}")
+    print(f"Trigger any of the DAGs there; supplier_check asks you: {cluster.api.base_url}/required_actions")
+    print(f"The logs are in {cluster.log_folder}")
     print(f"It runs on in the background. {HOW_TO_STOP}")
     return 0
 

@@ -1,0 +1,71 @@
+"""
+Let a rule answer what is routine, and a person the rest: an agent orders what the office needs.
+
+    order (asks twice: the rule answers the first question, a person the second) → note_expenses
+
+Needs the connection ``lightcone_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk import dag, get_current_context, task
+
+from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
+
+#: What may be ordered without a person, in EUR.
+LIMIT = 100
+PRICE = re.compile(r"May I order [^0-9]+ for (\d+) EUR\?")
+
+# Only for the sandbox, which has no agent that could think of a question. Leave it out with a real service.
+SANDBOX_SCRIPT = "#sandbox " + json.dumps(
+    {
+        "steps": 6,
+        "step_seconds": 0.2,
+        "ask": ["May I order paper for 24 EUR?", "May I order a desk chair for 420 EUR?"],
+    }
+)
+
+
+def answer_routine(question: str) -> str | None:
+    """Return what to reply, or None to leave the question to a person."""
+    # The whole question has to fit. A rule that finds "24 EUR" somewhere in it would also say yes to
+    # "May I order paper for 24 EUR a sheet, 1,050 EUR in all?"
+    asked = PRICE.fullmatch(question)
+    return "Yes, order it." if asked and int(asked[1]) <= LIMIT else None
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["agent-tasks", "example"])
+def office_order() -> None:
+    order = LightconeTaskOperator(
+        task_id="order",
+        instruction=(
+            f"{SANDBOX_SCRIPT}\n"
+            "Order paper and a desk chair at the shop. Before each order ask exactly: "
+            "May I order (what) for (whole number) EUR?"
+        ),
+        kind="browser",
+        start_url="https://shop.example",
+        max_steps=80,
+        deferrable=True,
+        # Called on the worker with each question first. It has no LLM and costs nothing.
+        reply=answer_routine,
+        retries=1,
+    )
+
+    @task
+    def note_expenses(agent_task: dict[str, Any]) -> dict[str, str]:
+        """Return who decided on each order, for the books; the rule is named by its function."""
+        answers = get_current_context()["ti"].xcom_pull(task_ids="order", key="answers") or []
+        decisions = {answer["question"]: answer["answered_by"]["name"] for answer in answers}
+        print(f"{agent_task['task_id']} ended with exit code {agent_task['exit_code']}: {decisions}")
+        return decisions
+
+    note_expenses(order.output)
+
+
+office_order()

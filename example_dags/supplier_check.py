@@ -1,0 +1,74 @@
+"""
+Let an agent ask a person what it cannot know: it checks a supplier, and two things are not for it to decide.
+
+    check_supplier (asks twice, under Required Actions) → file_report
+
+While a question waits for its answer, check_supplier is in the state "awaiting_input": it holds no worker.
+
+Needs the connection ``shinzo_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import dag, get_current_context, task
+
+from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+
+# Only for the sandbox, which has no agent that could think of a question. Leave it out with a real service.
+SANDBOX_SCRIPT = "#sandbox " + json.dumps(
+    {
+        "steps": 6,
+        "step_seconds": 0.2,
+        "ask": [
+            "There are two: Contoso Ltd. in London, and Contoso GmbH in Hamburg. Which one is meant?",
+            "Its accounts are in the paid register only. May I spend 12 EUR there?",
+        ],
+        "result": {"supplier": "Contoso GmbH", "seat": "Hamburg", "risk": "low"},
+    }
+)
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    params={"supplier": "Contoso"},
+    tags=["agent-tasks", "example"],
+)
+def supplier_check() -> None:
+    check_supplier = ShinzoTaskOperator(
+        task_id="check_supplier",
+        agent_id="agt_research",
+        message=(
+            f"{SANDBOX_SCRIPT}\n"
+            "Find out whether we can rely on our supplier {{ params.supplier }}. Ask me when the name is not "
+            "clear, and before you spend money."
+        ),
+        deferrable=True,
+        # The agent has 15 minutes. What a person takes to answer is not counted.
+        timeout=15 * 60,
+        # A person has three days for each question. Then the agent is stopped, and the task fails.
+        input_timeout=timedelta(days=3),
+        retries=1,
+    )
+
+    @task
+    def file_report(agent_task: dict[str, Any]) -> list[str]:
+        """Write down what was found, and who decided what on the way."""
+        found = agent_task["result"]
+        report = [f"{found['supplier']}, {found['seat']}: risk {found['risk']}"]
+        # Pulled by its key, because it is not there when the agent had no question.
+        answers = get_current_context()["ti"].xcom_pull(task_ids="check_supplier", key="answers") or []
+        for answer in answers:
+            report.append(f"{answer['question']} {answer['answered_by']['name']}: {answer['reply']}")
+        print("\n".join(report))
+        return report
+
+    file_report(check_supplier.output)
+
+
+supplier_check()
