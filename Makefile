@@ -13,11 +13,12 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test coverage lint format demo faults up down build clean
+.PHONY: help venv test coverage lint format demo faults parked up down build clean
 
 help:
 	@echo "make demo     run the example DAGs through a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (30 minutes)"
+	@echo "make parked   let 100 agent tasks wait for a person, and count what they occupy meanwhile (5 minutes)"
 	@echo "make up       start the same and leave it running; prints the page's address"
 	@echo "make down     stop what make up left running"
 	@echo "make test     run the tests; PYTEST_ARGS='-k name' is passed on to pytest"
@@ -74,6 +75,9 @@ demo: $(INSTALLED)
 
 faults: $(INSTALLED) $(PEERS)
 	@$(BIN)/python faults/run_faults.py --runs $(RUNS) --peers
+
+parked: $(INSTALLED)
+	@$(BIN)/python faults/parked.py
 
 up: $(INSTALLED)
 	@$(BIN)/python demo/up.py

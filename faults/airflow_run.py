@@ -18,6 +18,8 @@ from processes import find_titled, wait_until
 
 #: Seconds for anything that a case waits for, unless it says otherwise. Two cores serve all cases at once.
 PATIENCE = 120.0
+#: What the scheduler writes, with the task instance's id, when its executor has told it of a worker's end.
+LEFT_WORKER = "TaskInstance Finished: "
 END_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -92,6 +94,19 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
     def has_ended(self) -> bool:
         """True when no further try will follow by itself."""
         return self.is_known and self.task.state in END_STATES
+
+    @property
+    def is_parked(self) -> bool:
+        """True when the Airflow task is parked until a person answers."""
+        return self.is_known and self.task.state == "awaiting_input"
+
+    @property
+    def has_left_worker(self) -> bool:
+        """True when the scheduler has heard of the end of the worker that had the Airflow task last."""
+        log = (self.cluster.log_folder / "scheduler.log").read_text(errors="replace")
+        ends = [line for line in log.splitlines() if LEFT_WORKER in line and self.task.instance_id in line]
+        # Both moments are written alike, but for the zone at their ends.
+        return bool(ends) and ends[-1].split("Z")[0] > str(self.task.queued_at).rstrip("Z")
 
     def read_logs(self, pattern: str = "*.log") -> str:
         """Return what has been written into the Airflow task's log; ``*.trigger.*`` for triggerers only."""
@@ -168,6 +183,12 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
         """Mark the Airflow task as a person does, and return the moment."""
         moment = time.time()
         self.cluster.api.mark(self.task, state)
+        return moment
+
+    def mark_dag_run(self, state: str) -> float:
+        """Mark the DAG run as a person does, and return the moment."""
+        moment = time.time()
+        self.cluster.api.mark_run(self.task, state)
         return moment
 
     def clear(self) -> None:

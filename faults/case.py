@@ -34,6 +34,8 @@ class Expected:
     :param state: The Airflow task's final state.
     :param tries: How often the Airflow task was started; None where that does not matter.
     :param results: How often its result was delivered.
+    :param asked: How often a person was asked.
+    :param heard: What the remote tasks were told, in this order, whoever told it.
     """
 
     started: int = 1
@@ -42,12 +44,15 @@ class Expected:
     state: str = "success"
     tries: int | None = 1
     results: int = 1
+    asked: int = 0
+    heard: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Say it in the table's words."""
         words = [f"{self.started} started"]
         words += [f"{self.stopped} stopped"] if self.stopped else []
         words += [f"{self.left_running} left running"] if self.left_running else []
+        words += [f"{self.asked} asked, {len(self.heard)} heard"] if self.asked else []
         tries = "" if self.tries is None else f" in {self.tries} {'try' if self.tries == 1 else 'tries'}"
         return ", ".join([*words, f"{self.state}{tries}"])
 
@@ -69,6 +74,7 @@ class Case:
     :param seconds: How long the remote task works.
     :param later_seconds: How long one works that a later try starts; default the same.
     :param first_exit_code: What one ends with that the first try starts; others end with 0.
+    :param ask: What a remote task asks; where it does, the case is about the questions.
     :param arguments: The operator's arguments.
     :param run_timeout: Seconds that the DAG run may take, or None.
     :param retries: The Airflow task's retries.
@@ -84,6 +90,7 @@ class Case:
     seconds: float = 12.0
     later_seconds: float | None = None
     first_exit_code: int = 0
+    ask: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     run_timeout: float | None = None
     retries: int = 2
@@ -122,6 +129,7 @@ class Case:
             "steps": SCRIPT_STEPS,
             "step_seconds": by_try(self.seconds / SCRIPT_STEPS, later / SCRIPT_STEPS),
             "exit_code": by_try(self.first_exit_code, 0),
+            "ask": json.dumps(self.ask),
             "result": json.dumps(self.result),
         }
         return "#sandbox {" + ", ".join(f'"{key}": {value}' for key, value in script.items()) + "}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +20,19 @@ from airflow_agent_tasks.sandbox.server import Sandbox
 
 #: Where ``fault_dags.py`` looks for the cases.
 CASES_FOLDER = "cases"
+#: What the operator writes whenever it asks a person.
+ASKED = re.compile(r"Question \d+ of the agent:")
 ACTIVE_STATUSES = frozenset({"queued", "running", "awaiting_input", "paused"})
 
 
 def read_task_id(stop: Mapping[str, Any]) -> str:
     """Return the remote task's id from the request that stopped it."""
     return str(stop["path"].split("/")[-2])
+
+
+def list_messages(tasks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what remote tasks were told."""
+    return [str(message["message"]) for task in tasks for message in task["messages"]]
 
 
 class CaseRun(AirflowRun):
@@ -99,7 +107,13 @@ class CaseRun(AirflowRun):
 
     @property
     def is_waited_for(self) -> bool:
-        """True when the triggerer or a worker waits: it has asked again after the worker's first check."""
+        """
+        True when the triggerer or a worker waits: it has asked again after the worker's first check.
+
+        In a case about questions: when the Airflow task is parked at one.
+        """
+        if self.case.ask:
+            return self.is_parked
         wanted = "deferred" if self.case.waits_deferred else "running"
         return self.is_known and self.task.state == wanted and len(self.list_requests("GET")) >= 2
 
@@ -112,17 +126,51 @@ class CaseRun(AirflowRun):
         """Wait until a remote task was stopped by Airflow's side."""
         yield from self.until(lambda: self.stops, "a remote task was stopped")
 
+    def until_asked(
+        self, number: int = 1, *, words: str = "", at_once: bool = False
+    ) -> Generator[None, None, dict[str, Any]]:
+        """
+        Wait until the Airflow task is parked at a question, and return the form.
+
+        :param number: Which question.
+        :param words: What the form says.
+        :param at_once: True to wait no longer. An answer is then held back by the API server, until the
+            scheduler has heard of the worker's end; what is to be done at the same time would have to wait.
+        """
+        found: list[dict[str, Any]] = []
+
+        def is_asked() -> bool:
+            if self.is_parked and (at_once or self.has_left_worker):
+                found[:] = self.cluster.api.list_questions(self.case.name)
+            return any(
+                form["subject"].startswith(f"Question {number}: ") and words in form["body"] for form in found
+            )
+
+        yield from self.until(is_asked, f"question {number} was asked")
+        return found[0]
+
     # What is done.
+
+    def answer(self, form: dict[str, Any], reply: str) -> None:
+        """Answer a question in Airflow as a person does, with a form that was shown at some time."""
+        self.cluster.api.answer(form, reply)
 
     def cancel_remote_task(self) -> None:
         """Cancel the newest remote task behind Airflow's back; on Shinzo."""
+        self._cancelled_elsewhere.add(self.remote_tasks[-1]["task_id"])
+        self._act_elsewhere("cancel", None)
+
+    def tell_remote_task(self, message: str) -> None:
+        """Tell the newest remote task something behind Airflow's back; on Shinzo."""
+        self._act_elsewhere("message", {"message": message})
+
+    def _act_elsewhere(self, what: str, body: Any) -> None:
         task = self.remote_tasks[-1]
-        self._cancelled_elsewhere.add(task["task_id"])
         with requests.Session() as session:
             session.trust_env = False
-            url = f"{self.sandbox.url}/agent/{task['agent_id']}/task/{task['task_id']}/cancel"
+            url = f"{self.sandbox.url}/agent/{task['agent_id']}/task/{task['task_id']}/{what}"
             headers = {"Authorization": f"Bearer {self.sandbox.api_key}"}
-            session.post(url, headers=headers, timeout=10).raise_for_status()
+            session.post(url, json=body, headers=headers, timeout=10).raise_for_status()
 
     # What is judged.
 
@@ -155,6 +203,8 @@ class CaseRun(AirflowRun):
             ("remote tasks stopped", expected.stopped, len(stopped)),
             ("remote tasks left running", expected.left_running, outcome.left_running),
             ("results lost or wrong", 0, outcome.lost),
+            ("questions to a person", expected.asked, len(ASKED.findall(self.read_logs()))),
+            ("answers that were heard", list(expected.heard), list_messages(tasks)),
             ("state", expected.state, self.task.state if self.is_known else None),
             ("tries", expected.tries, self.task.tries if self.is_known else 0),
         )

@@ -9,6 +9,7 @@ from airflow_run import AirflowRun
 from case import LONG, ON_WORKER, Case, Expected, Scenario, Steps
 from case_run import CaseRun
 from peer_run import PeerRun
+from question_cases import ASKING, HEARD_ONCE, answer_after
 from user_cases import mark_and_measure
 
 #: What Airflow writes into the trigger's log when it takes a trigger away from a triggerer.
@@ -65,14 +66,16 @@ def freeze_a_triggerer(run: CaseRun, *peers: PeerRun) -> Steps:
     run.cluster.stop_program("triggerer")
 
 
-def restart_the_api_servers(deferred: CaseRun, on_worker: CaseRun) -> Steps:
+def restart_the_api_servers(deferred: CaseRun, on_worker: CaseRun, parked: CaseRun) -> Steps:
     """Restart both API servers: the one for people and the one for workers."""
+    yield from parked.start_and_wait()
     yield from start_all(deferred, on_worker)
     cluster = deferred.cluster
     for name in API_SERVERS:
         cluster.stop_program(name)
     for name in API_SERVERS:
         cluster.start_component(name)
+    yield from answer_after(parked)
     yield from deferred.until_ended()
     yield from on_worker.until_ended()
 
@@ -81,14 +84,16 @@ def restart_the_api_servers(deferred: CaseRun, on_worker: CaseRun) -> Steps:
 AWAY = 60.0
 
 
-def stop_the_machine(deferred: CaseRun, on_worker: CaseRun) -> Steps:
+def stop_the_machine(deferred: CaseRun, on_worker: CaseRun, parked: CaseRun) -> Steps:
     """SIGKILL everything of Airflow at once, and start it again after a minute."""
+    yield from parked.start_and_wait()
     yield from start_all(deferred, on_worker)
     cluster = deferred.cluster
     cluster.stop(grace=0)
     yield from deferred.pause(AWAY)
     for component in COMPONENTS:
         cluster.start_component(component)
+    yield from answer_after(parked)
     yield from deferred.until_ended()
     yield from on_worker.until_ended()
 
@@ -152,6 +157,13 @@ COMPONENT_SCENARIOS = (
                 seconds=20.0,
                 arguments=ON_WORKER,
             ),
+            Case(
+                "api_restart_parked",
+                "API servers restarted; parked at a question",
+                "lightcone",
+                HEARD_ONCE,
+                **ASKING,
+            ),
         ),
     ),
     Scenario(
@@ -168,6 +180,13 @@ COMPONENT_SCENARIOS = (
                 Expected(tries=2),
                 seconds=90.0,
                 arguments=ON_WORKER,
+            ),
+            Case(
+                "machine_stopped_parked",
+                "all of Airflow killed for 60 s; parked at a question",
+                "shinzo",
+                HEARD_ONCE,
+                **ASKING,
             ),
         ),
     ),

@@ -33,7 +33,7 @@ SETTINGS = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     # A worker tries again every two seconds while the API server is away. By default it waits longer and
     # longer, which would be taken for its loss with the short time-out above.
-    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "20",
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "60",
     "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "2",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,6 +17,38 @@ HOST = "127.0.0.1"
 PIECE = 64 * 1024
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+#: What no request begins with.
+NEVER = "(?!)"
+
+
+class Barrier:
+    """
+    Lets everything pass until certain requests have come one after the other; then it is down.
+
+    :param requests: What they begin with, as regular expressions.
+    :param holds_requests: True to hold requests too when it is down, the last of these included; else the
+        service gets them, and only its replies are held.
+    """
+
+    def __init__(self, *requests: str, holds_requests: bool) -> None:
+        self._awaited = [re.compile(request.encode()) for request in requests]
+        self._holds_requests = holds_requests
+
+    @property
+    def is_down(self) -> bool:
+        """True once all of the requests have come."""
+        return not self._awaited
+
+    def passes_request(self, piece: bytes) -> bool:
+        """Tell whether this piece of a request may pass."""
+        # Clients send one request at a time on a connection, so that each begins with a piece of its own.
+        if self._awaited and self._awaited[0].match(piece):
+            self._awaited.pop(0)
+        return not (self.is_down and self._holds_requests)
+
+    def passes_reply(self, piece: bytes) -> bool:
+        """Tell whether a piece of a reply may pass."""
+        return not self.is_down
 
 
 class Relay:
@@ -33,6 +66,7 @@ class Relay:
         self._port = int(self._socket.getsockname()[1])
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
+        self._barrier = Barrier(NEVER, holds_requests=False)
 
     @property
     def url(self) -> str:
@@ -55,11 +89,20 @@ class Relay:
 
     def open(self) -> None:
         """Let everything pass."""
-        self._become(partial(self._pass_on, returns_replies=True))
+        self._put_up(Barrier(NEVER, holds_requests=False))
 
-    def hold_replies(self) -> None:
-        """Let requests pass, and no reply."""
-        self._become(partial(self._pass_on, returns_replies=False))
+    def hold_replies(self, *requests: str) -> None:
+        """Let requests pass, and no reply from the last of these requests on; see ``Barrier``."""
+        self._put_up(Barrier(*requests, holds_requests=False))
+
+    def hold_requests(self, *requests: str) -> None:
+        """Let nothing pass from the last of these requests on; see ``Barrier``."""
+        self._put_up(Barrier(*requests, holds_requests=True))
+
+    @property
+    def is_holding(self) -> bool:
+        """True once the last of these requests has come."""
+        return self._barrier.is_down
 
     def refuse(self) -> None:
         """Refuse connections: nobody listens."""
@@ -73,6 +116,10 @@ class Relay:
         """Answer every request with this HTML page, as a proxy before a dead service does."""
         head = f"HTTP/1.1 {status} Scripted\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\n"
         self._become(partial(_answer, f"{head}Connection: close\r\n\r\n{page}".encode()))
+
+    def _put_up(self, barrier: Barrier) -> None:
+        self._barrier = barrier
+        self._become(partial(self._pass_on, barrier))
 
     def _become(self, handler: Handler | None) -> None:
         asyncio.run_coroutine_threadsafe(self._switch(handler), self._loop).result(timeout=10)
@@ -105,12 +152,13 @@ class Relay:
             writer.transport.abort()
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, returns_replies: bool
+        self, barrier: Barrier, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         service_reader, service_writer = await asyncio.open_connection(HOST, self._target_port)
-        ways: list[Coroutine[Any, Any, None]] = [_copy(reader, service_writer)]
-        if returns_replies:
-            ways.append(_copy(service_reader, writer))
+        ways: tuple[Coroutine[Any, Any, None], ...] = (
+            _copy(reader, service_writer, barrier.passes_request),
+            _copy(service_reader, writer, barrier.passes_reply),
+        )
         tasks = [asyncio.create_task(way) for way in ways]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -129,10 +177,13 @@ def bind_to(port: int) -> socket.socket:
     return bound
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
+) -> None:
     while piece := await reader.read(PIECE):
-        writer.write(piece)
-        await writer.drain()
+        if passes(piece):
+            writer.write(piece)
+            await writer.drain()
 
 
 async def _ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -24,12 +24,13 @@ from demo_setup import say
 from fault_round import Round
 from fault_table import print_fault_table
 from processes import raise_on_termination
+from question_cases import QUESTION_SCENARIOS
 from service_cases import SERVICE_SCENARIOS
 from user_cases import LIMIT_SCENARIOS, USER_SCENARIOS
 from worker_cases import WORKER_SCENARIOS
 
 #: The longest first: they are what the others go on beside.
-TOGETHER = (*SERVICE_SCENARIOS, *LIMIT_SCENARIOS, *WORKER_SCENARIOS, *USER_SCENARIOS)
+TOGETHER = (*SERVICE_SCENARIOS, *LIMIT_SCENARIOS, *QUESTION_SCENARIOS, *WORKER_SCENARIOS, *USER_SCENARIOS)
 ALONE = COMPONENT_SCENARIOS
 CASES = [case for scenario in (*TOGETHER, *ALONE) for case in scenario.cases]
 OUR_CASES = [case for case in CASES if not case.is_comparison]

@@ -23,7 +23,11 @@ def mark(state: str) -> Callable[[CaseRun], Steps]:
 
 def mark_and_measure(run: CaseRun, state: str) -> Steps:
     """Mark the Airflow task, and measure how long it takes until the remote task is stopped."""
-    marked_at = run.mark(state)
+    yield from measure_stop(run, run.mark(state))
+
+
+def measure_stop(run: CaseRun, marked_at: float) -> Steps:
+    """Measure how long after a moment the remote task is stopped."""
     yield from run.until_stopped()
     seconds = run.stops[0]["time"] - marked_at
     run.measure("stopped after", seconds)

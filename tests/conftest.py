@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,9 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "TZAFO
 os.environ["AIRFLOW_HOME"] = str(AIRFLOW_HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+
+for _folder in ("demo", "faults"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / _folder))
 
 
 def pytest_unconfigure() -> None:
@@ -31,3 +36,41 @@ def airflow_home() -> Path:
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return AIRFLOW_HOME
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Any]:
+    # Imported here: the tests of protocol/ measure what they run of it, imports included.
+    from airflow_agent_tasks.sandbox.server import Sandbox
+
+    with Sandbox() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(request: Any, sandbox: Any, tmp_path_factory: Any) -> Iterator[Any]:
+    """
+    A real Airflow, with its own processes, for the tests that need the scheduler, the triggerer or the page.
+
+    It has the module's ``DAGS`` (file name → source) and, where there are any, its ``SETTINGS`` (environment
+    variables).
+    """
+    from airflow_cluster import AirflowCluster
+
+    folder = tmp_path_factory.mktemp("airflow")
+    dags = folder / "dags"
+    dags.mkdir()
+    for name, source in request.module.DAGS.items():
+        (dags / name).write_text(source)
+    # The demo shortens this interval; here the package has to live with what users have.
+    environment = {
+        **sandbox.connection_variables(),
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+        **getattr(request.module, "SETTINGS", {}),
+    }
+    with AirflowCluster(folder / "home", dags_folder=dags, environment=environment) as running:
+        dag_ids = [Path(name).stem for name in request.module.DAGS]
+        running.wait_for_dags(dag_ids)
+        for dag_id in dag_ids:
+            running.api.unpause(dag_id)
+        yield running

@@ -93,7 +93,7 @@ def stop_agent_task(ended: EndedTask) -> None:
 
 @cache
 def get_threads() -> ThreadPool:
-    """Return the threads that stop; they are daemons, so that a silent service keeps no server from ending."""
+    """Return the threads that stop: daemons, so that a silent service keeps no server from ending."""
     return ThreadPool(THREADS)
 
 
