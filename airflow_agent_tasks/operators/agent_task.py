@@ -192,7 +192,7 @@ class AgentTaskOperator(BaseOperator):
                 leg.check_still_wanted()
             return self.finish(leg, decision)
 
-    def execute_complete(self, context: Context, event: Any) -> Any:
+    def execute_complete(self, context: Context, event: Any, is_asked: bool = False) -> Any:
         """Take the result after the trigger's event; what the event says of the task is asked again."""
         with self._on_worker(context) as leg:
             try:
@@ -201,6 +201,8 @@ class AgentTaskOperator(BaseOperator):
                 self._recall(leg, error)
                 return self.finish(leg, leg.check(retries=True))
             leg.take(started)
+            if is_asked:
+                leg.conversation.recall()
             if said.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
                 return Ending(self, leg).judge(said).to_json()
             return self.finish(leg, leg.check_after(said))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.sdk._shared.secrets_masker import redact
@@ -14,11 +14,11 @@ from airflow_agent_tasks.errors import (
     AgentTaskCancelledError,
     AgentTaskTimeoutError,
 )
+from airflow_agent_tasks.operators.program import ask_program, build_default_reply, find_fault, read_clock
 from airflow_agent_tasks.operators.replying import QuestionNotes, Replying
 from airflow_agent_tasks.operators.required_action import RequiredAction
 from airflow_agent_tasks.operators.starting import StartRecords
 from airflow_agent_tasks.protocol.form import (
-    MAX_REPLY,
     MAX_SHOWN,
     Asking,
     clean,
@@ -28,7 +28,6 @@ from airflow_agent_tasks.protocol.form import (
 from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import Decision, Verdict
 from airflow_agent_tasks.protocol.questions import (
-    SEND,
     STOP,
     Question,
     Questions,
@@ -87,8 +86,17 @@ class Conversation:
         elif last.stage is Stage.ASKED:
             self._form.close()
 
+    def recall(self) -> None:
+        """Read what is noted, so that :meth:`see` can settle it."""
+        self._notes.read()
+
+    @property
+    def is_unsettled(self) -> bool:
+        """True while it is not known what becomes of the newest question of this stay."""
+        return self._notes.is_read and self._notes.read().is_unsettled
+
     def seconds_waited(self, since: float) -> float:
-        """Return for how many seconds persons were waited for, in questions asked since a moment."""
+        """Return for how many seconds persons were waited for since a moment."""
         return self._notes.read().seconds_waited(since, time.time())
 
     def see(self, task: AgentTask) -> None:
@@ -126,12 +134,12 @@ class Conversation:
         self._leg.xcoms.push(task)
         if standing is Standing.NEW:
             questions = questions.add(task, time.time())
-            reply = self._ask_program(task)
+            reply = ask_program(self._operator.reply, task.question or "", self._log)
             if reply is None:
                 return self._ask_person(task, questions) if asks_persons else None
             self._notes.put(questions.put(questions.require_last().answer(reply, time.time())))
         elif standing is Standing.ASKED:
-            return self._await_person(questions.require_last()) if asks_persons else None
+            return self._await_person(task, questions.require_last()) if asks_persons else None
         elif standing is Standing.UNHEARD:
             self._log.warning(
                 "The reply to question %s was sent and no answer came; the agent still asks, so it is sent "
@@ -153,64 +161,65 @@ class Conversation:
                 return decision
             # Somebody may have answered in the last moment.
             event = self._form.close()
-            response = read_response(event) or self._take_default(question)
+            response = read_response(event) or build_default_reply(self._operator.input_default)
         if response is None:
             return self._give_up(question)
-        if response.chosen_option == STOP:
+        is_for_other = bool(event) and names_other_question(event, question.id)
+        if response.chosen_option == STOP and not is_for_other:
             return self._stop(question, response)
-        if fault := _find_fault(response, event, question):
+        fault = "it was given on a page of an earlier question." if is_for_other else find_fault(response)
+        if fault:
             return self._ask_again(question, fault)
         self._notes.put_last(question.answer(response, time.time()))
         return self._leg.check(retries=True)
 
-    def _ask_program(self, task: AgentTask) -> Reply | None:
-        program = self._operator.reply
-        if program is None:
-            return None
-        name = getattr(program, "__name__", type(program).__name__)
-        try:
-            text = program(task.question or "")
-        except Exception as error:  # of the user's own code; a person can still answer
-            self._log.warning("reply (%s) failed, so it answers nothing: %r", name, error)
-            return None
-        reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, _read_clock())
-        if reply and (fault := _find_fault(reply)):
-            self._log.warning("reply (%s) answers nothing: %s", name, fault)
-            return None
-        return reply
-
-    def _await_person(self, question: Question) -> Decision:
+    def _await_person(self, task: AgentTask, question: Question) -> Decision:
         # Looked up here, because parking beside an answer resumes the task at once, which is too soon.
         event = self._form.read()
-        return self._park(question) if event is None else self.take(event, None)
+        if read_response(event):
+            return self.take(event, None)
+        asking = self._describe(task, question)
+        if event:  # a worker was lost after it had closed the form
+            self._show(asking, reopen=True)
+        elif not question.is_shown and self._form.show(asking, self._operator.assigned_users):
+            self._notes.put_last(replace(question, is_shown=True))
+        return self._park(question)
 
-    def _ask_person(self, task: AgentTask, questions: Questions) -> NoReturn:
+    def _ask_person(self, task: AgentTask, questions: Questions) -> Decision:
         question = questions.require_last()
         self._log.info(
             "Question %s of the agent:\n%s", question.number, clean(task.question or "", MAX_SHOWN)
         )
-        self._show(task, question)
+        is_shown = self._show(self._describe(task, question))
         # Only now: an answer that is found in the form by a later try is then surely one to this question.
-        self._notes.put(questions)
+        self._notes.put(questions.put(replace(question, is_shown=is_shown)))
         for notifier in self._operator.notifiers:
             try:
                 notifier(cast("Context", {**self._context, "question": task.question}))
             except Exception as error:
                 self._log.warning("A notifier failed, the question stays asked: %r", error)
-        self._park(question)
+        # Who was told may have answered already.
+        return self._await_person(task, question) if self._operator.notifiers else self._park(question)
 
-    def _show(self, task: AgentTask, question: Question, notice: str = "") -> None:
-        operator = self._operator
-        asking = Asking(
+    def _show(self, asking: Asking, *, reopen: bool = False) -> bool:
+        """Open the form, and tell whether it shows this very question."""
+        users = self._operator.assigned_users
+        is_shown = self._form.show(asking, users, reopen=reopen)
+        if not is_shown:
+            self._form.make(asking, users)
+        return is_shown
+
+    def _describe(self, task: AgentTask, question: Question, notice: str = "") -> Asking:
+        dialect = self._operator.hook.dialect
+        return Asking(
             number=question.number,
             question_id=question.id,
             task=_redact(task),
-            title=operator.hook.dialect.title,
-            instruction=str(redact(getattr(operator, operator.hook.dialect.instruction_field, ""))),
+            title=dialect.title,
+            instruction=str(redact(getattr(self._operator, dialect.instruction_field, ""))),
             log_url=self._ti.log_url,
             notice=notice,
         )
-        self._form.show(asking, assigned_users=operator.assigned_users)
 
     def _park(self, question: Question) -> NoReturn:
         seconds = self._operator.input_recheck_interval
@@ -226,9 +235,8 @@ class Conversation:
         decision = self._leg.check(retries=True)
         if decision.task and question.is_of(decision.task):
             self._log.warning("The answer to question %s is given back: %s", question.number, fault)
-            # With the time, so that the form differs from the one before, and is opened anew.
-            notice = f"**The reply given at {_read_clock()} was not sent: {fault}**"
-            self._show(decision.task, question, notice)
+            notice = f"**The last reply, given at {read_clock()}, was not sent: {fault}**"
+            self._show(self._describe(decision.task, question, notice), reopen=True)
             self._park(question)
         return decision
 
@@ -236,14 +244,9 @@ class Conversation:
         limit = self._operator.input_timeout
         return limit is not None and time.time() >= question.asked_at + limit
 
-    def _take_default(self, question: Question) -> Reply | None:
-        text = self._operator.input_default
-        if text is None:
-            return None
-        self._log.info("Nobody answered question %s in time; input_default is sent.", question.number)
-        return Reply(SEND, text, {"id": "input_default", "name": "input_default"}, _read_clock())
-
     def _give_up(self, question: Question) -> Decision:
+        # The form is closed. Should a next try find the agent at this question, it asks anew.
+        self._notes.put_last(question.move(Stage.DROPPED, time.time()))
         task, fate = self._leg.stop() if self._operator.on_timeout == "stop" else (None, self._leg.leave())
         if task and task.status is TaskState.COMPLETED:
             return Decision(Verdict.REACHED, task=task)
@@ -273,18 +276,3 @@ def _redact(task: AgentTask) -> AgentTask:
     if progress and progress.current_step:
         progress = replace(progress, current_step=str(redact(progress.current_step)))
     return replace(task, question=str(redact(task.question or "")), progress=progress)
-
-
-def _find_fault(reply: Reply, event: Any = None, question: Question | None = None) -> str | None:
-    """Return why a reply cannot be sent, or None."""
-    if event and question and names_other_question(event, question.id):
-        return "it was given on a page that showed an earlier question."
-    if not isinstance(reply.text, str) or not reply.text.strip():
-        return "it was empty."
-    if len(reply.text) > MAX_REPLY:
-        return f"it had {len(reply.text)} characters, and {MAX_REPLY} are the most."
-    return None
-
-
-def _read_clock() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -238,5 +238,7 @@ class WorkerLeg:
                 on_kill_policy=operator.on_kill_policy,
             ),
             method_name="execute_complete",
+            # Only then has the next stay to read the state store for what is noted of questions.
+            kwargs={"is_asked": True} if self.conversation.is_unsettled else None,
             timeout=deadline and timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
@@ -11,7 +12,7 @@ from airflow.sdk import conf
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.signing import sign
 from airflow_agent_tasks.client.sync import SyncClient
-from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.protocol.form import OPTIONS, Asking
 from airflow_agent_tasks.protocol.http import Request
 from airflow_agent_tasks.triggers.waiting import Log
@@ -41,19 +42,27 @@ class RequiredAction:
     def __init__(self, task_instance: Any, log: Log) -> None:
         self._ti = task_instance
         self._log = log
+        self._has_warned = False
 
-    def show(self, asking: Asking, *, assigned_users: Sequence[HITLUser]) -> None:
-        """Open the form with this question's text; an answer to an earlier one is removed from it."""
-        fields: dict[str, Any] = {
-            "options": list(OPTIONS),
-            "assigned_users": list(assigned_users),
-        }
-        form = asking.build_form()
-        if self._order({"do": "show", **asdict(form), **fields}) is None:
-            # Imported here: Airflow sets the channel to the supervisor only when the process runs.
-            from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+    def show(self, asking: Asking, users: Sequence[HITLUser], *, reopen: bool = False) -> bool:
+        """
+        Open the form with this question's text, without an answer to an earlier one.
 
-            upsert_hitl_detail(self._ti.id, **asdict(asking.build_lasting_form()), **fields)
+        :param users: Who may answer; empty for everybody whom Airflow lets.
+        :param reopen: Remove an answer to this very question, too.
+        :return: False where the plugin cannot be reached.
+        """
+        form = asdict(asking.build_form())
+        order = {"do": "show", "question_id": asking.question_id, "reopen": reopen, **form}
+        return self._order({**order, "options": list(OPTIONS), "assigned_users": list(users)}) is not None
+
+    def make(self, asking: Asking, users: Sequence[HITLUser]) -> None:
+        """Open the form by Airflow's own means; one that was made before keeps its text."""
+        # Imported here: Airflow sets the channel to the supervisor only when the process runs.
+        from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+        form = asking.build_lasting_form()
+        upsert_hitl_detail(self._ti.id, list(OPTIONS), **asdict(form), assigned_users=list(users))
 
     def read(self) -> Mapping[str, Any] | None:
         """Return the answer that somebody has given meanwhile, as Airflow gives it, or None."""
@@ -70,19 +79,31 @@ class RequiredAction:
         reasons = []
         for server in _list_servers():
             try:
-                return _send(server, signed)
+                if (reply := _send(server, signed)) is not None:
+                    return reply
+                raise AgentTaskCancelledError(
+                    "Airflow says that this task does not run any more: it was marked or cleared meanwhile."
+                )
+            except AgentTaskCancelledError:
+                raise
             except AgentTaskError as error:
                 reasons.append(str(error))
+        if not self._has_warned:
+            self._warn(" ".join(reasons))
+        return None
+
+    def _warn(self, reasons: str) -> None:
+        self._has_warned = True
         self._log.warning(
             "The form under Required Actions cannot show each question's own text, because this package's "
             "plugin in Airflow's API server did not take it: is the package installed there, is [api] "
             "secret_key the same as here, and does [api] base_url lead there from this worker? %s",
-            " ".join(reasons),
+            reasons,
         )
-        return None
 
 
-def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
+def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the plugin's reply; None where the task does not run any more."""
     token = sign(conf.get("api", "secret_key"), order)
     settings = ClientSettings(
         server,
@@ -95,11 +116,13 @@ def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
     client = SyncClient(settings)
     try:
         response = client.send(Request("POST", PATH, "change the form", json=order))
-        reply = response.to_json() if response.status == 200 else None
+        reply = response.to_json() if response.status == HTTPStatus.OK else None
     except ValueError:
         reply = None
     finally:
         client.close()
+    if response.status == HTTPStatus.CONFLICT:
+        return None
     if not isinstance(reply, Mapping):
         raise AgentTaskError(f"{server} answered with status {response.status}.")
     return reply

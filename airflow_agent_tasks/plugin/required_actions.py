@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from airflow_agent_tasks.client.signing import is_signed
+from airflow_agent_tasks.protocol.form import QUESTION_FIELD
 
 #: Bytes of an order: the longest form has less than half of it.
 MAX_ORDER = 128 * 1024
@@ -71,13 +72,13 @@ def _carry_out(order: Mapping[str, Any]) -> JSONResponse:
         if form is None:
             form = HITLDetail(ti_id=ti.id)
             session.add(form)
-        _show(form, order)
+        if order["reopen"] or _read_question_id(form) != order["question_id"]:
+            # Else an answer that was given since this very question was shown stays.
+            _show(form, order)
         return JSONResponse({"shown": True})
 
 
 def _show(form: HITLDetail, order: Mapping[str, Any]) -> None:
-    if (form.subject, form.body) == (order["subject"], order["body"]):
-        return  # An answer that was given since this very question was shown first stays.
     form.subject, form.body = order["subject"], order["body"]
     form.options, form.params = order["options"], order["params"]
     form.assignees = order["assigned_users"]
@@ -85,6 +86,11 @@ def _show(form: HITLDetail, order: Mapping[str, Any]) -> None:
     form.created_at = timezone.utcnow()
     form.responded_at = form.responded_by = form.chosen_options = None
     form.params_input = {}
+
+
+def _read_question_id(form: HITLDetail) -> Any:
+    param = (form.params or {}).get(QUESTION_FIELD)
+    return param.get("value") if isinstance(param, dict) else None
 
 
 def _read(form: HITLDetail | None) -> dict[str, Any] | None:

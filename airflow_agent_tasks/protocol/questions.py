@@ -82,6 +82,7 @@ class Question:
     :param stage: How far it got.
     :param changed_at: When it got there, in seconds since 1970.
     :param waited: Seconds for which a person let it wait.
+    :param is_shown: Whether the form of the Airflow task shows it; else that tells of an earlier one.
     :param attempts: How often the reply was sent, or tried to be.
     :param reply: What was replied.
     """
@@ -93,6 +94,7 @@ class Question:
     stage: Stage = Stage.ASKED
     changed_at: float = 0.0
     waited: float = 0.0
+    is_shown: bool = True
     attempts: int = 0
     reply: Reply | None = None
 
@@ -105,9 +107,10 @@ class Question:
         """Tell whether the agent task stands at this question."""
         return task.status is TaskState.AWAITING_INPUT and build_fingerprint(task) == self.fingerprint
 
-    def seconds_waited(self, now: float) -> float:
-        """Return for how long a person has let it wait."""
-        return max(0.0, now - self.asked_at) if self.stage is Stage.ASKED else self.waited
+    def seconds_waited(self, now: float, since: float = 0.0) -> float:
+        """Return for how long a person has let it wait since a moment."""
+        ended_at = now if self.stage is Stage.ASKED else self.asked_at + self.waited
+        return max(0.0, ended_at - max(self.asked_at, since))
 
     def move(self, stage: Stage, now: float) -> Question:
         """Return the question at its next stage."""
@@ -125,9 +128,9 @@ class Question:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Question:
         """Return the question that was stored; raises TypeError, ValueError or KeyError for what is none."""
-        known = {item.name: stored[item.name] for item in fields(cls) if item.name in stored}
+        known = _pick(cls, stored)
         reply = known.get("reply")
-        known["reply"] = None if reply is None else Reply(**reply)
+        known["reply"] = None if reply is None else Reply(**_pick(Reply, reply))
         known["stage"] = Stage(known["stage"])
         return cls(**known)
 
@@ -153,6 +156,12 @@ class Questions:
         reply = self.last.reply if self.last else None
         return reply if reply and reply.chosen_option == STOP else None
 
+    @property
+    def is_unsettled(self) -> bool:
+        """True while it is not known what becomes of the newest question."""
+        is_under_way = self.last and self.last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING)
+        return bool(is_under_way) and not self.stop_decision
+
     def judge(self, task: AgentTask, now: float) -> Standing:
         """Tell what the question means at which the agent task stands."""
         last = self.last
@@ -168,16 +177,9 @@ class Questions:
     def settle(self, task: AgentTask, now: float) -> Questions:
         """Return the questions after the agent task was seen: has it gone on from the newest one?"""
         last = self.last
-        is_under_way = (
-            last and last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING) and not self.stop_decision
-        )
         # What is paused, or in a state of its own, may come back to its question.
-        if (
-            last is None
-            or not is_under_way
-            or last.is_of(task)
-            or task.status in (TaskState.PAUSED, TaskState.UNKNOWN)
-        ):
+        may_come_back = task.status in (TaskState.PAUSED, TaskState.UNKNOWN)
+        if last is None or not self.is_unsettled or last.is_of(task) or may_come_back:
             return self
         return self.put(last.move(Stage.SENT if last.stage is Stage.SENDING else Stage.DROPPED, now))
 
@@ -194,8 +196,8 @@ class Questions:
         return Questions((*self.items[:-1], question))
 
     def seconds_waited(self, since: float, now: float) -> float:
-        """Return for how many seconds persons were waited for, in questions asked since a moment."""
-        return sum(question.seconds_waited(now) for question in self.items if question.asked_at >= since)
+        """Return for how many seconds persons were waited for since a moment."""
+        return sum(question.seconds_waited(now, since) for question in self.items)
 
     def list_answers(self) -> list[dict[str, Any]]:
         """Return who answered, when and what, as plain JSON."""
@@ -222,6 +224,11 @@ class Questions:
     def from_json(cls, stored: Iterable[Mapping[str, Any]]) -> Questions:
         """Return the questions that were stored; raises what :meth:`Question.from_json` raises."""
         return cls(tuple(Question.from_json(question) for question in stored))
+
+
+def _pick(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
+    # A later version may have added fields.
+    return {item.name: stored[item.name] for item in fields(kind) if item.name in stored}
 
 
 def build_fingerprint(task: AgentTask) -> str:

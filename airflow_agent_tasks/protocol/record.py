@@ -55,8 +55,13 @@ class StartRecord:
             return None
         known = {item.name: stored[item.name] for item in fields(cls) if item.name in stored}
         try:
-            record = cls(**{**known, "questions": Questions.from_json(known.get("questions", ()))})
+            known["questions"] = Questions.from_json(known.get("questions", ()))
         except (TypeError, KeyError, ValueError):
+            # Of another version. They can be asked anew, but a second agent task must not be started.
+            del known["questions"]
+        try:
+            record = cls(**known)
+        except TypeError:
             return None
         return record if isinstance(record.idempotency_key, str) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import delete, update
 
 from airflow_agent_tasks.client import signing
+from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.operators import required_action
 from airflow_agent_tasks.operators.required_action import RequiredAction
 from airflow_agent_tasks.plugin import holding
@@ -66,10 +68,10 @@ def answer(ti: Any) -> None:
 
 
 def test_each_question_is_shown_with_its_own_text_and_without_an_answer(ti: Any, action: Any) -> None:
-    action.show(ask(1, "Which one?"), assigned_users=[])
+    action.show(ask(1, "Which one?"), [])
     assert form_of(ti).subject == "Question 1: Which one?"
     answer(ti)
-    action.show(ask(2, "What colour?"), assigned_users=[{"id": "7", "name": "Ada"}])
+    action.show(ask(2, "What colour?"), [{"id": "7", "name": "Ada"}])
     form = form_of(ti)
     assert (form.subject, form.response_received) == ("Question 2: What colour?", False)
     assert (form.chosen_options, form.params_input, form.responded_by) == (None, {}, None)
@@ -77,18 +79,22 @@ def test_each_question_is_shown_with_its_own_text_and_without_an_answer(ti: Any,
     assert form.assigned_users == [{"id": "7", "name": "Ada"}]
 
 
-def test_the_same_question_shown_again_keeps_its_answer(ti: Any, action: Any) -> None:
-    for _ in range(2):
-        action.show(ask(1, "Which one?"), assigned_users=[])
-        if not form_of(ti).response_received:
-            answer(ti)
+def test_the_same_question_shown_again_keeps_its_answer_unless_reopened(ti: Any, action: Any) -> None:
+    action.show(ask(1, "Which one?"), [])
+    answer(ti)
+    # As by the next try, whose page has another address.
+    again = replace(ask(1, "Which one?"), log_url="http://airflow.example/log?try_number=2")
+    assert action.show(again, []) is True
     assert form_of(ti).params_input == {"reply": "One."}
+    assert action.show(replace(again, notice="It was empty."), [], reopen=True) is True
+    assert form_of(ti).response_received is False
+    assert form_of(ti).body.startswith("It was empty.")
 
 
 def test_an_answer_is_read_and_an_unanswered_form_is_closed(ti: Any, action: Any) -> None:
     assert action.read() is None
     assert action.close() is None
-    action.show(ask(1, "Which one?"), assigned_users=[])
+    action.show(ask(1, "Which one?"), [])
     assert action.read() is None
     assert form_of(ti).response_received is False
     assert action.close() is None
@@ -96,7 +102,7 @@ def test_an_answer_is_read_and_an_unanswered_form_is_closed(ti: Any, action: Any
 
 
 def test_a_form_that_was_answered_stays_as_it_is_when_closed(ti: Any, action: Any) -> None:
-    action.show(ask(1, "Which one?"), assigned_users=[])
+    action.show(ask(1, "Which one?"), [])
     answer(ti)
     for response in (action.read(), action.close()):
         assert response["params_input"] == {"reply": "One."}
@@ -104,16 +110,26 @@ def test_a_form_that_was_answered_stays_as_it_is_when_closed(ti: Any, action: An
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "awaiting_input", "scheduled", None])
-def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, caplog: Any, state: Any) -> None:
+def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, state: Any) -> None:
     set_state(ti, state)
-    assert action.close() is None
-    assert "answered with status 409" in caplog.text
+    with pytest.raises(AgentTaskCancelledError, match="marked or cleared meanwhile"):
+        action.show(ask(1, "Which one?"), [])
+    assert form_of(ti) is None
 
 
-def test_an_unknown_task_instance_changes_nothing(api_server: str, caplog: Any) -> None:
+def test_an_unknown_task_instance_changes_nothing(api_server: str) -> None:
     unknown = SimpleNamespace(id="00000000-0000-7000-8000-000000000000")
-    assert RequiredAction(unknown, logging.getLogger(__name__)).read() is None
-    assert "answered with status 409" in caplog.text
+    with pytest.raises(AgentTaskCancelledError):
+        RequiredAction(unknown, logging.getLogger(__name__)).read()
+
+
+def test_a_plugin_that_cannot_be_reached_is_told_once(
+    ti: Any, action: Any, caplog: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(required_action, "PATH", "/nothing/there")
+    assert action.show(ask(1, "Which one?"), []) is False
+    assert action.read() is None
+    assert caplog.text.count("cannot show each question's own text") == 1
 
 
 def send(api_server: str, **arguments: Any) -> int:
@@ -146,7 +162,7 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 ) -> None:
     # As where the workers' API server serves nothing else.
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", f"{agent_task_sandbox.url}/execution/")
-    action.show(ask(1, "Which one?"), assigned_users=[])
+    action.show(ask(1, "Which one?"), [])
     assert form_of(ti).subject == "Question 1: Which one?"
 
 
@@ -154,7 +170,7 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 def hold(ti: Any, action: Any) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be held back."""
     place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
-    action.show(ask(1, "Which one?"), assigned_users=[])
+    action.show(ask(1, "Which one?"), [])
     yield lambda: holding._seconds_to_hold(**place, map_index="-1")
     with create_session() as session:
         session.execute(delete(Job))
@@ -166,6 +182,8 @@ def test_an_answer_is_held_back_until_the_worker_has_left(ti: Any, hold: Any) ->
     assert 0 < hold() <= 1
     set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
     assert hold() == 0
+    set_state(ti, "deferred")
+    assert 0 < hold() <= 1
     set_state(ti, "scheduled")
     assert hold() == 0
 
@@ -191,10 +209,18 @@ def test_the_forms_of_others_are_not_held_back(ti: Any, hold: Any) -> None:
 
 
 def test_an_answer_is_let_through_in_the_end(ti: Any, api_server: str, hold: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(holding, "LONGEST_HOLD", 0.0)
+    monkeypatch.setattr(holding, "LONGEST_HOLD", -1.0)
     from airflow_api import AirflowApi
 
     form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
     form["task_instance"] |= {"dag_id": ti.dag_id, "task_id": ti.task_id}
     AirflowApi(api_server).answer(form, "One.")
     assert form_of(ti).params_input == {"reply": "One."}
+
+
+def test_what_cannot_be_looked_up_is_not_held_back(ti: Any, api_server: str, hold: Any) -> None:
+    path = f"/api/v2/dags/{ti.dag_id}/dagRuns/{ti.run_id}/taskInstances/other/{10**30}/hitlDetails"
+    # Airflow itself refuses such a number; without credentials nothing is looked up at all.
+    for headers, status in (({"Authorization": "Bearer x"}, (401, 422)), ({}, (401, 422))):
+        reply = requests.patch(api_server + path, json={}, headers=headers, timeout=20)
+        assert reply.status_code in status

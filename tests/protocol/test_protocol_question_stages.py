@@ -13,6 +13,7 @@ from airflow_agent_tasks.protocol.questions import (
     MAX_QUESTIONS,
     MAX_TEXT,
     SETTLING_TIME,
+    STOP,
     Question,
     Questions,
     Reply,
@@ -109,6 +110,15 @@ def test_what_may_come_back_to_its_question_settles_nothing(stage: Stage, state:
     assert questions.settle(replace(ASKS, status=state), NOW + 5) is questions
 
 
+def test_a_decision_to_stop_is_never_settled() -> None:
+    last = asked().require_last()
+    questions = asked().put(last.answer(replace(REPLY, chosen_option=STOP), NOW))
+    assert questions.stop_decision == replace(REPLY, chosen_option=STOP)
+    assert questions.settle(GOES_ON, NOW) is questions
+    assert at(Stage.ANSWERED).stop_decision is None
+    assert Questions().stop_decision is None
+
+
 def test_nothing_asked_is_nothing_to_settle() -> None:
     assert Questions().settle(GOES_ON, NOW) == Questions()
 
@@ -140,7 +150,12 @@ def test_only_the_time_until_a_person_answered_was_waited_for() -> None:
     assert questions.seconds_waited(NOW, NOW + 1000) == 60
     questions = questions.put(questions.require_last().move(Stage.SENDING, NOW + 100))
     assert questions.seconds_waited(NOW, NOW + 1000) == 60
-    assert questions.seconds_waited(NOW + 1, NOW + 1000) == 0
+    assert questions.seconds_waited(NOW + 20, NOW + 1000) == 40
+    assert questions.seconds_waited(NOW + 60, NOW + 1000) == 0
+
+
+def test_a_try_that_began_after_the_question_counts_what_it_waited_itself() -> None:
+    assert asked().seconds_waited(NOW + 10, NOW + 7210) == 7200
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_wait() -> None:
@@ -176,15 +191,18 @@ def test_questions_survive_the_store(stage: Stage) -> None:
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
-    stored = {**asked().require_last().to_json(), "colour": "red"}
-    assert Question.from_json(stored) == asked().require_last()
+    question = at(Stage.SENT).require_last()
+    stored = question.to_json()
+    later = {**stored, "colour": "red", "reply": {**stored["reply"], "mood": "good"}}
+    assert Question.from_json(later) == question
 
 
 @pytest.mark.parametrize(
     "stored", [[{}], [{"stage": "asked"}], [{"stage": "?"}], [None], 3, [{"stage": "sent", "reply": 3}]]
 )
-def test_a_record_with_questions_that_are_none_is_none(stored: Any) -> None:
-    assert StartRecord.from_json({**StartRecord("key", 1, 0).to_json(), "questions": stored}) is None
+def test_questions_that_cannot_be_read_do_not_hide_the_agent_task(stored: Any) -> None:
+    record = StartRecord("key", 1, 0, task_id="tsk_1")
+    assert StartRecord.from_json({**record.to_json(), "questions": stored}) == record
 
 
 @pytest.mark.parametrize(
