@@ -168,7 +168,62 @@ def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
     )
     assert run.state == "success"
     assert heard(agent_task_sandbox) == ["One.", "Red."]
-    assert "a page that showed an earlier question" in forms[2]["body"]
+    assert "a page of an earlier question" in forms[2]["body"]
+
+
+def test_a_stop_from_a_page_of_an_earlier_question_is_given_back(
+    run_with_person: Any, agent_task_sandbox: Any
+) -> None:
+    pages: list[Any] = []
+
+    def read_and_answer(api: Any, form: Any) -> None:
+        pages.append(form)
+        api.answer(form, "One.")
+
+    run, _ = run_with_person(
+        ask("Which one?", "What colour?"),
+        [read_and_answer, lambda api, form: api.answer(pages[0], None, "Stop the agent"), "Red."],
+    )
+    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
+
+
+def test_a_retry_after_nobody_answered_in_time_asks_anew(
+    run_with_person: Any, agent_task_sandbox: Any
+) -> None:
+    source = ask("Which one?", input_timeout=0.5, on_timeout="leave", retries=1)[:-1]
+    run, forms = run_with_person(f"{source}, retry_delay=timedelta(0))", [let_time_pass, "One."])
+    assert (run.state, run.tries("agent")) == ("success", 2)
+    assert heard(agent_task_sandbox) == ["One."]
+    assert [form["subject"][:10] for form in forms] == ["Question 1", "Question 2"]
+
+
+def test_a_stop_whose_worker_is_lost_is_carried_out_by_the_next_try(
+    run_with_person: Any, agent_task_sandbox: Any
+) -> None:
+    source = ask("May I?", retries=1)[:-1].replace("ShinzoTaskOperator", "LosesItsFirstTry")
+    run, _ = run_with_person(
+        f"""
+        from airflow_agent_tasks.operators.leg import WorkerLeg
+
+        class LosesItsFirstTry(ShinzoTaskOperator):
+            def take_answer(self, context, **kwargs):
+                def lose(leg):
+                    raise RuntimeError("this worker is lost")
+
+                stop = WorkerLeg.stop
+                WorkerLeg.stop = lose
+                try:
+                    return super().take_answer(context, **kwargs)
+                finally:
+                    WorkerLeg.stop = stop
+
+        {source}, retry_delay=timedelta(0))
+        """,
+        [lambda api, form: api.answer(form, "No, do not!", "Stop the agent")],
+    )
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 2)
+    assert heard(agent_task_sandbox) == []
+    assert [task["status"] for task in agent_task_sandbox.tasks()] == ["cancelled"]
 
 
 def test_an_answer_without_the_hidden_field_is_taken(run_with_person: Any, agent_task_sandbox: Any) -> None:
