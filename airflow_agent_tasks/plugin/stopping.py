@@ -135,7 +135,8 @@ def _list_skipped(dag_id: str, run_id: str) -> list[EndedTask]:
     if not _comes_true(has_ended):
         return []
     with create_session() as session:
-        return [EndedTask(dag_id, run_id, *row, "skipped") for row in session.execute(skipped)]
+        rows = session.execute(skipped).all()
+    return [EndedTask(dag_id, run_id, row.task_id, row.map_index, row.max_tries, "skipped") for row in rows]
 
 
 def _comes_true(condition: Callable[[], bool]) -> bool:
