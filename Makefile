@@ -54,7 +54,7 @@ $(PEERS): $(INSTALLED) constraints.txt
 	@touch $(PEERS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # Without the package's own pytest plugin, which would import protocol/ before it is measured.
 coverage: $(INSTALLED)

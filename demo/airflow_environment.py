@@ -16,7 +16,8 @@ def build_clean_environment() -> dict[str, str]:
     """Return the user's environment without what could change how Airflow behaves."""
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     search_path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    return {**environment, "PATH": search_path, "PYTHONUNBUFFERED": "1"}
+    # Should an interpreter crash, the component's log tells where.
+    return {**environment, "PATH": search_path, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
 
 
 def build_airflow_settings(home: Path, dags_folder: Path) -> dict[str, str]:

@@ -68,14 +68,15 @@ def freeze_a_triggerer(run: CaseRun, *peers: PeerRun) -> Steps:
 
 def restart_the_api_servers(deferred: CaseRun, on_worker: CaseRun, parked: CaseRun) -> Steps:
     """Restart both API servers: the one for people and the one for workers."""
-    yield from parked.start_and_wait()
+    parked.start()
+    form = yield from parked.until_asked()
     yield from start_all(deferred, on_worker)
     cluster = deferred.cluster
     for name in API_SERVERS:
         cluster.stop_program(name)
     for name in API_SERVERS:
         cluster.start_component(name)
-    yield from answer_after(parked)
+    yield from answer_after(parked, form)
     yield from deferred.until_ended()
     yield from on_worker.until_ended()
 
@@ -86,14 +87,15 @@ AWAY = 60.0
 
 def stop_the_machine(deferred: CaseRun, on_worker: CaseRun, parked: CaseRun) -> Steps:
     """SIGKILL everything of Airflow at once, and start it again after a minute."""
-    yield from parked.start_and_wait()
+    parked.start()
+    form = yield from parked.until_asked()
     yield from start_all(deferred, on_worker)
     cluster = deferred.cluster
     cluster.stop(grace=0)
     yield from deferred.pause(AWAY)
     for component in COMPONENTS:
         cluster.start_component(component)
-    yield from answer_after(parked)
+    yield from answer_after(parked, form)
     yield from deferred.until_ended()
     yield from on_worker.until_ended()
 

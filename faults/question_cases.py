@@ -139,10 +139,9 @@ def answer_elsewhere(run: CaseRun) -> Steps:
     yield from finish(run, "Yes.")
 
 
-def answer_after(run: CaseRun) -> Steps:
-    """Answer as soon as Airflow can be reached, after it was away."""
+def answer_after(run: CaseRun, form: dict[str, Any]) -> Steps:
+    """Answer as soon as Airflow can be reached, after it was away, on a page that was opened before."""
     yield from run.until(run.cluster.api.read_health, "the API server answers")
-    form = yield from run.until_asked()
     run.answer(form, ANSWER)
     yield from finish(run, ANSWER)
 

@@ -29,6 +29,11 @@ def pytest_unconfigure() -> None:
     _HOME.cleanup()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest first: at the end it would run alone, for minutes.
+    items.sort(key=lambda item: "test_faults.py" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
     """The home of an Airflow with a migrated database."""

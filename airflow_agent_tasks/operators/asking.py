@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks whether the agent has taken a reply in.
 SETTLING_CHECK = 2.0
+OTHER_PAGE = "it was given on a page that showed an earlier question."
 
 
 class Conversation:
@@ -167,7 +168,7 @@ class Conversation:
         is_for_other = bool(event) and names_other_question(event, question.id)
         if response.chosen_option == STOP and not is_for_other:
             return self._stop(question, response)
-        fault = "it was given on a page of an earlier question." if is_for_other else find_fault(response)
+        fault = OTHER_PAGE if is_for_other else find_fault(response)
         if fault:
             return self._ask_again(question, fault)
         self._notes.put_last(question.answer(response, time.time()))

@@ -41,28 +41,28 @@ class StartRecords:
     """
 
     def __init__(self, context: Context) -> None:
-        self._store = context["task_state_store"]
+        self._context = context
 
     def read(self) -> StartRecord | None:
         """Return the record, or None."""
-        return StartRecord.from_json(self._call("read", lambda: self._store.get(RECORD_KEY)))
+        return StartRecord.from_json(self._call("read", lambda store: store.get(RECORD_KEY)))
 
     def write(self, record: StartRecord) -> None:
         """Write the record."""
-        self._call("written", lambda: self._store.set(RECORD_KEY, record.to_json()))
+        self._call("written", lambda store: store.set(RECORD_KEY, record.to_json()))
 
     def drop(self) -> None:
         """Forget the record, so that the next try starts anew."""
-        self._call("written", lambda: self._store.delete(RECORD_KEY))
+        self._call("written", lambda store: store.delete(RECORD_KEY))
 
     def leave_running(self) -> None:
         """Note that nobody is to stop the agent task."""
         if record := self.read():
             self.write(replace(record, on_kill_policy="leave"))
 
-    def _call(self, done: str, call: Callable[[], Any]) -> Any:
+    def _call(self, done: str, call: Callable[[Any], Any]) -> Any:
         try:
-            return call()
+            return call(self._context["task_state_store"])
         except AirflowRuntimeError as error:
             raise AgentTaskError(f"Airflow's task state store could not be {done}: {error}") from None
 

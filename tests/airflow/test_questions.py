@@ -168,7 +168,7 @@ def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
     )
     assert run.state == "success"
     assert heard(agent_task_sandbox) == ["One.", "Red."]
-    assert "a page of an earlier question" in forms[2]["body"]
+    assert "a page that showed an earlier question" in forms[2]["body"]
 
 
 def test_a_stop_from_a_page_of_an_earlier_question_is_given_back(

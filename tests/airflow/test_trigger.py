@@ -15,6 +15,7 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.lookup import find_hook
 from airflow_agent_tasks.protocol.polling import Verdict
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
+from airflow_agent_tasks.triggers.waiting import read_shortest_absence
 
 
 def build_trigger(**arguments: Any) -> AgentTaskTrigger:
@@ -147,7 +148,12 @@ def test_a_scheduled_trigger_does_not_fire_before_the_scheduler_knows_of_the_def
     monkeypatch: Any,
 ) -> None:
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "4")
-    trigger = build_trigger()
-    assert trigger._shortest_first_wait() == 0  # dag.test()
+    assert read_shortest_absence() == 5
+    trigger = build_trigger(conn_id="there_is_none", deadline=time.time() - 1)
     trigger.task_instance = SimpleNamespace(task_id="agent")
-    assert trigger._shortest_first_wait() == 5
+
+    async def fire() -> None:
+        await asyncio.wait_for(anext(trigger.run()), 0.3)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(fire())
