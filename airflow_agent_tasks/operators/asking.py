@@ -89,7 +89,7 @@ class Conversation:
 
     def recall(self) -> None:
         """Read what is noted, so that :meth:`see` can settle it."""
-        self._notes.read()
+        self._notes.peek()
 
     @property
     def is_unsettled(self) -> bool:
@@ -98,7 +98,7 @@ class Conversation:
 
     def seconds_waited(self, since: float) -> float:
         """Return for how many seconds persons were waited for since a moment."""
-        return self._notes.read().seconds_waited(since, time.time())
+        return self._notes.peek().seconds_waited(since, time.time())
 
     def see(self, task: AgentTask) -> None:
         """Note what became of the newest question, once the agent has gone on from it."""

@@ -44,6 +44,11 @@ class QuestionNotes:
         """Return the questions; raises AgentTaskError where the store does not have them any more."""
         return self._read().questions
 
+    def peek(self) -> Questions:
+        """Return the questions; none where there is no record, which only who asks cannot do without."""
+        self._record = self._record or self._records.read()
+        return self._record.questions if self._record else Questions()
+
     def read_last(self) -> Question:
         """Return the newest question, where there is one."""
         return self.read().require_last()

@@ -323,3 +323,20 @@ def test_a_resumption_with_a_refused_key_is_final(
     del resumed.operator.hook
     with pytest.raises(AirflowFailException, match="401"):
         resumed.resume(FAILED)
+
+
+def test_a_task_with_a_timeout_is_delivered_although_its_record_is_gone(
+    run_dag: Any, agent_task_sandbox: Any
+) -> None:
+    run = run_dag(
+        f"""
+        class LosesItsRecord(ShinzoTaskOperator):
+            def execute_complete(self, context, **kwargs):
+                context["task_state_store"].delete({RECORD_KEY!r})
+                return super().execute_complete(context, **kwargs)
+
+        LosesItsRecord(task_id="agent", message={STILL_RUNNING!r}, deferrable=True, timeout=60)
+        """
+    )
+    assert run.state == "success"
+    assert run.xcom("agent")["result"] == {"answer": 42}
