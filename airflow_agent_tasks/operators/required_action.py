@@ -79,15 +79,15 @@ class RequiredAction:
         reasons = []
         for server in _list_servers():
             try:
-                if (reply := _send(server, signed)) is not None:
-                    return reply
+                reply = _send(server, signed)
+            except AgentTaskError as error:
+                reasons.append(str(error))
+                continue
+            if reply is None:
                 raise AgentTaskCancelledError(
                     "Airflow says that this task does not run any more: it was marked or cleared meanwhile."
                 )
-            except AgentTaskCancelledError:
-                raise
-            except AgentTaskError as error:
-                reasons.append(str(error))
+            return reply
         if not self._has_warned:
             self._warn(" ".join(reasons))
         return None
@@ -104,7 +104,7 @@ class RequiredAction:
 
 def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the plugin's reply; None where the task does not run any more."""
-    token = sign(conf.get("api", "secret_key"), order)
+    token = sign(conf.get("api", "secret_key", fallback=None) or "", order)
     settings = ClientSettings(
         server,
         token,

@@ -151,6 +151,15 @@ def test_an_order_that_no_worker_signed_is_refused(ti: Any, api_server: str) -> 
     assert requests.get(api_server + required_action.PATH, timeout=20).status_code == 405
 
 
+def test_without_a_key_of_its_own_the_server_takes_no_order(
+    ti: Any, api_server: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__SECRET_KEY", "")
+    order = {"task_instance_id": str(ti.id), "do": "close"}
+    headers = {"Authorization": f"Bearer {signing.sign('', order)}"}
+    assert send(api_server, json=order, headers=headers) == 403
+
+
 @pytest.mark.parametrize(("seconds", "holds"), [(0, True), (-5, True), (59, True), (61, False), (-61, False)])
 def test_a_signature_holds_for_a_minute_by_either_clock(monkeypatch: Any, seconds: int, holds: bool) -> None:
     token, now = signing.sign(KEY, {"do": "show"}), time.time()
