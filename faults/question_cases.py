@@ -192,8 +192,8 @@ QUESTION_SCENARIOS = (
         "worker killed while it looks after the question, then answered",
         "lightcone",
         HEARD_BY_RETRY,
-        # Time for the person, before the next try begins.
-        arguments={"input_recheck_interval": 3, "retry_delay": 5},
+        # Time for the person, before the next try begins: a busy SQLite may hide a state for seconds.
+        arguments={"input_recheck_interval": 3, "retry_delay": 20},
         **RELAYED,
     ),
     scenario(
