@@ -37,7 +37,7 @@ from airflow_agent_tasks.protocol.questions import (
 )
 from airflow_agent_tasks.protocol.record import StartRecord
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
-from airflow_agent_tasks.triggers.waiting import read_shortest_absence
+from airflow_agent_tasks.triggers.absence import read_shortest_absence
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

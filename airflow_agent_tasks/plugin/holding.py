@@ -4,7 +4,8 @@ Holds an answer back until the worker that asked has surely left.
 Airflow resumes a parked task the moment it is answered. The worker may report up to ``[workers]
 min_heartbeat_interval`` late that it is done with the task, and the scheduler then fails a task that was
 resumed before: somebody who waits for the next question, and is quick, would end the whole work.
-Every Airflow process imports this module, so it imports what it needs only when somebody answers.
+Every Airflow process imports this module, so it imports what it needs only when somebody answers; all of that
+is light, or loaded in an API server anyway.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> 
     from sqlalchemy import select
 
     from airflow_agent_tasks.protocol.form import OPTIONS
-    from airflow_agent_tasks.triggers.waiting import read_shortest_absence
+    from airflow_agent_tasks.triggers.absence import read_shortest_absence
 
     query = (
         select(TaskInstance.state, TaskInstance.updated_at, HITLDetail.options)

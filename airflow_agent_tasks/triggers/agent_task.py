@@ -15,9 +15,10 @@ from airflow_agent_tasks.hooks.lookup import afind_hook
 from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.triggers.absence import read_shortest_absence
 from airflow_agent_tasks.triggers.killing import keep, stop_if_abandoned
 from airflow_agent_tasks.triggers.progress import ProgressNotes
-from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch, read_shortest_absence
+from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
 
 
 class AgentTaskTrigger(BaseTrigger):

@@ -14,8 +14,8 @@ import pytest
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.lookup import find_hook
 from airflow_agent_tasks.protocol.polling import Verdict
+from airflow_agent_tasks.triggers.absence import read_shortest_absence
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
-from airflow_agent_tasks.triggers.waiting import read_shortest_absence
 
 
 def build_trigger(**arguments: Any) -> AgentTaskTrigger:
