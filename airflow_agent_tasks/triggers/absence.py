@@ -1,4 +1,4 @@
-"""For how long a task that has left its worker must stay away. The API server asks too: import little here."""
+"""For how long a task that has left its worker must stay away; nothing heavy, for the API server asks too."""
 
 from __future__ import annotations
 
