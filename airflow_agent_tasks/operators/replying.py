@@ -42,12 +42,12 @@ class QuestionNotes:
 
     def read(self) -> Questions:
         """Return the questions; raises AgentTaskError where the store does not have them any more."""
-        return self._read().questions
+        return self._require().questions
 
     def peek(self) -> Questions:
         """Return the questions; none where there is no record, which only who asks cannot do without."""
-        self._record = self._record or self._records.read()
-        return self._record.questions if self._record else Questions()
+        record = self._find()
+        return record.questions if record else Questions()
 
     def read_last(self) -> Question:
         """Return the newest question, where there is one."""
@@ -55,7 +55,7 @@ class QuestionNotes:
 
     def put(self, questions: Questions) -> None:
         """Note the questions."""
-        self._record = replace(self._read(), questions=questions)
+        self._record = replace(self._require(), questions=questions)
         self._records.write(self._record)
         self._leg.xcoms.push_answers(questions)
 
@@ -63,14 +63,17 @@ class QuestionNotes:
         """Note what became of the newest question."""
         self.put(self.read().put(question))
 
-    def _read(self) -> StartRecord:
+    def _find(self) -> StartRecord | None:
         self._record = self._record or self._records.read()
-        if self._record is None:
+        return self._record
+
+    def _require(self) -> StartRecord:
+        if (record := self._find()) is None:
             raise AgentTaskError(
                 f"Airflow's task state store holds no record of {self._leg.name} any more, so its questions "
                 f"cannot be kept. {self._leg.describe_left(None)}"
             )
-        return self._record
+        return record
 
 
 class Replying:

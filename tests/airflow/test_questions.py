@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -74,6 +75,16 @@ def let_time_pass(api: Any, form: dict[str, Any]) -> None:
         parked = update(TaskInstance).filter_by(id=UUID(form["task_instance"]["id"]))
         session.execute(parked.values(trigger_timeout=timezone.utcnow()))
     SchedulerJobRunner(Job(), executors=[]).check_awaiting_input_timeouts()
+
+
+def answer_and_keep(pages: list[Any]) -> Callable[[Any, Any], None]:
+    """Return what answers a question, and keeps the page that showed it."""
+
+    def answer(api: Any, form: Any) -> None:
+        pages.append(form)
+        api.answer(form, "One.")
+
+    return answer
 
 
 def log_of(capfd: Any) -> str:
@@ -157,14 +168,9 @@ def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
     run_with_person: Any, agent_task_sandbox: Any
 ) -> None:
     pages: list[Any] = []
-
-    def read_and_answer(api: Any, form: Any) -> None:
-        pages.append(form)
-        api.answer(form, "One.")
-
     run, forms = run_with_person(
         ask("Which one?", "What colour?"),
-        [read_and_answer, lambda api, form: api.answer(pages[0], "Two, no: one!"), "Red."],
+        [answer_and_keep(pages), lambda api, form: api.answer(pages[0], "Two, no: one!"), "Red."],
     )
     assert run.state == "success"
     assert heard(agent_task_sandbox) == ["One.", "Red."]
@@ -175,14 +181,9 @@ def test_a_stop_from_a_page_of_an_earlier_question_is_given_back(
     run_with_person: Any, agent_task_sandbox: Any
 ) -> None:
     pages: list[Any] = []
-
-    def read_and_answer(api: Any, form: Any) -> None:
-        pages.append(form)
-        api.answer(form, "One.")
-
     run, _ = run_with_person(
         ask("Which one?", "What colour?"),
-        [read_and_answer, lambda api, form: api.answer(pages[0], None, "Stop the agent"), "Red."],
+        [answer_and_keep(pages), lambda api, form: api.answer(pages[0], None, "Stop the agent"), "Red."],
     )
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
 
