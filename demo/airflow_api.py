@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +49,12 @@ class AirflowApi:
     Calls to one API server whose simple auth manager takes everybody for an admin.
 
     :param base_url: The address of the page.
+    :param on_lost: Called when the server did not answer; returns True when it serves again since.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, *, on_lost: Callable[[], bool] = lambda: False) -> None:
         self.base_url = base_url
+        self._on_lost = on_lost
         self._session = requests.Session()
         # The user's proxy settings and .netrc are not for an address on this machine.
         self._session.trust_env = False
@@ -75,6 +77,8 @@ class AirflowApi:
         try:
             response = self._session.request(method, self.base_url + path, timeout=30, **arguments)
         except requests.RequestException as error:
+            if self._on_lost():
+                return self._send(method, path, **arguments)
             raise AirflowApiError(f"Airflow did not answer {method} {path}: {error}") from error
         if not response.ok:
             raise AirflowApiError(

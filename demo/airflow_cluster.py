@@ -16,34 +16,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
+import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from airflow_api import AirflowApi
 from airflow_environment import build_address_settings, build_airflow_settings, build_clean_environment
 from cluster_record import ClusterRecord, read_record
-from processes import Leader, Program, end_families, read_leader
+from components import API_SERVERS, COMPONENTS, HEALTH_NAMES
+from processes import Leader, Program, end_families, find_free_ports, read_leader
 
-#: Airflow's command for each component. The log servers stay off: their ports are fixed, and the API server
-#: reads the files itself. Workers have an API server of their own: the one for people writes its audit log on
-#: its event loop, and when a worker's request in the same process holds SQLite's write lock just then, both
-#: wait for each other until one of them fails with "database is locked".
-COMPONENTS: dict[str, tuple[str, ...]] = {
-    "api-server": ("api-server", "--apps", "core"),
-    "worker-api-server": ("api-server", "--apps", "execution"),
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "dag-processor": ("dag-processor",),
-    "triggerer": ("triggerer", "--skip-serve-logs"),
-}
-#: The components that listen on a port.
-API_SERVERS = ("api-server", "worker-api-server")
-#: The names in Airflow's health report, each of which has to say "healthy".
-HEALTH_NAMES = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 RUN_END_STATES = frozenset({"success", "failed"})
 
 
@@ -127,7 +113,7 @@ class AirflowCluster:
             # Only now: the sooner a free port is used, the less likely somebody else takes it before.
             self._ports = dict(zip(API_SERVERS, find_free_ports(len(API_SERVERS)), strict=True))
             page, worker = (f"http://127.0.0.1:{self._ports[name]}" for name in API_SERVERS)
-            self.api = AirflowApi(page)
+            self.api = AirflowApi(page, on_lost=lambda: self._revive_api_servers(patience=0.5))
             self._worker_api = AirflowApi(worker)
             self.environment |= build_address_settings(page, worker)
             for component in COMPONENTS:
@@ -243,15 +229,39 @@ class AirflowCluster:
 
     def check_programs(self) -> None:
         """
-        Raise when a program has ended that should run.
+        Raise when a program has ended that should run; an API server that has crashed is started again.
 
         :raises ClusterError: With the program's exit status and the end of its log.
         """
+        self._revive_api_servers()
         for program in self.programs.values():
             if (status := program.exit_status) is not None:
                 raise ClusterError(
                     f"{program.name} ended with exit status {status}. {program.describe_log_end()}"
                 )
+
+    def _revive_api_servers(self, patience: float = 0.0) -> bool:
+        """
+        Start an API server again whose interpreter has crashed, as its service manager would.
+
+        CPython 3.11.7 does, now and then, within seconds after a start: it writes to memory that was freed.
+        The warning has the threads' stacks, and pytest shows it.
+
+        :param patience: Seconds to wait for the end of one: it cuts a request some moments before.
+        :returns: True when one had crashed; all of them serve again then.
+        """
+        crashed = [
+            program
+            for name, program in self.programs.items()
+            if name in API_SERVERS and program.wait(timeout=patience) == -signal.SIGSEGV
+        ]
+        for program in crashed:
+            warnings.warn(f"{program.name} crashed. {program.describe_log_end(60)}", stacklevel=2)
+            self.stop_program(program.name)
+            self.start_component(program.name)
+        if crashed:
+            self._wait_until("serving", self._find_silent, self.startup_timeout)
+        return bool(crashed)
 
     def _migrate_database(self) -> None:
         migration = self.start_program("db-migrate", [sys.executable, "-m", "airflow", "db", "migrate"])
@@ -264,8 +274,10 @@ class AirflowCluster:
     def _find_unhealthy(self) -> list[str]:
         """Return the components that Airflow does not call healthy."""
         health = self.api.read_health()
-        unhealthy = [name for name in HEALTH_NAMES if health.get(name) != "healthy"]
-        return unhealthy + ([] if self._worker_api.serves_workers() else ["worker-api-server"])
+        return [name for name in HEALTH_NAMES if health.get(name) != "healthy"] + self._find_silent()
+
+    def _find_silent(self) -> list[str]:
+        return [] if self.api.read_health() and self._worker_api.serves_workers() else [*API_SERVERS]
 
     def _wait_until(self, wish: str, find_missing: Callable[[], list[str]], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -283,12 +295,3 @@ class AirflowCluster:
             leaders=[program.leader for program in self.programs.values()],
         )
         record.write(self.home)
-
-
-def find_free_ports(count: int) -> list[int]:
-    """Return ports of the loopback address that nobody uses at this moment."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from airflow_cluster import API_SERVERS, COMPONENTS
 from airflow_run import AirflowRun
 from case import LONG, ON_WORKER, Case, Expected, Scenario, Steps
 from case_run import CaseRun
+from components import API_SERVERS, COMPONENTS
 from peer_run import PeerRun
 from question_cases import ASKING, HEARD_ONCE, answer_after
 from user_cases import mark_and_measure

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
+
+import pytest
 
 SHORT_TASKS = """
 from airflow.sdk import DAG
@@ -62,3 +65,23 @@ def test_a_deferred_task_shows_its_agents_progress(cluster: Any) -> None:
     assert cluster.wait_for_run("slow_task", run_id, timeout=120) == "success"
     (task,) = cluster.api.list_tasks("slow_task", run_id)
     assert cluster.api.read_xcoms(task)["return_value"]["result"] == "done"
+
+
+def test_an_api_server_that_crashes_is_started_again_and_the_request_answered(cluster: Any) -> None:
+    crashed = cluster.programs["api-server"]
+    crashed.send_signal(signal.SIGSEGV)
+    with pytest.warns(UserWarning, match=r"api-server crashed(.|\n)*Fatal Python error: Segmentation fault"):
+        assert set(cluster.api.list_dag_ids()) == {"short_tasks", "slow_task"}
+    assert crashed.exit_status == -signal.SIGSEGV
+    cluster.check_programs()
+
+
+def test_a_component_that_ends_by_itself_is_an_error(cluster: Any) -> None:
+    from airflow_cluster import ClusterError
+
+    cluster.programs["dag-processor"].send_signal(signal.SIGKILL)
+    assert cluster.programs["dag-processor"].wait(timeout=10) == -signal.SIGKILL
+    with pytest.raises(ClusterError, match="dag-processor ended with exit status -9"):
+        cluster.check_programs()
+    cluster.stop_program("dag-processor")
+    cluster.start_component("dag-processor")
