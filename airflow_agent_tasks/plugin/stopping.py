@@ -7,6 +7,7 @@ scheduler, and a process that was forked while a thread imported a module can ne
 
 from __future__ import annotations
 
+import atexit
 import encodings.idna  # noqa: F401 - imported by the first look-up of a host name, in a thread
 import json
 import logging
@@ -94,7 +95,10 @@ def stop_agent_task(ended: EndedTask) -> None:
 @cache
 def get_threads() -> ThreadPool:
     """Return the threads that stop: daemons, so that a silent service keeps no server from ending."""
-    return ThreadPool(THREADS)
+    threads = ThreadPool(THREADS)
+    # Else it complains into the server's log, with a traceback, that nobody has ended it.
+    atexit.register(threads.terminate)
+    return threads
 
 
 def _read_record(ended: EndedTask) -> StartRecord | None:

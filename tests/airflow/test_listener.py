@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,21 @@ from sqlalchemy import update
 
 from airflow_agent_tasks.plugin import listener, stopping
 
+# Python looks at the threads once more when it ends, later than all that was to be done at the end.
+SERVER = """
+import sys, time
+from airflow_agent_tasks.plugin.stopping import get_threads
+
+threads = get_threads()
+for _ in range(9):
+    threads.apply_async(time.sleep, (600,))
+
+class AtTheVeryEnd:
+    def __del__(self, look=threads.__del__):
+        look()
+
+sys.modules["at_the_very_end"] = AtTheVeryEnd()
+"""
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 
 
@@ -190,3 +207,9 @@ def wait_for_threads(target: str) -> None:
         if target in thread.name:
             thread.join(20)
     finish_stops()
+
+
+def test_a_server_ends_at_once_and_without_a_complaint_while_a_service_is_silent() -> None:
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", SERVER]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == ""
