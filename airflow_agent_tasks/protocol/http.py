@@ -81,10 +81,7 @@ def parse_json(text: str) -> Any:
     :raises ValueError: where it is not JSON.
     """
     try:
-        parsed = json.loads(
-            text, parse_constant=lambda name: None, parse_int=_read_integer, parse_float=_read_float
-        )
-        return _make_storable(parsed, 0)
+        return _make_storable(_DECODER.decode(text), 0)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
