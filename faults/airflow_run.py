@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_api import TaskInstance
-from airflow_cluster import AirflowCluster
+from airflow_cluster import RUN_END_STATES, AirflowCluster
 from case import Case, CaseError, Steps
 from processes import find_titled, wait_until
 
@@ -138,6 +138,14 @@ class AirflowRun(AbstractContextManager["AirflowRun"], ABC):
     def until_ended(self, *, tries: int = 0) -> Steps:
         """Wait for the Airflow task's end, in a certain try or a later one."""
         yield from self.until(lambda: self.has_ended and self.task.tries >= tries, "the Airflow task ended")
+
+    def until_dag_run_ended(self) -> Steps:
+        """Wait for the end of the DAG run: Airflow forgets a clear that comes in the moment before it."""
+        yield from self.until_ended()
+        yield from self.until(
+            lambda: self.cluster.api.read_run_state(self.case.name, self.task.run_id) in RUN_END_STATES,
+            "the DAG run ended",
+        )
 
     @staticmethod
     def pause(seconds: float) -> Steps:

@@ -45,7 +45,7 @@ def clear_while_waiting(run: CaseRun) -> Steps:
 def clear_after_success(run: CaseRun) -> Steps:
     """Clear the Airflow task when it has delivered its result."""
     run.start()
-    yield from run.until_ended()
+    yield from run.until_dag_run_ended()
     run.clear()
     yield from run.until_ended(tries=2)
 
