@@ -128,9 +128,9 @@ class Question:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Question:
         """Return the question that was stored; raises TypeError, ValueError or KeyError for what is none."""
-        known = _pick(cls, stored)
+        known = pick_fields(cls, stored)
         reply = known.get("reply")
-        known["reply"] = None if reply is None else Reply(**_pick(Reply, reply))
+        known["reply"] = None if reply is None else Reply(**pick_fields(Reply, reply))
         known["stage"] = Stage(known["stage"])
         return cls(**known)
 
@@ -226,8 +226,8 @@ class Questions:
         return cls(tuple(Question.from_json(question) for question in stored))
 
 
-def _pick(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
-    # A later version may have added fields.
+def pick_fields(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is stored of a dataclass's fields; a later version may have added others."""
     return {item.name: stored[item.name] for item in fields(kind) if item.name in stored}
 
 

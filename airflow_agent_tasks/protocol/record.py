@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from airflow_agent_tasks.protocol.questions import Questions
+from airflow_agent_tasks.protocol.questions import Questions, pick_fields
 
 #: The key in Airflow's task state store, which survives retries and clears.
 RECORD_KEY = "agent_task"
@@ -53,7 +53,7 @@ class StartRecord:
         """Return the record that was stored, or None for what is none of ours."""
         if not isinstance(stored, Mapping):
             return None
-        known = {item.name: stored[item.name] for item in fields(cls) if item.name in stored}
+        known = pick_fields(cls, stored)
         try:
             known["questions"] = Questions.from_json(known.get("questions", ()))
         except (TypeError, KeyError, ValueError):
