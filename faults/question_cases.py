@@ -7,7 +7,7 @@ from typing import Any
 
 from case import Expected, Steps, scenario
 from case_run import CaseRun, list_messages
-from user_cases import mark_and_measure, measure_stop
+from user_cases import mark, measure_stop
 
 QUESTION = "Red or blue?"
 ANSWER = "Blue."
@@ -89,16 +89,6 @@ def answer_between_tries(run: CaseRun) -> Steps:
     yield from run.until(lambda: run.task.state == "up_for_retry", "Airflow missed the worker")
     run.answer(form, ANSWER)
     yield from finish(run, ANSWER, tries=2)
-
-
-def mark_while_parked(state: str) -> Callable[[CaseRun], Steps]:
-    """Return a drive that marks the Airflow task while it is parked."""
-
-    def drive(run: CaseRun) -> Steps:
-        yield from run.start_and_wait()
-        yield from mark_and_measure(run, state)
-
-    return drive
 
 
 def mark_the_dag_run(run: CaseRun) -> Steps:
@@ -240,7 +230,7 @@ QUESTION_SCENARIOS = (
         **ASKING,
     ),
     scenario(
-        mark_while_parked("failed"),
+        mark("failed"),
         "failed_parked",
         "marked failed while parked at a question",
         "shinzo",
@@ -248,7 +238,7 @@ QUESTION_SCENARIOS = (
         **ASKING,
     ),
     scenario(
-        mark_while_parked("success"),
+        mark("success"),
         "success_parked",
         "marked success while parked at a question",
         "lightcone",
