@@ -13,6 +13,10 @@ class AirflowApiError(Exception):
     """Airflow refused a request, or did not answer it."""
 
 
+class AirflowSilentError(AirflowApiError):
+    """Airflow did not answer."""
+
+
 @dataclass(frozen=True)
 class TaskInstance:
     """
@@ -49,7 +53,8 @@ class AirflowApi:
     Calls to one API server whose simple auth manager takes everybody for an admin.
 
     :param base_url: The address of the page.
-    :param on_lost: Called when the server did not answer; returns True when it serves again since.
+    :param on_lost: Called when a request was not answered; returns True when the server had crashed, and
+        serves again.
     """
 
     def __init__(self, base_url: str, *, on_lost: Callable[[], bool] = lambda: False) -> None:
@@ -63,23 +68,29 @@ class AirflowApi:
         self, method: str, path: str, *, parameters: dict[str, Any] | None = None, body: Any = None
     ) -> Any:
         """
-        Send a request as an admin and return its JSON.
+        Send a request as an admin and return its JSON; it is sent again where ``on_lost`` says so.
 
         :param path: The path below ``/api/v2``.
-        :raises AirflowApiError: Airflow answered with an error.
+        :raises AirflowApiError: Airflow answered with an error, or not at all.
         """
+        try:
+            return self._send_as_admin(method, path, params=parameters, json=body)
+        except AirflowSilentError:
+            if not self._on_lost():
+                raise
+            return self.request(method, path, parameters=parameters, body=body)
+
+    def _send_as_admin(self, method: str, path: str, **arguments: Any) -> Any:
         if "Authorization" not in self._session.headers:
             token = self._send("GET", "/auth/token")["access_token"]
             self._session.headers["Authorization"] = f"Bearer {token}"
-        return self._send(method, f"/api/v2{path}", params=parameters, json=body)
+        return self._send(method, f"/api/v2{path}", **arguments)
 
     def _send(self, method: str, path: str, **arguments: Any) -> Any:
         try:
             response = self._session.request(method, self.base_url + path, timeout=30, **arguments)
         except requests.RequestException as error:
-            if self._on_lost():
-                return self._send(method, path, **arguments)
-            raise AirflowApiError(f"Airflow did not answer {method} {path}: {error}") from error
+            raise AirflowSilentError(f"Airflow did not answer {method} {path}: {error}") from error
         if not response.ok:
             raise AirflowApiError(
                 f"Airflow answered {response.status_code} to {method} {path}: {response.text[:500]}"
