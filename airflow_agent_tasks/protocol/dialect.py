@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Flag, auto
 from typing import Any, ClassVar
 
@@ -12,6 +12,9 @@ from airflow_agent_tasks.protocol import reading, refusals
 from airflow_agent_tasks.protocol.fields import Field, check_fields
 from airflow_agent_tasks.protocol.http import Request, Response, shorten
 from airflow_agent_tasks.protocol.task import TERMINAL_STATES, AgentTask, TaskState
+
+#: What a reply tells of a task's state.
+STATE_FIELDS = ("status", "exit_code", "progress", *reading.QUESTION_KEYS)
 
 
 class Capability(Flag):
@@ -121,14 +124,22 @@ class Dialect(abc.ABC):
         return self._read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def parse_task(
-        self, request: Request, response: Response, *, task_id: str, agent_id: str | None, now: float
+        self,
+        request: Request,
+        response: Response,
+        *,
+        task_id: str,
+        agent_id: str | None,
+        now: float,
+        has_result: bool = True,
     ) -> AgentTask:
         """
         Read the reply to a status request or an action.
 
+        :param has_result: False to leave the result unread, and with it all that says nothing of the state.
         :raises AgentTaskRequestError: by the HTTP status first, by the body after.
         """
-        reply = self._read_reply(request, response, now=now)
+        reply = self._read_reply(request, response, now=now, fields=None if has_result else STATE_FIELDS)
         # An action that was accepted need not say more. A status reply that tells no state is none.
         tells_state = reading.text(reply.get("status")) or reading.integer(reply.get("exit_code")) is not None
         if request.method == "GET" and not tells_state:
@@ -141,10 +152,12 @@ class Dialect(abc.ABC):
             key_hint = self._explain_key(response.status)
             raise refusals.refused(self.title, request, response, key_hint=key_hint, now=now)
 
-    def _read_reply(self, request: Request, response: Response, *, now: float) -> Mapping[str, Any]:
+    def _read_reply(
+        self, request: Request, response: Response, *, now: float, fields: Collection[str] | None = None
+    ) -> Mapping[str, Any]:
         self.check_status(request, response, now=now)
         try:
-            reply = response.to_json()
+            reply = response.to_json() if fields is None else response.to_fields(fields)
         except ValueError:
             reply = None
         if isinstance(reply, Mapping):

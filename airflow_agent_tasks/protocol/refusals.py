@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from airflow_agent_tasks.errors import (
     AgentTaskAuthenticationError,
     AgentTaskNotFoundError,
@@ -15,6 +17,9 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.protocol import reading
 from airflow_agent_tasks.protocol.http import MAY_HAVE_ACTED, Request, Response, shorten
 from airflow_agent_tasks.protocol.retry import is_transient_status, leaves_doubt, read_retry_after
+
+#: A larger body holds no sentence that is worth showing.
+MAX_REFUSAL_BYTES = 64 * 1024
 
 
 def refused(
@@ -63,10 +68,11 @@ def _uncertain(message: str, status: int) -> AgentTaskUncertainError:
 
 
 def _describe_refusal(response: Response) -> str:
-    try:
-        said = reading.refusal(response.to_json())
-    except ValueError:
-        said = None
+    said = None
+    # An event loop would stand still for what is too large to be a sentence.
+    if len(response.body) <= MAX_REFUSAL_BYTES:
+        with suppress(ValueError):
+            said = reading.refusal(response.to_json())
     return repr(said) if said else _describe_body(response)
 
 

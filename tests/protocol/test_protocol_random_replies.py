@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -128,6 +129,34 @@ def test_reading_any_reply_raises_nothing_but_our_errors(service: str, build: An
     for text in map(str, errors):
         assert len(text) < 1_000
         assert text.isprintable()
+
+
+@pytest.mark.parametrize("service", DIALECTS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reply_tells_the_same_state_when_its_result_is_left_unread(service: str, seed: int) -> None:
+    draw = random.Random(f"{service} state {seed}")  # noqa: S311
+    dialect = DIALECTS[service]
+    request = build_status(dialect)
+
+    def read(response: Response, has_result: bool) -> AgentTask | str:
+        try:
+            task = dialect.parse_task(
+                request, response, task_id="a", agent_id="b", now=1e9, has_result=has_result
+            )
+        except AgentTaskError as error:
+            return str(error)
+        times = {"created_at": None, "started_at": None, "completed_at": None}
+        return replace(task, result=None, reused=False, **times)
+
+    compared = 0
+    for _ in range(ROUNDS):
+        response = draw_response(draw)
+        whole, state = read(response, True), read(response, False)
+        # A result that is garbled, and that nobody reads, does not hide the state.
+        if isinstance(whole, AgentTask) or response.status >= 400:
+            assert state == whole
+            compared += 1
+    assert compared > 10
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -12,6 +12,7 @@ from protocol_samples import (
     SHINZO,
     TASK_ID,
     build_message,
+    build_status,
     build_stop,
     json_reply,
     parse_started,
@@ -323,6 +324,41 @@ def test_a_result_that_is_no_utf_8_is_not_lost() -> None:
 
 def test_a_byte_order_mark_is_passed_over() -> None:
     assert parse_task(SHINZO, Response(200, {}, b'\xef\xbb\xbf{"status": "queued"}')).status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b'{"status": "running", "result": {"a": [1, 2]}}', {"status": "running"}),
+        (b'{"result": 1}', {}),
+        (b'\xef\xbb\xbf{"status": "queued"}', {"status": "queued"}),
+        (b'{"status": "gr\xf6n"}', {"status": "gr\ufffdn"}),
+        (b'{"status": "running", "result": "\xff"}', {"status": "running"}),
+        (b'{"status": "a", "status": "b"}', {"status": "b"}),
+    ],
+)
+def test_some_fields_are_read_and_the_rest_is_left(body: bytes, fields: dict[str, Any]) -> None:
+    assert Response(200, {}, body).to_fields(["status"]) == fields
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'"running"', b'{"status": "running", "result": NaN}'])
+def test_what_is_no_object_or_no_json_by_the_book_is_read_as_a_whole(body: bytes) -> None:
+    response = Response(200, {}, body)
+    assert response.to_fields(["status"]) == response.to_json()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"status": "running", "result": ' + b"[" * 200_000])
+def test_what_cannot_be_read_as_a_whole_gives_no_fields(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"Expecting value|too deeply"):
+        Response(200, {}, body).to_fields(["status"])
+
+
+def test_the_state_is_read_without_the_result() -> None:
+    reply = json_reply({"status": "completed", "exit_code": 3, "result": "plans", "created_at": "today"})
+    task = LIGHTCONE.parse_task(
+        build_status(LIGHTCONE), reply, task_id="a", agent_id=None, now=0, has_result=False
+    )
+    assert (task.status, task.exit_code, task.result, task.created_at) == (TaskState.FAILED, 3, None, None)
 
 
 def test_what_is_nested_too_deeply_for_xcom_becomes_its_text() -> None:
