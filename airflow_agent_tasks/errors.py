@@ -11,7 +11,8 @@ Every exception that this package raises by itself.
     │   │   ├── AgentTaskAuthenticationError    401, 403                                  final
     │   │   └── AgentTaskNotFoundError          404
     │   ├── AgentTaskUnavailableError   the service cannot answer just now            transient
-    │   │   └── AgentTaskRateLimitedError       429                                   transient
+    │   │   ├── AgentTaskRateLimitedError       429                                   transient
+    │   │   └── AgentTaskHeldBackError          not sent, for another was refused     transient
     │   ├── AgentTaskReplyError         an answer came that cannot be read
     │   └── AgentTaskUncertainError     it was sent and no answer came: it may have worked  final
     └── AgentTaskOutcomeError           the agent task ended, or waits, otherwise than wished
@@ -116,6 +117,25 @@ class AgentTaskUnavailableError(AgentTaskRequestError):
 
 class AgentTaskRateLimitedError(AgentTaskUnavailableError):
     """Too many requests (429)."""
+
+
+class AgentTaskHeldBackError(AgentTaskUnavailableError):
+    """
+    Nothing was sent, because the service just failed to answer others who wait at the same connection.
+
+    :param lasted: Seconds for which nobody was answered, up to the last who was not.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        lasted: float = 0.0,
+    ) -> None:
+        super().__init__(message, status=status, retry_after=retry_after)
+        self.lasted = lasted
 
 
 class AgentTaskReplyError(AgentTaskRequestError):

@@ -53,11 +53,23 @@ WITHOUT_AIRFLOW = {"errors", "protocol", "client", "provider_info", "sandbox", "
 #: Modules of those layers that may import Airflow all the same, inside functions and for types.
 LAZY_AIRFLOW = {"sandbox.cli"}
 
-#: The whole of the standard library that protocol/ needs: nothing here reads a clock, waits or does I/O.
+#: All that protocol/ needs besides itself: nothing here reads a clock, waits or does I/O.
 PURE_MODULES = {
-    *("__future__", "abc", "collections.abc", "dataclasses", "datetime", "email.utils", "enum", "hashlib"),
-    *("json", "math", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse", "enum"),
+    *(
+        "__future__",
+        "abc",
+        "collections.abc",
+        "contextlib",
+        "dataclasses",
+        "datetime",
+        "email.utils",
+        "enum",
+        "hashlib",
+    ),
+    *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse", "enum"),
 }
+#: The classes of protocol/ that draw: each takes a function for it, which is ``random.random`` by default.
+TAKES_CHANCE = {"protocol.polling": ["TaskWait"], "protocol.silence": ["Silence"]}
 IMPURE_CALLS = {
     *("now", "utcnow", "today", "localtime", "formatdate", "make_msgid"),
     *("open", "print", "input", "__import__", "import_module"),
@@ -205,14 +217,15 @@ def test_the_protocol_takes_chance_only_as_a_default_that_a_caller_may_replace()
         uses = [
             node for node in ast.walk(parse(module)) if isinstance(node, ast.Name) and node.id == "random"
         ]
-        defaults = list_defaults_of_the_wait() if module == "protocol.polling" else []
+        defaults = [node for name in TAKES_CHANCE.get(module, ()) for node in list_defaults(module, name)]
         assert [use.lineno for use in uses if use not in defaults] == []
 
 
-def list_defaults_of_the_wait() -> list[ast.AST]:
-    classes = [node for node in parse("protocol.polling").body if isinstance(node, ast.ClassDef)]
-    wait = next(node for node in classes if node.name == "TaskWait")
-    functions = [node for node in wait.body if isinstance(node, ast.FunctionDef)]
+def list_defaults(module: str, name: str) -> list[ast.AST]:
+    """Return what stands in the default values of a class's ``__init__``."""
+    classes = [node for node in parse(module).body if isinstance(node, ast.ClassDef)]
+    found = next(node for node in classes if node.name == name)
+    functions = [node for node in found.body if isinstance(node, ast.FunctionDef)]
     arguments = next(function.args for function in functions if function.name == "__init__")
     defaults = [*arguments.defaults, *filter(None, arguments.kw_defaults)]
     return [node for default in defaults for node in ast.walk(default)]

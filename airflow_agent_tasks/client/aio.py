@@ -1,14 +1,11 @@
-"""The triggerer's client, on aiohttp: one session per event loop and connection, shared by all triggers."""
+"""The triggerer's client, on aiohttp: one session for all triggers of an event loop and connection."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import ssl
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from weakref import WeakKeyDictionary
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -16,7 +13,6 @@ from tenacity import AsyncRetrying
 from yarl import URL
 
 from airflow_agent_tasks.client import failures
-from airflow_agent_tasks.client.pacing import Pacer
 from airflow_agent_tasks.client.policy import SendPolicy
 from airflow_agent_tasks.client.secrecy import hide_key
 from airflow_agent_tasks.client.settings import ClientSettings
@@ -33,29 +29,64 @@ _NEVER_SENT = (
 
 class AsyncClient:
     """
-    Sends requests from an event loop. Open one through :func:`share_client`.
+    Sends requests from an event loop, as many as it is told to: who waits there keeps to a limit by itself.
 
-    :param settings: Where and how.
-    :param sleep: What waits between attempts, in seconds.
+    Open it with :meth:`open`.
     """
 
     def __init__(
-        self, settings: ClientSettings, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        settings: ClientSettings,
+        network: tuple[str | None, ssl.SSLContext | bool],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self.settings = settings
         self._sleep = sleep
-        self._pacer = Pacer(settings.requests_per_second)
-        self._proxy, verify = settings.resolve_network()
+        self._proxy, verify = network
+        self._under_way = 0
+        self._is_closing = False
         self._session = aiohttp.ClientSession(
             # trust_env would look into ~/.netrc in a thread for every request and send what it finds.
             trust_env=False,
             timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.connect_timeout),
-            connector=aiohttp.TCPConnector(ssl=_build_ssl(verify, settings)),
+            connector=aiohttp.TCPConnector(ssl=verify),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
+    @classmethod
+    async def open(
+        cls, settings: ClientSettings, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> AsyncClient:
+        """
+        Open a client; it is used and closed on the same event loop.
+
+        :param settings: Where and how.
+        :param sleep: What waits between attempts, in seconds.
+        :raises AgentTaskConfigurationError: for a proxy, or a CA file, that cannot be used.
+        """
+        # In a thread, because reading the CAs takes 60 ms, during which an event loop would stand still.
+        return cls(settings, await asyncio.to_thread(_read_network, settings), sleep)
+
     async def send(self, request: Request, *, retries: bool = True) -> Response:
         """Send a request and return the reply, whatever its status; raises as ``SyncClient.send``."""
+        self._under_way += 1
+        try:
+            return await self._send(request, retries)
+        finally:
+            self._under_way -= 1
+            if self._is_closing:
+                await self.close()
+
+    async def close(self) -> None:
+        """Close the connections, as soon as the requests under way are answered."""
+        self._is_closing = True
+        if not self._under_way:
+            await self._session.close()
+
+    async def _send(self, request: Request, retries: bool) -> Response:
+        if not (retries or request.has_effect):
+            # As below, for the thousands that ask for a state and wait by themselves.
+            return await self._send_once(request)
         policy = SendPolicy(request, retries=retries)
         retrying = AsyncRetrying(sleep=self._sleep, **policy.options())
         try:
@@ -64,23 +95,25 @@ class AsyncClient:
             policy.settle_error(error)
             raise
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._session.close()
-
     async def _send_once(self, request: Request) -> Response:
-        if pause := self._pacer.reserve(time.monotonic()):
-            await self._sleep(pause)
-        async with _transport_errors(request, self.settings), self._open(request) as reply:
-            body = bytearray()
-            async for chunk in reply.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise failures.too_large(request, self.settings, reply.status)
-            headers = {name.lower(): value for name, value in reply.headers.items()}
-            return hide_key(Response(reply.status, headers, bytes(body)), self.settings.api_key)
+        if self._session.closed:  # because the connection was changed after the request before this one
+            raise failures.not_sent(request, self.settings)
+        try:
+            async with self._request(request) as reply:
+                body = bytearray()
+                async for chunk in reply.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        raise failures.too_large(request, self.settings, reply.status)
+                headers = {name.lower(): value for name, value in reply.headers.items()}
+                return hide_key(Response(reply.status, headers, bytes(body)), self.settings.api_key)
+        except AgentTaskError:
+            raise
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
+            # None of its chain is shown to the user.
+            raise _explain(error, request, self.settings) from None
 
-    def _open(self, request: Request) -> aiohttp.client._RequestContextManager:
+    def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
         return self._session.request(
             request.method,
             # encoded: an id that was quoted must not be quoted again, or unquoted.
@@ -95,49 +128,12 @@ class AsyncClient:
         )
 
 
-class _SharedClients:
-    """The clients of one event loop, each with the number of those who use it."""
-
-    def __init__(self) -> None:
-        self.clients: dict[ClientSettings, tuple[AsyncClient, int]] = {}
-
-    def take(self, settings: ClientSettings) -> AsyncClient:
-        client, users = self.clients.get(settings) or (AsyncClient(settings), 0)
-        self.clients[settings] = (client, users + 1)
-        return client
-
-    def give_back(self, settings: ClientSettings) -> AsyncClient | None:
-        """Return the client if nobody uses it any more."""
-        client, users = self.clients.pop(settings)
-        if users == 1:
-            return client
-        self.clients[settings] = (client, users - 1)
-        return None
-
-
-_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _SharedClients] = WeakKeyDictionary()
-
-
-@asynccontextmanager
-async def share_client(settings: ClientSettings) -> AsyncIterator[AsyncClient]:
-    """
-    Give the one client that this event loop has for these settings, and close it after its last user.
-
-    Leave the block before a trigger yields its event: what is awaited afterwards is cancelled.
-    """
-    clients = _shared.setdefault(asyncio.get_running_loop(), _SharedClients())
-    client = clients.take(settings)
-    try:
-        yield client
-    finally:
-        if unused := clients.give_back(settings):
-            await unused.close()
-
-
-def _build_ssl(verify: bool | str, settings: ClientSettings) -> ssl.SSLContext | bool:
+def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext | bool]:
+    """Return the proxy, or None, and how to verify, as aiohttp takes them."""
+    proxy, verify = settings.resolve_network()
     if isinstance(verify, bool):
-        return verify and _trust_as_requests_does()
-    return settings.load_ca(verify)
+        return proxy, verify and _trust_as_requests_does()
+    return proxy, settings.load_ca(verify)
 
 
 @functools.cache
@@ -146,22 +142,15 @@ def _trust_as_requests_does() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
 
 
-@asynccontextmanager
-async def _transport_errors(request: Request, settings: ClientSettings) -> AsyncIterator[None]:
-    """Turn the exceptions of aiohttp into ours; none of its chain is shown to the user."""
-    try:
-        yield
-    except AgentTaskError:
-        raise
-    except aiohttp.ClientConnectorCertificateError:
-        raise failures.bad_certificate(settings) from None
-    except aiohttp.ClientConnectorSSLError:
-        raise failures.no_tls(settings) from None
-    except _NEVER_SENT:
-        raise failures.not_sent(request, settings) from None
-    except asyncio.TimeoutError:
-        raise failures.too_slow(request, settings) from None
-    except ValueError:
-        raise failures.unusable(request, settings) from None
-    except (aiohttp.ClientError, OSError):
-        raise failures.cut_off(request, settings) from None
+def _explain(error: Exception, request: Request, settings: ClientSettings) -> AgentTaskError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return failures.bad_certificate(settings)
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return failures.no_tls(settings)
+    if isinstance(error, _NEVER_SENT):
+        return failures.not_sent(request, settings)
+    if isinstance(error, asyncio.TimeoutError):
+        return failures.too_slow(request, settings)
+    if isinstance(error, ValueError):
+        return failures.unusable(request, settings)
+    return failures.cut_off(request, settings)

@@ -11,6 +11,8 @@ BLOT = "***"
 
 def hide_key(response: Response, api_key: str) -> Response:
     """Return the reply without the key."""
+    if api_key.encode() not in response.body and not any(api_key in it for it in response.headers.values()):
+        return response
     headers = {name: value.replace(api_key, BLOT) for name, value in response.headers.items()}
     return Response(response.status, headers, response.body.replace(api_key.encode(), BLOT.encode()))
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-import requests
-
 from airflow_agent_tasks.errors import AgentTaskConfigurationError
 from airflow_agent_tasks.protocol.http import Request
 
@@ -89,6 +87,9 @@ class ClientSettings:
 
         :raises AgentTaskConfigurationError: for a proxy, or a CA file, that cannot be used.
         """
+        # Imported here: the triggerer comes here in a thread, and would be held up by it in its event loop.
+        import requests
+
         with requests.Session() as session:
             proxies = {"http": self.proxy, "https": self.proxy} if self.proxy else {}
             merged = session.merge_environment_settings(self.base_url, proxies, None, self.verify, None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from http import HTTPStatus
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseHook
@@ -15,7 +16,6 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_agent_tasks.client.settings import ClientSettings
-from airflow_agent_tasks.client.sync import SyncClient
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRejectedError
 from airflow_agent_tasks.hooks.connection_form import ConnectionForm
 from airflow_agent_tasks.hooks.credentials import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_agent_tasks.client.aio import AsyncClient
+    from airflow_agent_tasks.client.sync import SyncClient
 
 #: The id of a task that no service has, for ``test_connection``.
 NO_SUCH_TASK = "airflow-connection-test"
@@ -56,6 +57,7 @@ class AgentTaskHook(BaseHook):
     default_conn_name: ClassVar[str]
     conn_type: ClassVar[str]
     hook_name: ClassVar[str]
+    async_client: AsyncClient
 
     def __init__(self, conn_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -116,12 +118,14 @@ class AgentTaskHook(BaseHook):
         response = self._client.send(request, retries=retries)
         return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
 
-    async def aget_task(self, client: AsyncClient, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Ask once for an agent task's state from an event loop, with a client of :meth:`share_client`."""
+    async def aget_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
+        """Ask once for an agent task's state from an event loop; its result is left unread."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
-        response = await client.send(request, retries=False)
-        return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
+        response = await self.async_client.send(request, retries=False)
+        return self.dialect.parse_task(
+            request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=False
+        )
 
     def send_message(self, task_id: str, message: str, agent_id: str | None = None) -> AgentTask:
         """Send a message into a running agent task, or the answer to one that awaits input."""
@@ -152,11 +156,11 @@ class AgentTaskHook(BaseHook):
                 raise
             return _require_end(self.get_task(task_id, agent_id, retries=retries), error)
 
-    async def astop_task(self, client: AsyncClient, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Stop an agent task from an event loop, with a client of :meth:`share_client`."""
+    async def astop_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
+        """Stop an agent task from an event loop; see :meth:`stop_task`."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
-        response = await client.send(request)
+        response = await self.async_client.send(request)
         try:
             return self.dialect.parse_task(
                 request, response, task_id=task_id, agent_id=agent_id, now=time.time()
@@ -164,7 +168,7 @@ class AgentTaskHook(BaseHook):
         except AgentTaskRejectedError as error:
             if error.status not in HAS_ENDED:
                 raise
-            return _require_end(await self.aget_task(client, task_id, agent_id), error)
+            return _require_end(await self.aget_task(task_id, agent_id), error)
 
     def fork(self) -> AgentTaskHook:
         """Return a hook for the same connection with a client of its own, for another thread."""
@@ -224,12 +228,15 @@ class AgentTaskHook(BaseHook):
             await amask_secret(secret)
         self.settings = settings
 
-    def share_client(self) -> AbstractAsyncContextManager[AsyncClient]:
-        """Give the client that all triggers of this event loop and connection share."""
-        # Imported here: only the triggerer needs aiohttp, and every DAG file would pay for it.
-        from airflow_agent_tasks.client.aio import share_client
+    async def aopen(self) -> None:
+        """Open the client of the methods with an ``a`` in front, for one event loop."""
+        # In a thread: the import takes 100 ms, during which the triggerer's event loop would stand still.
+        aio = await asyncio.to_thread(import_module, "airflow_agent_tasks.client.aio")
+        self.async_client = await aio.AsyncClient.open(self.settings)
 
-        return share_client(self.settings)
+    async def aclose(self) -> None:
+        """Close what :meth:`aopen` has opened."""
+        await self.async_client.close()
 
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
         """Return the settings of a connection, or those of the environment where there is none."""
@@ -246,6 +253,9 @@ class AgentTaskHook(BaseHook):
 
     @cached_property
     def _client(self) -> SyncClient:
+        # Imported here: the triggerer does without it, and its event loop would stand still for 200 ms.
+        from airflow_agent_tasks.client.sync import SyncClient
+
         return SyncClient(self.settings)
 
     def _doubt_host(self) -> str:

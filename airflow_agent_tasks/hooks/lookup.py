@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
-from airflow_agent_tasks.errors import AgentTaskConfigurationError
+from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.credentials import connection_not_found
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+#: Seconds after which a connection is looked up again.
+LOOK_UP_EVERY = 60.0
+#: Seconds for which everybody hears of a look-up that failed, instead of asking for another.
+FAILURE_KEPT = 5.0
+#: Seconds for Airflow to tell a connection: a triggerer's one supervisor thread may be busy with others.
+LOOK_UP_TIMEOUT = 60.0
 
 
 def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> AgentTaskHook:
@@ -47,6 +57,87 @@ async def afind_hook(conn_id: str) -> AgentTaskHook:
         hook = _build_hook(connection, AgentTaskHook)
     await hook.aload(connection)
     return hook
+
+
+class SharedHook:
+    """
+    The hook, with an open client, that all who wait on one event loop share for a connection.
+
+    The connection is looked up when somebody first needs it, and again every minute: in the triggerer each
+    look-up takes its turn in one thread, 50 ms each, and a key that was changed has to be found.
+
+    :param conn_id: The Airflow connection.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._hook: AgentTaskHook | None = None
+        self._failure: AgentTaskError | None = None
+        self._looked_up_at = 0.0
+        self._look_up: asyncio.Task[None] | None = None
+        self._is_doubted = False
+
+    async def find(self) -> AgentTaskHook:
+        """Return the hook; raises as :func:`find_hook`, and what opening a client raises."""
+        age = time.monotonic() - self._looked_up_at
+        if self._hook and not self._is_doubted:
+            if age >= LOOK_UP_EVERY:
+                self._begin_look_up()
+            return self._hook
+        if self._look_up or not self._failure or age >= FAILURE_KEPT:
+            # One who gives up must not end it for the others.
+            await asyncio.shield(self._begin_look_up())
+        if self._hook:
+            return self._hook
+        raise copy.copy(self._failure) if self._failure else connection_not_found(self._conn_id)
+
+    async def renew(self) -> None:
+        """Look the connection up once more; until then nobody gets the hook that it had so far."""
+        if not self._is_doubted:
+            # One that has begun already may have read what was there before.
+            self._cancel_look_up()
+            self._is_doubted = True
+        await asyncio.shield(self._begin_look_up())
+
+    async def close(self) -> None:
+        """Close the connections; the next who asks opens new ones."""
+        if look_up := self._look_up:
+            self._cancel_look_up()
+            await asyncio.wait([look_up])
+        hook, self._hook = self._hook, None
+        if hook:
+            await hook.aclose()
+
+    def _begin_look_up(self) -> asyncio.Task[None]:
+        if self._look_up is None or self._look_up.done():
+            self._look_up = asyncio.create_task(self._look_up_once())
+        return self._look_up
+
+    def _cancel_look_up(self) -> None:
+        if self._look_up:
+            self._look_up.cancel()
+        self._look_up = None
+
+    async def _look_up_once(self) -> None:
+        earlier, unused = self._hook, None
+        try:
+            # A supervisor that never answers must not hold up the waits of this connection for ever.
+            hook = await asyncio.wait_for(afind_hook(self._conn_id), LOOK_UP_TIMEOUT)
+            if earlier and earlier.settings == hook.settings:
+                hook.async_client = earlier.async_client
+            else:
+                await hook.aopen()
+                unused = earlier
+            self._hook, self._failure = hook, None
+        except AgentTaskError as error:
+            # The connection stays as it was last seen, if it ever was.
+            self._failure = error
+        except (asyncio.TimeoutError, OSError):
+            # Airflow says PermissionError to a triggerer that may not read it.
+            self._failure = connection_not_found(self._conn_id)
+        self._look_up, self._looked_up_at, self._is_doubted = None, time.monotonic(), False
+        if unused:
+            await unused.aclose()
 
 
 def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTaskHook:

@@ -96,7 +96,7 @@ class WorkerLeg:
         operator = self._operator
         self._started = started
         self.conversation = Conversation(self, operator, self._context, record)
-        self._watch = StatusWatch(lambda: operator.hook, started, self._build_wait(), operator.log)
+        self._watch = StatusWatch(started, self._build_wait(), operator.log)
         self._kill = WorkerKill(lambda: operator.hook, started, self._ti, operator.log)
         if self._is_killed:  # while the start was on its way
             self.on_kill()
@@ -108,7 +108,7 @@ class WorkerLeg:
 
     def check(self, *, retries: bool = False) -> Decision:
         """Ask for the agent task's state once, and decide."""
-        decision = self._watch.check(retries=retries)
+        decision = self._watch.check(lambda: self._operator.hook, retries=retries)
         if decision.task:
             self.conversation.see(decision.task)
         return decision

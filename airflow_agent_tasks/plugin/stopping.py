@@ -27,6 +27,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import and_, select
 
+from airflow_agent_tasks.client import sync  # noqa: F401 - imported by hooks when they send
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks import lightcone, shinzo  # noqa: F401 - found by their names, in a thread
 from airflow_agent_tasks.hooks.lookup import find_hook

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskHeldBackError, AgentTaskUnavailableError
 from airflow_agent_tasks.protocol.task import REACHABLE_STATES, TERMINAL_STATES, AgentTask, TaskState
 
 #: Seconds between two checks: 2 at first, then 5 % of the time already waited more, never above 30.
@@ -126,9 +126,7 @@ class TaskWait:
         """
         if not error.is_transient:
             return Decision(Verdict.ERROR, error=error)
-        if self._outage_started_at is None:
-            self._outage_started_at = now
-        if now - self._outage_started_at >= self.max_outage:
+        if self._measure_outage(error, now) >= self.max_outage:
             return Decision(Verdict.OUTAGE, error=error)
         seconds = max(self._interval(now), self._jittered(min(LONGEST_WAIT, 2.0 ** min(self._failures, 10))))
         self._failures += 1
@@ -136,6 +134,14 @@ class TaskWait:
             # No jitter here: it only shortens, and a service counts every early call as one more.
             seconds = max(seconds, error.retry_after)
         return self._wait(seconds, now)
+
+    def _measure_outage(self, error: AgentTaskError, now: float) -> float:
+        if isinstance(error, AgentTaskHeldBackError):
+            # This task was not asked for: what counts is whether any other was answered.
+            return error.lasted
+        if self._outage_started_at is None:
+            self._outage_started_at = now
+        return now - self._outage_started_at
 
     def _interval(self, now: float) -> float:
         if self.poll_interval is not None:

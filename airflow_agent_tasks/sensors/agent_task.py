@@ -108,7 +108,7 @@ class AgentTaskSensor(BaseSensorOperator):
         with airflow_failures():
             if self._watch is None:
                 self._watch = self._build_watch(self._start())
-            return self._judge(self._watch.check())
+            return self._judge(self._watch.check(lambda: self.hook))
 
     def execute_complete(self, context: Context, event: Any) -> Any:
         """Return the agent task after the trigger's event; its state is asked again."""
@@ -116,7 +116,7 @@ class AgentTaskSensor(BaseSensorOperator):
             started, said = read_event(event)
             if said.verdict in (Verdict.ERROR, Verdict.OUTAGE) and said.error:
                 raise said.error
-            done = self._judge(self._build_watch(started).check(retries=True))
+            done = self._judge(self._build_watch(started).check(lambda: self.hook, retries=True))
         if not done and said.verdict is Verdict.TIMEOUT:
             raise AirflowSensorTimeout(
                 f"Agent task {started.agent_task_id} did not become {' or '.join(self.target_states)} within "
@@ -147,7 +147,7 @@ class AgentTaskSensor(BaseSensorOperator):
         targets = [TaskState(state) for state in self.target_states]
         self.hook.dialect.check_states(targets)
         wait = TaskWait(started_at=started.started_at, targets=targets, poll_interval=self._fixed_interval)
-        return StatusWatch(lambda: self.hook, started, wait, self.log)
+        return StatusWatch(started, wait, self.log)
 
     def _defer(self, started: StartedTask) -> None:
         now, deadline = time.time(), started.started_at + self.timeout

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Collection
+from inspect import signature
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.lookup import afind_hook
 from airflow_agent_tasks.protocol.http import shorten
 from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.protocol.task import TaskState
 from airflow_agent_tasks.triggers.absence import read_shortest_absence
 from airflow_agent_tasks.triggers.killing import keep, stop_if_abandoned
+from airflow_agent_tasks.triggers.place import enter_place
 from airflow_agent_tasks.triggers.progress import ProgressNotes
 from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
+
+_ENDED_OR_ASKING = sorted(state.value for state in ENDED_OR_ASKING)
 
 
 class AgentTaskTrigger(BaseTrigger):
@@ -34,8 +37,8 @@ class AgentTaskTrigger(BaseTrigger):
     :param started_at: When it was submitted, in seconds since 1970; the waits grow with the time since.
     :param target_states: What to wait for; default: the end, or a question.
     :param poll_interval: Fixed seconds between checks; None for the growing wait.
-    :param not_before: When to ask at the earliest, in seconds since 1970: the worker that asked last may have
-        been told to stay away for a while.
+    :param not_before: When to ask for the first time, in seconds since 1970, by the worker that asked last.
+        Where that is past, as after a restart, the moment is drawn from the first wait.
     :param deadline: When to give up, in seconds since 1970; None for never.
     :param max_outage: Seconds for which the service may fail to answer before the wait gives up.
     :param notes_progress: Leave the agent's progress in XCom while waiting.
@@ -50,7 +53,7 @@ class AgentTaskTrigger(BaseTrigger):
         agent_task_id: str,
         agent_id: str | None = None,
         started_at: float,
-        target_states: Collection[str] = ENDED_OR_ASKING,
+        target_states: Collection[str] = _ENDED_OR_ASKING,
         poll_interval: float | None = None,
         not_before: float = 0.0,
         deadline: float | None = None,
@@ -71,21 +74,21 @@ class AgentTaskTrigger(BaseTrigger):
         self._is_done = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments that make this trigger again."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "conn_id": self.conn_id,
-                **self.started.to_kwargs(),
-                "target_states": self.target_states,
-                "poll_interval": self.poll_interval,
-                "not_before": self.not_before,
-                "deadline": self.deadline,
-                "max_outage": self.max_outage,
-                "notes_progress": self.notes_progress,
-                "on_kill_policy": self.on_kill_policy,
-            },
-        )
+        """Return the class path and the arguments that make this trigger again, without those left out."""
+        kwargs = {
+            "conn_id": self.conn_id,
+            **self.started.to_kwargs(),
+            "target_states": self.target_states,
+            "poll_interval": self.poll_interval,
+            "not_before": self.not_before,
+            "deadline": self.deadline,
+            "max_outage": self.max_outage,
+            "notes_progress": self.notes_progress,
+            "on_kill_policy": self.on_kill_policy,
+        }
+        # Stored and sent to a triggerer for each task that waits.
+        given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
+        return f"{type(self).__module__}.{type(self).__qualname__}", given
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event when the wait is over."""
@@ -114,38 +117,40 @@ class AgentTaskTrigger(BaseTrigger):
             deadline=self.deadline,
             max_outage=self.max_outage,
         )
-        now = time.time()
-        first_wait = max(wait.begin(now=now).seconds, self.not_before - now)
-        if self.deadline is not None:
-            first_wait = min(first_wait, self.deadline - now)
-        # In dag.test() there is no task instance, and no scheduler to mind.
-        await asyncio.sleep(max(first_wait, read_shortest_absence() if self.task_instance else 0.0))
-        while True:
-            try:
-                hook = await afind_hook(self.conn_id)
-            except AgentTaskError as error:
-                self.log.warning("Could not ask: %s", error)
-                decision = wait.on_error(error, now=time.time())
-            else:
-                return await self._watch(hook, wait)
-            if not decision.waits:
-                return decision
-            await asyncio.sleep(decision.seconds)
-
-    async def _watch(self, hook: AgentTaskHook, wait: TaskWait) -> Decision:
-        watch = StatusWatch(lambda: hook, self.started, wait, self.log)
+        watch = StatusWatch(self.started, wait, self.log)
         # dag.test() has neither a task instance nor a supervisor here.
         notes = (
             ProgressNotes(self.task_instance, self.log)
             if self.notes_progress and self.task_instance
             else None
         )
-        async with hook.share_client() as client:
-            while (decision := await watch.acheck(client)).waits:
+        await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
+        async with enter_place(self.conn_id) as place:
+            while (decision := await watch.acheck(place)).waits:
                 if notes:
                     await notes.take(decision.task)
-                await asyncio.sleep(decision.seconds)
+                seconds = decision.seconds
+                # Else ten thousand sleeping tasks keep the reply that they saw last, and Python's garbage
+                # collection, for which the event loop stands still, comes twice as often.
+                del decision
+                await asyncio.sleep(seconds)
         return decision
+
+    def _draw_first_wait(self, wait: TaskWait, *, now: float) -> float:
+        """Return the seconds until the first check."""
+        seconds = self.not_before - now
+        if seconds <= 0:
+            # Begun anew, and maybe with thousands of others, when a triggerer was started again.
+            seconds = random.random() * wait.begin(now=now).seconds  # noqa: S311
+        if self.deadline is not None:
+            seconds = min(seconds, self.deadline - now)
+        # In dag.test() there is no task instance, and no scheduler to mind.
+        return max(seconds, read_shortest_absence() if self.task_instance else 0.0)
+
+
+_DEFAULTS = {
+    name: parameter.default for name, parameter in signature(AgentTaskTrigger.__init__).parameters.items()
+}
 
 
 def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:

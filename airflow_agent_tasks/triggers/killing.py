@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.lookup import afind_hook
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.triggers.place import WaitingPlace, enter_place
 from airflow_agent_tasks.triggers.waiting import Log, StartedTask
-
-if TYPE_CHECKING:
-    from airflow_agent_tasks.client.aio import AsyncClient
 
 #: States of a task instance that nobody leaves but by a clear: it was marked, or its DAG run timed out.
 FINAL_STATES = frozenset({"failed", "success", "skipped", "removed"})
@@ -58,20 +55,17 @@ async def stop_if_abandoned(conn_id: str, started: StartedTask, task_instance: A
         )
         return
     try:
-        hook = await afind_hook(conn_id)
-        async with hook.share_client() as client:
-            task = await _stop_if_active(hook, client, started, state)
+        async with enter_place(conn_id) as place:
+            task = await _stop_if_active(place, started, state)
     except AgentTaskError as error:
         log.warning("The task was marked %s, and its %s may still be running: %s", state, name, error)
     else:
         log.info("The task is %s; its agent task, in the end: %s", state, task)
 
 
-async def _stop_if_active(
-    hook: AgentTaskHook, client: AsyncClient, started: StartedTask, state: str
-) -> AgentTask:
+async def _stop_if_active(place: WaitingPlace, started: StartedTask, state: str) -> AgentTask:
     try:
-        task = await hook.aget_task(client, started.agent_task_id, started.agent_id)
+        task = await place.ask(started.agent_task_id, started.agent_id)
     except AgentTaskError as error:
         if not error.is_transient:
             raise
@@ -81,7 +75,7 @@ async def _stop_if_active(
         is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
         if task.is_terminal or is_returned:
             return task
-    return await hook.astop_task(client, started.agent_task_id, started.agent_id)
+    return await place.stop(started.agent_task_id, started.agent_id)
 
 
 def stop_unless_over(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> AgentTask:

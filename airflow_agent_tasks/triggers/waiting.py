@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from airflow_agent_tasks.client.aio import AsyncClient
-from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskHeldBackError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.protocol.polling import Decision, TaskWait
 from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.triggers.place import WaitingPlace
 
 
 class Log(Protocol):
@@ -44,42 +44,50 @@ class StatusWatch:
     """
     Asks for one agent task's state and tells its :class:`TaskWait`; logs changes only.
 
-    :param find_hook: Returns the hook of the service; where its connection cannot be read, that counts as a
-        failure to ask, which is waited out like any other.
     :param started: The agent task.
     :param wait: What decides.
     :param log: Where changes and failures are logged.
     """
 
-    def __init__(
-        self, find_hook: Callable[[], AgentTaskHook], started: StartedTask, wait: TaskWait, log: Log
-    ) -> None:
-        self._find_hook = find_hook
+    def __init__(self, started: StartedTask, wait: TaskWait, log: Log) -> None:
         self._started = started
         self._wait = wait
         self._log = log
+        self._asked_at = time.monotonic()
         self._last_seen: str | None = None
 
-    def check(self, *, retries: bool = False) -> Decision:
-        """Ask once from a worker, and decide."""
+    def check(self, find_hook: Callable[[], AgentTaskHook], *, retries: bool = False) -> Decision:
+        """
+        Ask once from a worker, and decide.
+
+        :param find_hook: Returns the hook of the service; where its connection cannot be read, that counts as
+            a failure to ask, which is waited out like any other.
+        """
         started = self._started
         try:
-            task = self._find_hook().get_task(started.agent_task_id, started.agent_id, retries=retries)
+            task = find_hook().get_task(started.agent_task_id, started.agent_id, retries=retries)
         except AgentTaskError as error:
             return self._on_error(error)
         return self._on_state(task)
 
-    async def acheck(self, client: AsyncClient) -> Decision:
+    async def acheck(self, place: WaitingPlace) -> Decision:
         """Ask once from an event loop, and decide."""
         started = self._started
         try:
-            task = await self._find_hook().aget_task(client, started.agent_task_id, started.agent_id)
+            task = await place.ask(started.agent_task_id, started.agent_id, since=self._asked_at)
+        except AgentTaskHeldBackError as error:
+            # Whoever was refused has logged it: ten thousand lines would hold the event loop for a minute.
+            return self._wait.on_error(error, now=time.time())
         except AgentTaskError as error:
+            self._asked_at = time.monotonic()
             return self._on_error(error)
+        self._asked_at = time.monotonic()
+        # The worker has logged what it saw before it deferred, and a restart of the triggerer is no change.
+        self._last_seen = self._last_seen or _describe(task)
         return self._on_state(task)
 
     def _on_state(self, task: AgentTask) -> Decision:
-        self._log_change(f"Seen: {task}", is_odd=task.status is TaskState.UNKNOWN)
+        self._log_change(_describe(task), is_odd=task.status is TaskState.UNKNOWN)
         return self._wait.on_state(task, now=time.time())
 
     def _on_error(self, error: AgentTaskError) -> Decision:
@@ -87,7 +95,11 @@ class StatusWatch:
         return self._wait.on_error(error, now=time.time())
 
     def _log_change(self, seen: str, *, is_odd: bool) -> None:
-        # Every log line of a trigger takes its turn in the triggerer's one supervisor thread.
+        # A triggerer writes some 150 lines a second: its event loop stands still until they are taken.
         if seen != self._last_seen:
             (self._log.warning if is_odd else self._log.info)("%s", seen)
         self._last_seen = seen
+
+
+def _describe(task: AgentTask) -> str:
+    return f"Seen: {task}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks import lookup
 from airflow_agent_tasks.hooks.lookup import find_hook
 from airflow_agent_tasks.protocol.polling import Verdict
 from airflow_agent_tasks.triggers.absence import read_shortest_absence
@@ -63,14 +65,22 @@ def test_arguments_and_event_hold_neither_the_key_nor_the_result(
         assert agent_task_sandbox.api_key not in text
 
 
-def test_the_first_check_comes_one_interval_after_the_workers(
-    agent_task_sandbox: Any, airflow_home: Any
+@pytest.mark.parametrize("drawn", [0.0, 0.5, 1.0])
+def test_a_trigger_that_begins_anew_asks_at_a_moment_drawn_from_the_first_wait(
+    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any, drawn: float
 ) -> None:
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
-    begun = time.time()
-    run_trigger(build_trigger(agent_task_id=task.task_id, poll_interval=0.3))
-    (asked,) = [request for request in agent_task_sandbox.requests() if request["method"] == "GET"]
-    assert asked["time"] - begun >= 0.3
+    monkeypatch.setattr(random, "random", lambda: drawn)
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    run_trigger(build_trigger(agent_task_id=task.task_id, poll_interval=300.0, not_before=time.time() - 1))
+    assert slept[0] == 300 * drawn
 
 
 @pytest.mark.parametrize("deadline", [None, 0.1])
@@ -109,6 +119,7 @@ def test_a_connection_of_another_type_ends_the_wait_with_a_sentence(
 def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(
     agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(lookup, "FAILURE_KEPT", 0.1)
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
     connection = os.environ["AIRFLOW_CONN_LIGHTCONE_DEFAULT"]
     monkeypatch.delenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT")

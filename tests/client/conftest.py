@@ -74,7 +74,7 @@ class AsyncSend:
         return asyncio.run(self._send(settings, requests, retries))
 
     async def _send(self, settings: ClientSettings, requests: tuple[Request, ...], retries: bool) -> Response:
-        client = AsyncClient(settings, sleep=self._sleep)
+        client = await AsyncClient.open(settings, sleep=self._sleep)
         try:
             return [await client.send(request, retries=retries) for request in requests][-1]
         finally:

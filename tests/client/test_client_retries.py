@@ -200,6 +200,7 @@ def test_a_question_leaves_no_doubt(send: Any, serve: Any, settings_for: Any, re
     assert send(settings_for(server), requests_to_send.status).status == 404
 
 
+@pytest.mark.parametrize("send", ["sync"], indirect=True)
 def test_requests_are_paced(send: Any, serve: Any, settings_for: Any, requests_to_send: Any) -> None:
     server = serve(OK)
     began = time.monotonic()
@@ -210,6 +211,7 @@ def test_requests_are_paced(send: Any, serve: Any, settings_for: Any, requests_t
     assert send.sleeps == [pytest.approx(2 * number, abs=took + 0.01) for number in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("send", ["sync"], indirect=True)
 def test_without_a_limit_nothing_waits(
     send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
@@ -217,6 +219,7 @@ def test_without_a_limit_nothing_waits(
     assert send.sleeps == []
 
 
+@pytest.mark.parametrize("send", ["sync"], indirect=True)
 def test_retries_are_paced_too(send: Any, serve: Any, settings_for: Any, requests_to_send: Any) -> None:
     server = serve(reply(503), OK)
     send(settings_for(server, requests_per_second=0.01), requests_to_send.status)

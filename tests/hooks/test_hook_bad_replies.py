@@ -126,8 +126,11 @@ def test_the_triggerer_gives_the_same_error_as_the_worker(
 
     async def ask() -> None:
         found = await afind_hook(service.conn_id)
-        async with found.share_client() as client:
-            await found.aget_task(client, "tsk_1", agent_id)
+        await found.aopen()
+        try:
+            await found.aget_task("tsk_1", agent_id)
+        finally:
+            await found.aclose()
 
     with pytest.raises(AgentTaskError) as in_triggerer:
         asyncio.run(ask())

@@ -284,12 +284,17 @@ def test_the_state_is_asked_from_an_event_loop(service: Any, agent_task_sandbox:
     async def ask() -> AgentTask:
         hook = await afind_hook(service.conn_id)
         assert type(hook) is service.hook_class
-        async with hook.share_client() as client:
+        await hook.aopen()
+        try:
             with pytest.raises(AgentTaskNotFoundError):
-                await hook.aget_task(client, "not_there", task.agent_id)
-            return await hook.aget_task(client, task.task_id, task.agent_id)
+                await hook.aget_task("not_there", task.agent_id)
+            return await hook.aget_task(task.task_id, task.agent_id)
+        finally:
+            await hook.aclose()
 
-    assert asyncio.run(ask()) == service.hook().get_task(task.task_id)
+    state = ("service", "task_id", "agent_id", "status", "remote_status", "exit_code", "progress", "question")
+    asked, expected = asyncio.run(ask()), service.hook().get_task(task.task_id)
+    assert {name: getattr(asked, name) for name in state} == {name: getattr(expected, name) for name in state}
 
 
 def test_shinzo_needs_an_agent(connect: Any) -> None:

@@ -11,6 +11,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskAuthenticationError,
     AgentTaskConfigurationError,
     AgentTaskError,
+    AgentTaskHeldBackError,
     AgentTaskNotFoundError,
     AgentTaskRateLimitedError,
     AgentTaskRejectedError,
@@ -216,6 +217,20 @@ def test_the_length_of_an_outage_can_be_chosen() -> None:
     wait = TaskWait(started_at=START, max_outage=5)
     assert wait.on_error(OFFLINE, now=START).waits
     assert wait.on_error(OFFLINE, now=START + 5).verdict is Verdict.OUTAGE
+
+
+def test_who_is_held_back_gives_up_only_when_nobody_was_answered_for_that_long() -> None:
+    wait = TaskWait(started_at=START, draw=never_shorten)
+
+    def hold_back(lasted: float) -> AgentTaskHeldBackError:
+        return AgentTaskHeldBackError("held back", status=429, retry_after=60.0, lasted=lasted)
+
+    for at in range(0, 10_000, 100):
+        assert wait.on_error(hold_back(599.0), now=START + at) == Decision(Verdict.WAIT, seconds=60.0)
+    given_up = hold_back(600.0)
+    assert wait.on_error(given_up, now=START) == Decision(Verdict.OUTAGE, error=given_up)
+    # It is no failure of its own, from which its own outage would count.
+    assert wait.on_error(OFFLINE, now=START + 20_000).waits
 
 
 def test_a_success_ends_the_outage() -> None:

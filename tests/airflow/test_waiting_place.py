@@ -1,0 +1,534 @@
+"""Many who wait at one connection: one look-up, one session, one limit, and one silence for them all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from airflow.sdk import BaseHook
+
+from airflow_agent_tasks.errors import (
+    AgentTaskAuthenticationError,
+    AgentTaskConfigurationError,
+    AgentTaskConnectionNotFoundError,
+    AgentTaskHeldBackError,
+    AgentTaskRateLimitedError,
+    AgentTaskUnavailableError,
+)
+from airflow_agent_tasks.hooks import lookup
+from airflow_agent_tasks.triggers.place import enter_place
+from tests.raw_server import NETWORK_VARIABLES, RawServer, reply, silence
+
+OK = reply(200, {"status": "running"})
+TRIGGERS = 50
+POLLS = 4
+
+pytestmark = pytest.mark.filterwarnings(
+    "error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_open(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> Iterator[None]:
+    for name in NETWORK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    gc.collect()
+    assert "Unclosed" not in caplog.text
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RawServer]]:
+    with ExitStack() as servers:
+        yield lambda *replies: servers.enter_context(RawServer(*replies))
+
+
+@pytest.fixture
+def connect(monkeypatch: Any) -> Callable[..., None]:
+    def connect(server: RawServer | str, key: str = "sk_1", **extra: Any) -> None:
+        url = server if isinstance(server, str) else server.url
+        connection = {"conn_type": "lightcone", "host": url, "password": key, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_C1", json.dumps(connection))
+
+    return connect
+
+
+@pytest.fixture
+def look_ups(monkeypatch: Any) -> list[str]:
+    """The connections that Airflow was asked for."""
+    found: list[str] = []
+    look_up = BaseHook.aget_connection
+
+    async def count(conn_id: str) -> Any:
+        found.append(conn_id)
+        await asyncio.sleep(0.05)
+        return await look_up(conn_id)
+
+    monkeypatch.setattr(BaseHook, "aget_connection", count)
+    return found
+
+
+async def poll(times: int = 1) -> None:
+    async with enter_place("c1") as place:
+        for _ in range(times):
+            await place.ask("tsk_1", None)
+            await asyncio.sleep(0)
+
+
+async def end(server: RawServer, requests: int) -> None:
+    await asyncio.to_thread(server.wait_until, lambda it: len(it.requests) == requests)
+
+
+def inside(work: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Run something within the place."""
+
+    async def run() -> Any:
+        async with enter_place("c1") as place:
+            return await work(place)
+
+    return asyncio.run(run())
+
+
+def test_many_triggers_share_one_look_up_one_session_and_its_connections(
+    serve: Any, connect: Any, look_ups: list[str]
+) -> None:
+    server = serve(OK)
+    connect(server)
+
+    async def run() -> None:
+        await asyncio.gather(*[poll(POLLS) for _ in range(TRIGGERS)])
+
+    asyncio.run(run())
+    assert look_ups == ["c1"]
+    assert len(server.requests) == TRIGGERS * POLLS
+    assert server.connections <= TRIGGERS
+    server.wait_until(lambda it: it.open_connections == 0)
+
+
+def test_triggers_that_ask_one_after_the_other_use_one_connection(serve: Any, connect: Any) -> None:
+    server = serve(OK)
+    connect(server)
+
+    async def run() -> None:
+        async with enter_place("c1"):
+            for _ in range(TRIGGERS):
+                await poll()
+
+    asyncio.run(run())
+    assert (len(server.requests), server.connections) == (TRIGGERS, 1)
+
+
+def test_the_connections_are_closed_after_the_last_user(serve: Any, connect: Any) -> None:
+    server = serve(OK)
+    connect(server)
+
+    async def run() -> None:
+        async with enter_place("c1") as first:
+            async with enter_place("c1") as second:
+                assert second is first
+                await second.ask("tsk_1", None)
+            await first.ask("tsk_1", None)
+            assert server.open_connections == 1
+        await asyncio.to_thread(server.wait_until, lambda it: it.open_connections == 0)
+        await poll()
+
+    asyncio.run(run())
+    assert server.connections == 2
+
+
+def test_each_event_loop_has_its_own(serve: Any, connect: Any) -> None:
+    server = serve(OK)
+    connect(server)
+    for _ in range(2):
+        asyncio.run(poll(2))
+    assert (len(server.requests), server.connections) == (4, 2)
+
+
+def test_a_client_that_cannot_be_opened_leaves_nothing_behind(connect: Any, tmp_path: Any) -> None:
+    connect("https://api.example.com", verify=str(tmp_path / "missing.pem"))
+
+    async def ask_twice(place: Any) -> None:
+        for _ in range(2):
+            with pytest.raises(AgentTaskConfigurationError, match=r"missing\.pem"):
+                await place.ask("tsk_1", None)
+
+    inside(ask_twice)
+
+
+def test_a_user_that_fails_closes_the_connections(serve: Any, connect: Any) -> None:
+    server = serve(OK)
+    connect(server)
+
+    async def fail(place: Any) -> None:
+        await place.ask("tsk_1", None)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        inside(fail)
+    server.wait_until(lambda it: it.open_connections == 0)
+
+
+@pytest.mark.parametrize("users", [1, 20])
+def test_cancelling_while_asking_leaves_nothing_open(users: int, serve: Any, connect: Any) -> None:
+    server = serve(OK, silence)
+    connect(server)
+
+    async def run() -> None:
+        async with enter_place("c1") as place:
+            await place.ask("tsk_1", None)
+            tasks = [asyncio.create_task(poll()) for _ in range(users)]
+            await end(server, users + 1)
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
+        await asyncio.to_thread(server.wait_until, lambda it: it.open_connections == 0)
+
+    asyncio.run(run())
+
+
+def test_cancelling_everybody_during_the_look_up_leaves_nothing_behind(
+    serve: Any, connect: Any, monkeypatch: Any
+) -> None:
+    server = serve(OK)
+    connect(server)
+
+    async def run() -> None:
+        began = asyncio.Event()
+
+        async def hang(conn_id: str) -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BaseHook, "aget_connection", hang)
+            tasks = [asyncio.create_task(poll()) for _ in range(3)]
+            await began.wait()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await poll()
+
+    asyncio.run(run())
+    assert len(server.requests) == 1
+
+
+def test_one_that_is_cancelled_keeps_nobody_from_asking(serve: Any, connect: Any) -> None:
+    server = serve(silence, OK)
+    connect(server)
+
+    async def work(place: Any) -> Any:
+        task = asyncio.create_task(poll())
+        await end(server, 1)
+        task.cancel()
+        return await place.ask("tsk_1", None)
+
+    assert inside(work).status == "running"
+
+
+def test_the_connection_is_looked_up_again_in_the_background(
+    serve: Any, connect: Any, look_ups: list[str], monkeypatch: Any
+) -> None:
+    server = serve(OK)
+    connect(server, key="sk_old")
+    monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+
+    async def work(place: Any) -> None:
+        await place.ask("tsk_1", None)
+        connect(server, key="sk_new")
+        while server.requests[-1].headers["authorization"] == "Bearer sk_old":
+            await place.ask("tsk_1", None)
+
+    inside(work)
+    assert len(look_ups) >= 2
+    server.wait_until(lambda it: it.open_connections == 0)
+
+
+class Doorkeeper:
+    """A service that takes one key only, and counts how often it was shown which."""
+
+    def __init__(self, connect: Callable[..., None]) -> None:
+        self.shown: Counter[str] = Counter()
+        self._connect = connect
+        self._server = TestServer(web.Application())
+        self._server.app.router.add_get("/agent/tasks/{id}", self._answer)
+        self.key = "sk_old"
+
+    async def __aenter__(self) -> Doorkeeper:
+        await self._server.start_server()
+        self.connect("sk_old")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.close()
+
+    def connect(self, key: str, **extra: Any) -> None:
+        self._connect(str(self._server.make_url("/")), key=key, **extra)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        key = request.headers["authorization"].removeprefix("Bearer ")
+        self.shown[key] += 1
+        if key != self.key:
+            return web.json_response({"error": "no such key"}, status=401)
+        return web.json_response({"status": "running"})
+
+
+def test_a_key_that_was_changed_is_found_at_once_after_a_401(connect: Any, look_ups: list[str]) -> None:
+    async def run() -> Counter[str]:
+        async with Doorkeeper(connect) as service, enter_place("c1") as place:
+            await place.ask("tsk_1", None)
+            service.key = "sk_new"
+            service.connect("sk_new")
+            await asyncio.gather(*[place.ask("tsk_1", None) for _ in range(TRIGGERS)])
+            return service.shown
+
+    shown = asyncio.run(run())
+    assert look_ups == ["c1", "c1"]
+    assert shown["sk_new"] == TRIGGERS
+
+
+def test_a_look_up_that_began_before_the_key_was_changed_is_not_believed(
+    connect: Any, monkeypatch: Any
+) -> None:
+    look_up = BaseHook.aget_connection
+
+    async def run() -> None:
+        began = asyncio.Event()
+
+        async def read_and_hang(conn_id: str) -> None:
+            await look_up(conn_id)
+            began.set()
+            await asyncio.Event().wait()
+
+        async with Doorkeeper(connect) as service, enter_place("c1") as place:
+            await place.ask("tsk_1", None)
+            service.key = "sk_new"
+            with monkeypatch.context() as patch:
+                patch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+                patch.setattr(BaseHook, "aget_connection", read_and_hang)
+                asking = asyncio.create_task(place.ask("tsk_1", None))
+                await began.wait()
+            service.connect("sk_new")
+            assert (await asking).status == "running"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_key_that_is_refused_is_shown_once_and_everybody_hears_of_it(
+    connect: Any, look_ups: list[str], monkeypatch: Any, is_gone: bool
+) -> None:
+    async def run() -> tuple[list[Any], Counter[str]]:
+        async with Doorkeeper(connect) as service, enter_place("c1") as place:
+            service.connect("sk_old", requests_per_second=50)
+            await place.ask("tsk_1", None)
+            service.key = "sk_new"
+            if is_gone:
+                monkeypatch.delenv("AIRFLOW_CONN_C1")
+            service.shown.clear()
+            asked = [place.ask(f"tsk_{number}", None) for number in range(TRIGGERS)]
+            return list(await asyncio.gather(*asked, return_exceptions=True)), service.shown
+
+    outcomes, shown = asyncio.run(run())
+    assert {type(outcome) for outcome in outcomes} == {AgentTaskAuthenticationError}
+    assert all(outcome.is_final for outcome in outcomes)
+    # Those under way at the same time cannot be called back; here it is one at a time.
+    assert shown == {"sk_old": 1}
+    assert len(look_ups) == 2
+
+
+@pytest.mark.parametrize("refusal", [reply(403), reply(404), reply(422)])
+def test_what_is_said_of_one_agent_task_holds_nobody_else_back(
+    serve: Any, connect: Any, refusal: bytes
+) -> None:
+    server = serve(*[refusal] * 5, OK)
+    connect(server)
+
+    async def work(place: Any) -> Any:
+        await asyncio.gather(*[place.ask("tsk_1", None) for _ in range(5)], return_exceptions=True)
+        return await place.ask("tsk_2", None)
+
+    assert inside(work).status == "running"
+
+
+def test_429_holds_everybody_back_for_as_long_as_the_service_says(serve: Any, connect: Any) -> None:
+    server = serve(reply(429, retry_after="40"), OK)
+    connect(server)
+
+    async def work(place: Any) -> list[float]:
+        with pytest.raises(AgentTaskRateLimitedError):
+            await place.ask("tsk_1", None)
+        told = []
+        for _ in range(TRIGGERS):
+            with pytest.raises(AgentTaskHeldBackError) as caught:
+                await place.ask("tsk_2", None)
+            told.append(caught.value.retry_after)
+        return told
+
+    told = inside(work)
+    assert len(server.requests) == 1
+    assert min(told) > 39
+    assert max(told) < 71
+    # Each hears of another moment: they do not all come back in the same one.
+    assert len({round(seconds, 3) for seconds in told}) > TRIGGERS / 2
+
+
+def test_who_waits_for_a_turn_is_held_back_too(serve: Any, connect: Any) -> None:
+    server = serve(OK, reply(429, retry_after="40"), OK)
+    connect(server, requests_per_second=2)
+
+    async def work(place: Any) -> tuple[list[Any], float]:
+        await place.ask("tsk_1", None)
+        began = asyncio.get_running_loop().time()
+        asked = [place.ask("tsk_1", None) for _ in range(TRIGGERS)]
+        outcomes = list(await asyncio.gather(*asked, return_exceptions=True))
+        return outcomes, asyncio.get_running_loop().time() - began
+
+    outcomes, seconds = inside(work)
+    assert [type(one) for one in outcomes].count(AgentTaskHeldBackError) == TRIGGERS - 1
+    assert len(server.requests) == 2
+    # The turns in which nothing was asked were not waited for: fifty of them would take 25 seconds.
+    assert seconds < 10
+
+
+def test_a_service_that_fails_again_and_again_is_left_alone_until_one_was_answered(
+    serve: Any, connect: Any
+) -> None:
+    server = serve(*[reply(503)] * 3, OK)
+    connect(server)
+
+    async def work(place: Any) -> None:
+        for _ in range(3):
+            with pytest.raises(AgentTaskUnavailableError):
+                await place.ask("tsk_1", None)
+        outcomes = await asyncio.gather(
+            *[place.ask("tsk_1", None) for _ in range(TRIGGERS)], return_exceptions=True
+        )
+        assert {type(outcome) for outcome in outcomes} == {AgentTaskHeldBackError}
+        assert len(server.requests) == 3
+        while len(server.requests) == 3:
+            await asyncio.gather(place.ask("tsk_1", None), return_exceptions=True)
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*[place.ask("tsk_1", None) for _ in range(TRIGGERS)])
+
+    inside(work)
+    assert len(server.requests) == 4 + TRIGGERS
+
+
+def test_a_connection_that_cannot_be_read_is_looked_up_by_one_for_all(look_ups: list[str]) -> None:
+    async def work(place: Any) -> list[Any]:
+        outcomes: list[Any] = []
+        for _ in range(2):
+            asked = [place.ask("tsk_1", None) for _ in range(TRIGGERS)]
+            outcomes += await asyncio.gather(*asked, return_exceptions=True)
+        return outcomes
+
+    assert {type(outcome) for outcome in inside(work)} == {AgentTaskConnectionNotFoundError}
+    assert look_ups == ["c1"]
+
+
+def test_a_connection_that_could_be_read_once_serves_while_it_cannot(
+    serve: Any, connect: Any, look_ups: list[str], monkeypatch: Any
+) -> None:
+    server = serve(OK)
+    connect(server)
+    monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+
+    async def work(place: Any) -> None:
+        await place.ask("tsk_1", None)
+        monkeypatch.delenv("AIRFLOW_CONN_C1")
+        while len(look_ups) < 4:
+            await place.ask("tsk_1", None)
+
+    inside(work)
+
+
+def test_airflow_that_never_tells_the_connection_is_not_waited_for_for_ever(monkeypatch: Any) -> None:
+    async def hang(conn_id: str) -> None:
+        await asyncio.Event().wait()
+
+    async def work(place: Any) -> None:
+        with pytest.raises(AgentTaskConnectionNotFoundError):
+            await place.ask("tsk_1", None)
+
+    monkeypatch.setattr(BaseHook, "aget_connection", hang)
+    monkeypatch.setattr(lookup, "LOOK_UP_TIMEOUT", 0.1)
+    inside(work)
+
+
+def test_what_the_triggerer_may_not_read_ends_in_an_error_of_ours(monkeypatch: Any) -> None:
+    async def refuse(conn_id: str) -> None:
+        raise PermissionError("not for you")
+
+    async def work(place: Any) -> None:
+        for _ in range(2):
+            with pytest.raises(AgentTaskConnectionNotFoundError):
+                await place.ask("tsk_1", None)
+
+    monkeypatch.setattr(BaseHook, "aget_connection", refuse)
+    inside(work)
+
+
+def test_other_settings_begin_with_a_clean_sheet(serve: Any, connect: Any, monkeypatch: Any) -> None:
+    down, up = serve(reply(429, retry_after="3000")), serve(OK)
+    connect(down)
+
+    async def work(place: Any) -> None:
+        with pytest.raises(AgentTaskRateLimitedError):
+            await place.ask("tsk_1", None)
+        connect(up)
+        monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+        while not up.requests:
+            await asyncio.gather(place.ask("tsk_1", None), return_exceptions=True)
+
+    inside(work)
+    assert len(down.requests) == 1
+
+
+def test_the_limit_of_requests_holds_for_all_and_from_the_first_one(serve: Any, connect: Any) -> None:
+    server = serve(OK)
+    connect(server, requests_per_second=20)
+
+    async def work(place: Any) -> float:
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*[place.ask("tsk_1", None) for _ in range(9)])
+        return asyncio.get_running_loop().time() - began
+
+    assert inside(work) >= 8 / 20 - 0.01
+    assert len(server.requests) == 9
+
+
+def test_who_has_not_asked_for_longest_goes_first(serve: Any, connect: Any) -> None:
+    server = serve(OK)
+    connect(server, requests_per_second=50)
+    since = [5.0, 3.0, 9.0, 1.0, 7.0]
+
+    async def work(place: Any) -> None:
+        await place.ask("first", None)
+        await asyncio.gather(*[place.ask(f"tsk_{moment:.0f}", None, since=moment) for moment in since])
+
+    inside(work)
+    asked = [received.target.rpartition("/")[2] for received in server.requests]
+    assert asked == ["first", "tsk_1", "tsk_3", "tsk_5", "tsk_7", "tsk_9"]
+
+
+def test_an_agent_task_is_stopped_while_the_service_is_left_alone(serve: Any, connect: Any) -> None:
+    server = serve(reply(429, retry_after="40"), OK)
+    connect(server)
+
+    async def work(place: Any) -> None:
+        with pytest.raises(AgentTaskRateLimitedError):
+            await place.ask("tsk_1", None)
+        await place.stop("tsk_1", None)
+
+    inside(work)
+    assert [received.method for received in server.requests] == ["GET", "POST"]
