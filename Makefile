@@ -7,18 +7,20 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
-PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore
+PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore \
+	apache-airflow-providers-dbt-cloud apache-airflow-providers-http requests_toolbelt statsd
 
 # Either would make the virtual environment see packages that are not its own.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test coverage lint format demo faults parked up down build clean
+.PHONY: help venv test coverage lint format demo faults parked bench up down build clean
 
 help:
 	@echo "make demo     run the example DAGs through a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (40 minutes)"
 	@echo "make parked   let 100 agent tasks wait for a person, and count what they occupy meanwhile (5 minutes)"
+	@echo "make bench    measure what waiting costs, beside other providers, and print the tables (25 minutes)"
 	@echo "make up       start the same and leave it running; prints the page's address"
 	@echo "make down     stop what make up left running"
 	@echo "make test     run the tests; PYTEST_ARGS='-k name' is passed on to pytest"
@@ -43,7 +45,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@mv $(UNFINISHED) $(INSTALLED)
 	@touch $(INSTALLED)
 
-# Other providers that the faults are compared with, kept out of .venv. Without dependencies, or pip would put a
+# Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would put a
 # second Airflow beside them: they use the one in .venv. The check tells when a package is missing in the list.
 $(PEERS): $(INSTALLED) constraints.txt
 	@echo "installing the packages to compare with into .peers ..."
@@ -64,7 +66,7 @@ coverage: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy airflow_agent_tasks demo faults
+	$(BIN)/mypy airflow_agent_tasks demo faults benchmarks
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
@@ -78,6 +80,9 @@ faults: $(INSTALLED) $(PEERS)
 
 parked: $(INSTALLED)
 	@$(BIN)/python faults/parked.py
+
+bench: $(INSTALLED) $(PEERS)
+	@$(BIN)/python benchmarks/run_bench.py
 
 up: $(INSTALLED)
 	@$(BIN)/python demo/up.py

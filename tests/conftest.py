@@ -21,7 +21,7 @@ os.environ["AIRFLOW_HOME"] = str(AIRFLOW_HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
-for _folder in ("demo", "faults"):
+for _folder in ("demo", "faults", "benchmarks"):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / _folder))
 
 
