@@ -91,8 +91,14 @@ class SharedHook:
             return self._hook
         raise copy.copy(self._failure) if self._failure else connection_not_found(self._conn_id)
 
-    async def renew(self) -> None:
-        """Look the connection up once more; until then nobody gets the hook that it had so far."""
+    async def renew(self, refused: AgentTaskHook) -> None:
+        """
+        Look the connection up once more, unless that was done already; nobody gets its hook until then.
+
+        :param refused: The hook whose key was refused.
+        """
+        if refused is not self._hook:
+            return
         if not self._is_doubted:
             # One that has begun already may have read what was there before.
             self._cancel_look_up()

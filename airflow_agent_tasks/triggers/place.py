@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from weakref import WeakKeyDictionary
 
@@ -99,8 +99,7 @@ class WaitingPlace:
             if error.status != HTTPStatus.UNAUTHORIZED:
                 raise
             # The key may have been changed since the last look-up.
-            with suppress(AgentTaskError):
-                await self._shared_hook.renew()
+            await self._shared_hook.renew(hook)
             renewed = await self._find_hook()
             if renewed.settings == hook.settings:
                 raise
