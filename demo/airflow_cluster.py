@@ -29,6 +29,7 @@ from airflow_environment import build_address_settings, build_airflow_settings, 
 from cluster_record import ClusterRecord, read_record
 from components import API_SERVERS, COMPONENTS, HEALTH_NAMES
 from processes import Leader, Program, end_families, find_free_ports, read_leader
+from trigger_ids import never_reuse_trigger_ids
 
 RUN_END_STATES = frozenset({"success", "failed"})
 
@@ -265,17 +266,17 @@ class AirflowCluster:
 
     def _migrate_database(self) -> None:
         migration = self.start_program("db-migrate", [sys.executable, "-m", "airflow", "db", "migrate"])
-        status = migration.wait(timeout=self.startup_timeout)
-        if status != 0:
+        if (status := migration.wait(timeout=self.startup_timeout)) != 0:
             outcome = "did not end in time" if status is None else f"ended with exit status {status}"
             raise ClusterError(f"making the database {outcome}. {migration.describe_log_end()}")
+        never_reuse_trigger_ids(self.home / "airflow.db")
         del self.programs[migration.name]
 
     def _find_unhealthy(self) -> list[str]:
         """Return the components that Airflow does not call healthy."""
         health = self.api.read_health()
-        unhealthy = [name for name in HEALTH_NAMES if health.get(name) != "healthy"]
-        return unhealthy + ([] if self._worker_api.serves_workers() else ["worker-api-server"])
+        silent = [] if self._worker_api.serves_workers() else ["worker-api-server"]
+        return [name for name in HEALTH_NAMES if health.get(name) != "healthy"] + silent
 
     def _find_silent(self) -> list[str]:
         """Return what an API server's answer would show; other components may be away on purpose."""

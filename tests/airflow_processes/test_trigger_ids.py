@@ -1,0 +1,30 @@
+"""The database of the tests gives each trigger an id of its own, as those of production do."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from trigger_ids import never_reuse_trigger_ids
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_the_id_of_a_deleted_trigger_is_not_given_again(
+    airflow_home: Path, tmp_path: Path, is_changed: bool
+) -> None:
+    database = tmp_path / "airflow.db"
+    shutil.copy(airflow_home / "airflow.db", database)
+    if is_changed:
+        never_reuse_trigger_ids(database)
+    ids = []
+    with closing(sqlite3.connect(database)) as connection:
+        for _ in range(2):
+            row = connection.execute(
+                "INSERT INTO \"trigger\" (classpath, kwargs, created_date) VALUES ('a', '{}', '2026-01-01')"
+            )
+            ids.append(row.lastrowid)
+            connection.execute('DELETE FROM "trigger"')
+    assert (ids[0] != ids[1]) is is_changed
