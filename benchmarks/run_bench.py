@@ -117,16 +117,7 @@ def print_start_up() -> None:
                 one["blocked"],
             )
         )
-    headings = (
-        *(
-            "",
-            "log level",
-            "look-ups",
-            "s until the last first poll",
-            "tasks asked for",
-            "event loop blocked",
-        ),
-    )
+    headings = ("", "log level", "look-ups", "s until the last first poll", "tasks asked for", "loop blocked")
     print_table("1,000 triggers of one connection start at once in a real triggerer", headings, rows)
 
 
