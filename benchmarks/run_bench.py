@@ -24,7 +24,7 @@ sys.path[:0] = [str(FOLDER.parent / "demo")]
 from certificate import build_trust, write_certificate  # noqa: E402
 from contenders import CONTENDERS  # noqa: E402
 from processes import raise_on_termination  # noqa: E402
-from serving import pin, serve  # noqa: E402
+from serving import PEERS, pin, serve  # noqa: E402
 from simulation import simulate  # noqa: E402
 
 BARE = "bare"
@@ -134,7 +134,7 @@ def run(
     """Run a program of this folder, and return what it prints in its last line."""
     print(f"{TITLES[name]}: {' '.join(str(one) for one in arguments[1:])} ...", file=sys.stderr, flush=True)
     environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join([str(FOLDER.parent), str(FOLDER.parent / ".peers")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(FOLDER.parent), str(PEERS)])
     if home:
         environment["AIRFLOW_HOME"] = home
     if certificate:

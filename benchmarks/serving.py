@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+#: Where the Makefile puts the other providers.
+PEERS = FOLDER.parent / ".peers"
 sys.path[:0] = [str(FOLDER.parent / "demo")]
 
 from processes import Program, wait_until  # noqa: E402

@@ -27,10 +27,8 @@ from airflow_cluster import AirflowCluster  # noqa: E402
 from certificate import build_trust, write_certificate  # noqa: E402
 from contenders import CONN_ID, CONTENDERS  # noqa: E402
 from processes import raise_on_termination, wait_until  # noqa: E402
-from serving import Service, serve  # noqa: E402
+from serving import PEERS, Service, serve  # noqa: E402
 
-#: Where the Makefile puts the other providers.
-PEERS = FOLDER.parent / ".peers"
 COUNT = 1000
 INTERVAL = 10.0
 #: Seconds after which those who have asked are counted; the triggers of a sleeper never ask.
