@@ -76,7 +76,7 @@ class StatusWatch:
         try:
             task = await place.ask(started.agent_task_id, started.agent_id, since=self._asked_at)
         except AgentTaskHeldBackError as error:
-            # Whoever was refused has logged it: ten thousand lines would hold the event loop for a minute.
+            # Whoever was refused has logged it: ten thousand lines would hold the event loop.
             return self._wait.on_error(error, now=time.time())
         except AgentTaskError as error:
             self._asked_at = time.monotonic()
@@ -95,7 +95,7 @@ class StatusWatch:
         return self._wait.on_error(error, now=time.time())
 
     def _log_change(self, seen: str, *, is_odd: bool) -> None:
-        # A triggerer writes some 150 lines a second: its event loop stands still until they are taken.
+        # The triggerer's event loop stands still for a line that its supervisor has no time to take.
         if seen != self._last_seen:
             (self._log.warning if is_odd else self._log.info)("%s", seen)
         self._last_seen = seen
