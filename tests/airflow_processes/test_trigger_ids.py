@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ def test_the_id_of_a_deleted_trigger_is_not_given_again(
     airflow_home: Path, tmp_path: Path, is_changed: bool
 ) -> None:
     database = tmp_path / "airflow.db"
-    shutil.copy(airflow_home / "airflow.db", database)
+    copy_without_triggers(airflow_home / "airflow.db", database)
     if is_changed:
         never_reuse_trigger_ids(database)
     ids = []
@@ -28,3 +27,11 @@ def test_the_id_of_a_deleted_trigger_is_not_given_again(
             ids.append(row.lastrowid)
             connection.execute('DELETE FROM "trigger"')
     assert (ids[0] != ids[1]) is is_changed
+
+
+def copy_without_triggers(source: Path, target: Path) -> None:
+    """The tests of this process share one database, and some of them leave triggers in it."""
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
+        original.backup(copy)
+        with copy:
+            copy.execute('DELETE FROM "trigger"')
