@@ -262,6 +262,8 @@ class Doorkeeper:
         self._server = TestServer(web.Application())
         self._server.app.router.add_get("/agent/tasks/{id}", self._answer)
         self.key = "sk_old"
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def __aenter__(self) -> Doorkeeper:
         await self._server.start_server()
@@ -277,6 +279,7 @@ class Doorkeeper:
     async def _answer(self, request: web.Request) -> web.Response:
         key = request.headers["authorization"].removeprefix("Bearer ")
         self.shown[key] += 1
+        await self.answers.wait()
         if key != self.key:
             return web.json_response({"error": "no such key"}, status=401)
         return web.json_response({"status": "running"})
@@ -312,12 +315,14 @@ def test_a_look_up_that_began_before_the_key_was_changed_is_not_believed(
         async with Doorkeeper(connect) as service, enter_place("c1") as place:
             await place.ask("tsk_1", None)
             service.key = "sk_new"
+            service.answers.clear()
             with monkeypatch.context() as patch:
                 patch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
                 patch.setattr(BaseHook, "aget_connection", read_and_hang)
                 asking = asyncio.create_task(place.ask("tsk_1", None))
                 await began.wait()
             service.connect("sk_new")
+            service.answers.set()
             assert (await asking).status == "running"
 
     asyncio.run(run())
