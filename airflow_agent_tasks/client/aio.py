@@ -18,6 +18,10 @@ from airflow_agent_tasks.client.secrecy import hide_key
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError
 from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, Request, Response
+from airflow_agent_tasks.protocol.polling import LONGEST_WAIT
+
+#: Seconds for which an idle connection is kept. With less, tasks at their longest wait would open one a poll.
+KEEP_ALIVE = 2 * LONGEST_WAIT
 
 #: What aiohttp raises where nothing can have reached the service.
 _NEVER_SENT = (
@@ -49,7 +53,7 @@ class AsyncClient:
             # trust_env would look into ~/.netrc in a thread for every request and send what it finds.
             trust_env=False,
             timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.connect_timeout),
-            connector=aiohttp.TCPConnector(ssl=verify),
+            connector=aiohttp.TCPConnector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 

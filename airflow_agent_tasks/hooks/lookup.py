@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from airflow_agent_tasks.hooks.lightcone import LightconeHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+log = logging.getLogger(__name__)
 
 #: Seconds after which a connection is looked up again.
 LOOK_UP_EVERY = 60.0
@@ -75,12 +78,11 @@ class SharedHook:
         self._failure: AgentTaskError | None = None
         self._looked_up_at = 0.0
         self._look_up: asyncio.Task[None] | None = None
-        self._is_doubted = False
 
     async def find(self) -> AgentTaskHook:
         """Return the hook; raises as :func:`find_hook`, and what opening a client raises."""
         age = time.monotonic() - self._looked_up_at
-        if self._hook and not self._is_doubted:
+        if self._hook:
             if age >= LOOK_UP_EVERY:
                 self._begin_look_up()
             return self._hook
@@ -91,18 +93,10 @@ class SharedHook:
             return self._hook
         raise copy.copy(self._failure) if self._failure else connection_not_found(self._conn_id)
 
-    async def renew(self, refused: AgentTaskHook) -> None:
-        """
-        Look the connection up once more, unless that was done already; nobody gets its hook until then.
-
-        :param refused: The hook whose key was refused.
-        """
-        if refused is not self._hook:
-            return
-        if not self._is_doubted:
-            # One that has begun already may have read what was there before.
-            self._cancel_look_up()
-            self._is_doubted = True
+    async def renew(self) -> None:
+        """Look the connection up now, because its key was refused."""
+        # One that has begun already may have read what was there before.
+        self._cancel_look_up()
         await asyncio.shield(self._begin_look_up())
 
     async def close(self) -> None:
@@ -129,21 +123,29 @@ class SharedHook:
         try:
             # A supervisor that never answers must not hold up the waits of this connection for ever.
             hook = await asyncio.wait_for(afind_hook(self._conn_id), LOOK_UP_TIMEOUT)
+            if self._look_up is not asyncio.current_task():
+                return  # cancelled in the moment of the reply, which wait_for of Python 3.11 passes over
             if earlier and earlier.settings == hook.settings:
                 hook.async_client = earlier.async_client
             else:
                 await hook.aopen()
                 unused = earlier
             self._hook, self._failure = hook, None
-        except AgentTaskError as error:
-            # The connection stays as it was last seen, if it ever was.
-            self._failure = error
-        except (asyncio.TimeoutError, OSError):
-            # Airflow says PermissionError to a triggerer that may not read it.
-            self._failure = connection_not_found(self._conn_id)
-        self._look_up, self._looked_up_at, self._is_doubted = None, time.monotonic(), False
+        except Exception as error:
+            self._on_failure(error)
+        self._look_up, self._looked_up_at = None, time.monotonic()
         if unused:
             await unused.aclose()
+
+    def _on_failure(self, error: Exception) -> None:
+        if not isinstance(error, AgentTaskError):
+            # Airflow says PermissionError to a triggerer that may not read it; a secrets backend, anything,
+            # of which no more than the type is safe to be logged.
+            log.warning("The look-up of connection %r failed: %s", self._conn_id, type(error).__name__)
+            error = connection_not_found(self._conn_id)
+        if self._hook and str(error) != str(self._failure):
+            log.warning("Connection %r is used as it was last seen: %s", self._conn_id, error)
+        self._failure = error
 
 
 def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTaskHook:

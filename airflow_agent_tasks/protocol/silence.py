@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from http import HTTPStatus
 
 from airflow_agent_tasks.errors import (
     AgentTaskAuthenticationError,
@@ -14,28 +15,39 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.protocol.polling import LONGEST_WAIT
 
-#: Failures in a row, with no answer in between, after which it is the service that fails and not a request.
+#: Failures with no answer in between, and seconds since the first of them, after which it is the service that
+#: fails. By their number alone, a few agent tasks that always fail would silence thousands that are answered.
 FAILURES_IN_A_ROW = 3
-#: Seconds for which a key that was refused is not shown again: Lightcone blocks an address after ten times.
-KEY_PAUSE = 60.0
+SECONDS_UNANSWERED = 5.0
+#: Seconds between two who try whether it answers again; many do, since the first may be those that fail.
+PROBE_PAUSE = 1.0
+#: Seconds for which a key that was refused is not shown again: Lightcone blocks an address after ten times
+#: within ten minutes.
+KEY_PAUSE = 90.0
 
 
 class Silence:
     """
     Decides whether a service may be asked just now, for all the tasks that wait at one connection.
 
-    It begins when the service asks to be left alone (429, ``Retry-After``), refuses the key (401), or fails
-    several times in a row. After a while one asks, and the others go on when that one was answered.
-    The caller passes the time, in seconds on a clock that never goes back.
+    It begins when the service asks to be left alone (429, ``Retry-After``), refuses the key (401), or answers
+    nobody. After a while one asks, and the others go on when that one was answered. The caller passes the
+    time, in seconds on a clock that never goes back.
 
+    :param untried_since: Begin with a silence that one may break at once, because the address or the key is
+        new; None (default) to let everybody ask.
     :param draw: Returns a number from 0 to 1: those who have to wait are told different moments, so that they
         do not all come back in the same one.
     """
 
-    def __init__(self, *, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, *, untried_since: float | None = None, draw: Callable[[], float] = random.random
+    ) -> None:
         self._draw = draw
         self._error: AgentTaskError | None = None
-        self._begun_at = self._until = 0.0
+        self._begun_at = self._until = untried_since or 0.0
+        if untried_since is not None:
+            self._error = AgentTaskUnavailableError("It was not asked yet.")
         self._failed_first_at = self._failed_last_at = 0.0
         self._failures = self._rounds = 0
 
@@ -43,49 +55,58 @@ class Silence:
         """Tell whether nobody may ask."""
         return self._error is not None and now < self._until
 
-    def refuse(self, *, now: float) -> AgentTaskError | None:
-        """Return the error for somebody who wants to ask; None where he may, and is about to."""
-        error = self._error
-        if error is None:
-            return None
-        if now >= self._until:
+    def enter(self, *, now: float) -> bool:
+        """Tell whether somebody who is about to ask may do so."""
+        if self.is_kept(now=now):
+            return False
+        if self._error is not None:
             # He asks for all. Should he never be heard of again, another one follows.
             self._until = now + self._pause()
-            return None
-        # The text tells nothing of the task that was refused: it is for the logs of all the others.
-        status = getattr(error, "status", None)
-        if isinstance(error, AgentTaskAuthenticationError):
-            return AgentTaskAuthenticationError(
-                "The service has just refused the key of this connection (401), so it is not shown again. "
-                "Check the key in the connection's password field.",
-                status=status,
-            )
-        left, length = self._until - now, self._until - self._begun_at
+        return True
+
+    def refuse(self, *, now: float) -> AgentTaskHeldBackError:
+        """Return the error for somebody who may not ask; it tells nothing of the task that was refused."""
+        status = getattr(self._error, "status", None)
+        hint = (
+            "Check the key in the connection's password field: it was refused (401)."
+            if is_key_refused(self._error)
+            else f"It answered {status} last."
+            if status
+            else ""
+        )
         return AgentTaskHeldBackError(
-            "The service is left alone, since it does not answer the tasks that wait at this connection"
-            + (f" (it answered {status} last)." if status else "."),
+            "The service is left alone until one of the tasks that wait at this connection was answered. "
+            f"{hint}".rstrip(),
             status=status,
-            retry_after=left + self._draw() * min(LONGEST_WAIT, length),
+            # Not for all of a long silence: it ends early when somebody changes the connection.
+            retry_after=min(LONGEST_WAIT, max(0.0, self._until - now))
+            + self._draw() * min(LONGEST_WAIT, self._until - self._begun_at),
             lasted=self._failed_last_at - self._failed_first_at,
         )
 
-    def on_error(self, error: AgentTaskError, *, asked_at: float, now: float) -> None:
-        """Take note of a request that failed; what says something of its own task only is an answer."""
-        is_key_refused = isinstance(error, AgentTaskAuthenticationError) and error.status == 401
-        if not (error.is_transient or is_key_refused):
+    def on_error(self, error: AgentTaskError, *, asked_at: float, now: float) -> bool:
+        """
+        Take note of a request that failed; what says something of its own task only is an answer.
+
+        :return: False for one of the many that were under way when the first of them failed.
+        """
+        is_news = self._error is None or asked_at >= self._begun_at
+        if not (error.is_transient or is_key_refused(error)):
             self.on_answer(asked_at=asked_at)
-            return
+            return is_news
         if not self._failures:
             self._failed_first_at = now
         self._failed_last_at = now
         self._failures += 1
         asked_for = error.retry_after if isinstance(error, AgentTaskUnavailableError) else None
-        is_told = is_key_refused or asked_for is not None or isinstance(error, AgentTaskRateLimitedError)
-        if is_told or self._failures >= FAILURES_IN_A_ROW:
-            if self._error is None or asked_at >= self._begun_at:
-                self._rounds += 1
+        is_told = (
+            is_key_refused(error) or asked_for is not None or isinstance(error, AgentTaskRateLimitedError)
+        )
+        if is_told or self._is_unanswered(now):
+            self._rounds += is_news
             self._error, self._begun_at = error, now
             self._until = max(self._until, now + max(self._pause(), asked_for or 0.0))
+        return is_news
 
     def on_answer(self, *, asked_at: float) -> None:
         """Take note of an answer; one to a question from before the silence does not end it."""
@@ -93,7 +114,18 @@ class Silence:
             self._error, self._until = None, 0.0
             self._failures = self._rounds = 0
 
+    def _is_unanswered(self, now: float) -> bool:
+        lasted = now - self._failed_first_at
+        return self._failures >= FAILURES_IN_A_ROW and lasted >= SECONDS_UNANSWERED
+
     def _pause(self) -> float:
-        if isinstance(self._error, AgentTaskAuthenticationError):
+        if is_key_refused(self._error):
             return KEY_PAUSE
-        return min(LONGEST_WAIT, 2.0 ** min(self._rounds - 1, 10))
+        if isinstance(self._error, AgentTaskRateLimitedError):
+            return min(LONGEST_WAIT, 2.0 ** min(self._rounds - 1, 10))
+        return PROBE_PAUSE
+
+
+def is_key_refused(error: AgentTaskError | None) -> bool:
+    """Tell whether a service does not know the key (401), which concerns everybody who shows it."""
+    return isinstance(error, AgentTaskAuthenticationError) and error.status == HTTPStatus.UNAUTHORIZED

@@ -44,23 +44,31 @@ async def stop_if_abandoned(conn_id: str, started: StartedTask, task_instance: A
     After a clear the task instance is on its way to the next try, which stops the agent task itself.
     """
     name = f"agent task {started.agent_task_id}"
-    try:
-        state = await asyncio.wait_for(aread_state(task_instance), SECONDS_TO_READ_STATE)
-    except Exception as error:
-        log.warning("Airflow did not tell the task's state, so %s is left as it is: %r", name, error)
-        return
-    if state not in FINAL_STATES:
-        log.info(
-            "The trigger is no longer needed here, and the task is %s: %s is left as it is.", state, name
-        )
-        return
-    try:
-        async with enter_place(conn_id) as place:
+    # Entered first, so that the place outlives the triggers that leave it with this one.
+    async with enter_place(conn_id) as place:
+        try:
+            state = await _aread_state_in_turn(place, task_instance)
+        except Exception as error:
+            log.warning("Airflow did not tell the task's state, so %s is left as it is: %r", name, error)
+            return
+        if state not in FINAL_STATES:
+            log.info(
+                "The trigger is no longer needed here, and the task is %s: %s is left as it is.", state, name
+            )
+            return
+        try:
             task = await _stop_if_active(place, started, state)
-    except AgentTaskError as error:
-        log.warning("The task was marked %s, and its %s may still be running: %s", state, name, error)
-    else:
-        log.info("The task is %s; its agent task, in the end: %s", state, task)
+        except AgentTaskError as error:
+            log.warning("The task was marked %s, and its %s may still be running: %s", state, name, error)
+        else:
+            log.info("The task is %s; its agent task, in the end: %s", state, task)
+
+
+async def _aread_state_in_turn(place: WaitingPlace, task_instance: Any) -> str | None:
+    # One after the other, for when a DAG run with a thousand of them is ended: all would queue at the one
+    # thread, those at the end for too long, and the look-up of the connection behind them.
+    async with place.reading_state:
+        return await asyncio.wait_for(aread_state(task_instance), SECONDS_TO_READ_STATE)
 
 
 async def _stop_if_active(place: WaitingPlace, started: StartedTask, state: str) -> AgentTask:

@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from weakref import WeakKeyDictionary
 
-from airflow_agent_tasks.errors import AgentTaskAuthenticationError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.lookup import SharedHook
-from airflow_agent_tasks.protocol.silence import Silence
+from airflow_agent_tasks.protocol.silence import Silence, is_key_refused
 from airflow_agent_tasks.protocol.task import AgentTask
 from airflow_agent_tasks.triggers.turns import Turns
 
@@ -34,6 +33,8 @@ class WaitingPlace:
         self._hook: AgentTaskHook | None = None
         self._turns = Turns(CONNECTIONS)
         self._silence = Silence()
+        #: Held by the one who asks Airflow what became of a task.
+        self.reading_state = asyncio.Lock()
         self.users = 0
 
     async def ask(self, task_id: str, agent_id: str | None, *, since: float = 0.0) -> AgentTask:
@@ -48,8 +49,8 @@ class WaitingPlace:
         # Before the turn, since the limit is a part of the connection, and who is held back needs no turn.
         await self._find_hook()
         now = time.monotonic()
-        if self._silence.is_kept(now=now) and (refusal := self._silence.refuse(now=now)):
-            raise refusal
+        if self._silence.is_kept(now=now):
+            raise self._silence.refuse(now=now)
         await self._turns.take(since)
         try:
             return await self._ask_in_turn(task_id, agent_id)
@@ -58,10 +59,12 @@ class WaitingPlace:
 
     async def stop(self, task_id: str, agent_id: str | None) -> AgentTask:
         """Stop an agent task, before all who ask, and whether or not the service is left alone."""
-        hook = await self._find_hook()
+        await self._find_hook()
         # For the limit's sake only: its retries may take a minute, during which others need the turn.
         await self._turns.take(0.0)
         self._turns.give_back()
+        # Once more, because the client of a connection that was changed meanwhile is closed.
+        hook = await self._find_hook()
         return await hook.astop_task(task_id, agent_id)
 
     async def close(self) -> None:
@@ -71,39 +74,38 @@ class WaitingPlace:
     async def _ask_in_turn(self, task_id: str, agent_id: str | None) -> AgentTask:
         hook = await self._find_hook()
         silence, asked_at = self._silence, time.monotonic()
-        if refusal := silence.refuse(now=asked_at):
+        if not silence.enter(now=asked_at):
             self._turns.forgo()
-            raise refusal
+            raise silence.refuse(now=asked_at)
         try:
-            task = await self._ask(hook, task_id, agent_id)
+            task = await hook.aget_task(task_id, agent_id)
         except AgentTaskError as error:
-            silence.on_error(error, asked_at=asked_at, now=time.monotonic())
-            raise
-        silence.on_answer(asked_at=asked_at)
-        return task
+            is_news = silence.on_error(error, asked_at=asked_at, now=time.monotonic())
+            if not is_key_refused(error):
+                raise
+            if not is_news:
+                raise silence.refuse(now=time.monotonic()) from None
+            # The key may have been changed since the last look-up.
+            await self._shared_hook.renew()
+            await self._find_hook()
+            if self._silence is silence:
+                raise
+        else:
+            silence.on_answer(asked_at=asked_at)
+            return task
+        return await self._ask_in_turn(task_id, agent_id)
 
     async def _find_hook(self) -> AgentTaskHook:
         hook = await self._shared_hook.find()
         if hook is not self._hook:
-            if self._hook is None or hook.settings != self._hook.settings:
+            if self._hook is None:
+                self._turns.limit(hook.settings.requests_per_second)
+            elif hook.settings != self._hook.settings:
                 # What was heard of the service was said to another key, or by another host.
-                self._silence = Silence()
+                self._silence = Silence(untried_since=time.monotonic())
                 self._turns.limit(hook.settings.requests_per_second)
             self._hook = hook
         return hook
-
-    async def _ask(self, hook: AgentTaskHook, task_id: str, agent_id: str | None) -> AgentTask:
-        try:
-            return await hook.aget_task(task_id, agent_id)
-        except AgentTaskAuthenticationError as error:
-            if error.status != HTTPStatus.UNAUTHORIZED:
-                raise
-            # The key may have been changed since the last look-up.
-            await self._shared_hook.renew(hook)
-            renewed = await self._find_hook()
-            if renewed.settings == hook.settings:
-                raise
-        return await renewed.aget_task(task_id, agent_id)
 
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, WaitingPlace]] = WeakKeyDictionary()

@@ -16,6 +16,8 @@ PROGRESS_KEY = "progress"
 #: Seconds between two notes of one triggerer: its one supervisor thread needs up to 150 ms for each, and all
 #: connection look-ups and log lines wait meanwhile.
 SECONDS_BETWEEN_NOTES = 1.0
+#: Seconds for Airflow to take one; the agent task is not asked for meanwhile.
+SECONDS_FOR_A_NOTE = 10.0
 
 _last_notes: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
 
@@ -45,7 +47,7 @@ class ProgressNotes:
         _last_notes[loop], self._noted = now, progress
         instance = self._task_instance
         try:
-            await BaseXCom.aset(
+            leaving = BaseXCom.aset(
                 PROGRESS_KEY,
                 progress,
                 dag_id=instance.dag_id,
@@ -53,5 +55,6 @@ class ProgressNotes:
                 task_id=instance.task_id,
                 map_index=instance.map_index,
             )
+            await asyncio.wait_for(leaving, SECONDS_FOR_A_NOTE)
         except Exception as error:
-            self._log.warning("The progress could not be left in XCom: %s", error)
+            self._log.warning("The progress could not be left in XCom: %r", error)

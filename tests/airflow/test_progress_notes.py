@@ -63,4 +63,4 @@ def test_a_note_that_cannot_be_left_ends_no_wait(monkeypatch: Any, caplog: Any) 
 
     monkeypatch.setattr(BaseXCom, "aset", fail)
     take(ProgressNotes(TASK_INSTANCE, logging.getLogger()), seen(1))
-    assert "The progress could not be left in XCom: no API server" in caplog.text
+    assert "The progress could not be left in XCom: RuntimeError('no API server')" in caplog.text

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import connector, web
 from aiohttp.test_utils import TestServer
 from airflow.sdk import BaseHook
 
@@ -24,6 +25,9 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
 )
 from airflow_agent_tasks.hooks import lookup
+from airflow_agent_tasks.protocol import silence as silence_module
+from airflow_agent_tasks.protocol.polling import LONGEST_WAIT
+from airflow_agent_tasks.protocol.task import AgentTask
 from airflow_agent_tasks.triggers.place import enter_place
 from tests.raw_server import NETWORK_VARIABLES, RawServer, reply, silence
 
@@ -85,6 +89,12 @@ async def poll(times: int = 1) -> None:
 
 async def end(server: RawServer, requests: int) -> None:
     await asyncio.to_thread(server.wait_until, lambda it: len(it.requests) == requests)
+
+
+async def ask_at_once(place: Any) -> list[Any]:
+    """Return what each of many who ask at the same time gets, an agent task or an error."""
+    asked = [place.ask(f"tsk_{number}", None) for number in range(TRIGGERS)]
+    return list(await asyncio.gather(*asked, return_exceptions=True))
 
 
 def inside(work: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -286,17 +296,22 @@ class Doorkeeper:
 
 
 def test_a_key_that_was_changed_is_found_at_once_after_a_401(connect: Any, look_ups: list[str]) -> None:
-    async def run() -> Counter[str]:
+    async def run() -> tuple[list[Any], Counter[str]]:
         async with Doorkeeper(connect) as service, enter_place("c1") as place:
             await place.ask("tsk_1", None)
             service.key = "sk_new"
             service.connect("sk_new")
+            outcomes = await ask_at_once(place)
             await asyncio.gather(*[place.ask("tsk_1", None) for _ in range(TRIGGERS)])
-            return service.shown
+            return outcomes, service.shown
 
-    shown = asyncio.run(run())
+    outcomes, shown = asyncio.run(run())
     assert look_ups == ["c1", "c1"]
-    assert shown["sk_new"] == TRIGGERS
+    # One has found it for all the others, who are still waiting, and ask again by themselves.
+    answered = [one for one in outcomes if isinstance(one, AgentTask)]
+    assert len(answered) == 1
+    assert {type(one) for one in outcomes if one not in answered} == {AgentTaskHeldBackError}
+    assert shown["sk_new"] == 1 + TRIGGERS
 
 
 def test_a_look_up_that_began_before_the_key_was_changed_is_not_believed(
@@ -329,7 +344,7 @@ def test_a_look_up_that_began_before_the_key_was_changed_is_not_believed(
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
-def test_a_key_that_is_refused_is_shown_once_and_everybody_hears_of_it(
+def test_a_key_that_is_refused_ends_one_wait_and_holds_the_others_back(
     connect: Any, look_ups: list[str], monkeypatch: Any, is_gone: bool
 ) -> None:
     async def run() -> tuple[list[Any], Counter[str]]:
@@ -340,15 +355,92 @@ def test_a_key_that_is_refused_is_shown_once_and_everybody_hears_of_it(
             if is_gone:
                 monkeypatch.delenv("AIRFLOW_CONN_C1")
             service.shown.clear()
-            asked = [place.ask(f"tsk_{number}", None) for number in range(TRIGGERS)]
-            return list(await asyncio.gather(*asked, return_exceptions=True)), service.shown
+            return await ask_at_once(place), service.shown
 
     outcomes, shown = asyncio.run(run())
-    assert {type(outcome) for outcome in outcomes} == {AgentTaskAuthenticationError}
-    assert all(outcome.is_final for outcome in outcomes)
+    final = [outcome for outcome in outcomes if outcome.is_final]
+    assert [type(one) for one in final] == [AgentTaskAuthenticationError]
+    assert {type(one) for one in outcomes if one not in final} == {AgentTaskHeldBackError}
     # Those under way at the same time cannot be called back; here it is one at a time.
     assert shown == {"sk_old": 1}
     assert len(look_ups) == 2
+
+
+def test_a_new_key_that_is_wrong_as_well_is_shown_once(connect: Any) -> None:
+    async def run() -> tuple[list[Any], Counter[str]]:
+        async with Doorkeeper(connect) as service, enter_place("c1") as place:
+            await place.ask("tsk_1", None)
+            service.key = "sk_new"
+            service.connect("sk_mistyped")
+            return await ask_at_once(place), service.shown
+
+    outcomes, shown = asyncio.run(run())
+    assert sum(outcome.is_final for outcome in outcomes) == 1
+    assert shown["sk_mistyped"] == 1
+
+
+def test_a_refused_key_is_looked_up_although_that_was_done_while_it_was_on_its_way(
+    connect: Any, look_ups: list[str], monkeypatch: Any
+) -> None:
+    async def run() -> Any:
+        async with Doorkeeper(connect) as service, enter_place("c1") as place:
+            await place.ask("tsk_1", None)
+            service.answers.clear()
+            monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+            asking = asyncio.create_task(place.ask("tsk_1", None))
+            await asyncio.sleep(0)
+            await asyncio.wait([task for task in asyncio.all_tasks() if "_look_up_once" in repr(task)])
+            monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 60.0)
+            service.key = "sk_new"
+            service.connect("sk_new")
+            service.answers.set()
+            return await asking
+
+    assert asyncio.run(run()).status == "running"
+    assert len(look_ups) == 3
+
+
+def test_a_connection_that_was_changed_is_tried_by_one_first(connect: Any, monkeypatch: Any) -> None:
+    async def run() -> list[Any]:
+        async with Doorkeeper(connect) as service, enter_place("c1") as place:
+            await place.ask("tsk_1", None)
+            service.connect("sk_mistyped")
+            with monkeypatch.context() as patch:
+                patch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+                asking = asyncio.create_task(place.ask("tsk_1", None))
+                await asyncio.sleep(0)
+                await asyncio.wait([task for task in asyncio.all_tasks() if "_look_up_once" in repr(task)])
+                await asking
+            service.answers.clear()
+            first, *others = [asyncio.create_task(place.ask("tsk_1", None)) for _ in range(TRIGGERS)]
+            outcomes = await asyncio.gather(*others, return_exceptions=True)
+            service.answers.set()
+            assert (await asyncio.gather(first, return_exceptions=True))[0].is_final
+            return list(outcomes)
+
+    assert {type(one) for one in asyncio.run(run())} == {AgentTaskHeldBackError}
+
+
+def test_a_task_is_stopped_although_the_connection_is_changed_while_it_waits_for_a_turn(
+    serve: Any, connect: Any, monkeypatch: Any
+) -> None:
+    server = serve(OK)
+    connect(server, requests_per_second=2)
+
+    async def work(place: Any) -> None:
+        await place.ask("tsk_1", None)
+        stopping = asyncio.create_task(place.stop("tsk_1", None))
+        await asyncio.sleep(0)
+        connect(server, key="sk_new", requests_per_second=2)
+        with monkeypatch.context() as patch:
+            patch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+            asking = asyncio.create_task(place.ask("tsk_1", None))
+            await asyncio.sleep(0)
+        await asyncio.gather(stopping, asking)
+
+    inside(work)
+    (stop,) = [request for request in server.requests if request.method == "POST"]
+    assert stop.headers["authorization"] == "Bearer sk_new"
 
 
 @pytest.mark.parametrize("refusal", [reply(403), reply(404), reply(422)])
@@ -366,7 +458,7 @@ def test_what_is_said_of_one_agent_task_holds_nobody_else_back(
 
 
 def test_429_holds_everybody_back_for_as_long_as_the_service_says(serve: Any, connect: Any) -> None:
-    server = serve(reply(429, retry_after="40"), OK)
+    server = serve(reply(429, retry_after="20"), OK)
     connect(server)
 
     async def work(place: Any) -> list[float]:
@@ -381,8 +473,8 @@ def test_429_holds_everybody_back_for_as_long_as_the_service_says(serve: Any, co
 
     told = inside(work)
     assert len(server.requests) == 1
-    assert min(told) > 39
-    assert max(told) < 71
+    assert min(told) > 19
+    assert max(told) < 41
     # Each hears of another moment: they do not all come back in the same one.
     assert len({round(seconds, 3) for seconds in told}) > TRIGGERS / 2
 
@@ -406,10 +498,11 @@ def test_who_waits_for_a_turn_is_held_back_too(serve: Any, connect: Any) -> None
 
 
 def test_a_service_that_fails_again_and_again_is_left_alone_until_one_was_answered(
-    serve: Any, connect: Any
+    serve: Any, connect: Any, monkeypatch: Any
 ) -> None:
     server = serve(*[reply(503)] * 3, OK)
     connect(server)
+    monkeypatch.setattr(silence_module, "SECONDS_UNANSWERED", 0.0)
 
     async def work(place: Any) -> None:
         for _ in range(3):
@@ -537,3 +630,65 @@ def test_an_agent_task_is_stopped_while_the_service_is_left_alone(serve: Any, co
 
     inside(work)
     assert [received.method for received in server.requests] == ["GET", "POST"]
+
+
+def test_a_look_up_that_fails_in_a_way_of_its_own_is_one_for_all_and_waited_out(
+    connect: Any, serve: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    server, looked_up = serve(OK), []
+    connect(server)
+
+    async def fail(conn_id: str) -> None:
+        looked_up.append(conn_id)
+        raise RuntimeError("token=secret")
+
+    async def work(place: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(BaseHook, "aget_connection", fail)
+            for _ in range(2):
+                assert {type(one) for one in await ask_at_once(place)} == {AgentTaskConnectionNotFoundError}
+            assert len(looked_up) == 1
+            patch.setattr(lookup, "FAILURE_KEPT", 0.0)
+            await ask_at_once(place)
+        monkeypatch.setattr(lookup, "FAILURE_KEPT", 0.0)
+        await place.ask("tsk_1", None)
+
+    inside(work)
+    assert "The look-up of connection 'c1' failed: RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_connection_that_was_changed_into_one_that_cannot_be_used_is_said_once(
+    serve: Any, connect: Any, look_ups: list[str], monkeypatch: Any, caplog: Any
+) -> None:
+    server = serve(OK)
+    connect(server)
+    monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+
+    async def work(place: Any) -> None:
+        await place.ask("tsk_1", None)
+        connect(server, key="with a blank")
+        while len(look_ups) < 4:
+            await place.ask("tsk_1", None)
+
+    inside(work)
+    assert caplog.text.count("Connection 'c1' is used as it was last seen: The API key of") == 1
+    assert {request.headers["authorization"] for request in server.requests} == {"Bearer sk_1"}
+
+
+def test_a_connection_is_kept_open_for_longer_than_the_longest_wait(
+    serve: Any, connect: Any, monkeypatch: Any
+) -> None:
+    server = serve(OK)
+    connect(server)
+
+    async def work(place: Any) -> None:
+        now = time.monotonic
+        for polls in range(3):
+            monkeypatch.setattr(
+                connector, "monotonic", lambda later=polls * 1.5 * LONGEST_WAIT: now() + later
+            )
+            await place.ask("tsk_1", None)
+
+    inside(work)
+    assert (len(server.requests), server.connections) == (3, 1)
