@@ -21,6 +21,7 @@ from airflow_agent_tasks.operators.killing import WorkerKill
 from airflow_agent_tasks.operators.leg import WorkerLeg
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.triggers import killing as killing_of_triggers
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.triggers.waiting import StartedTask
 
@@ -229,6 +230,35 @@ def test_the_stop_of_a_trigger_goes_on_when_airflow_cancels_its_on_kill(
 
     asyncio.run(kill_twice())
     assert is_stopped()
+
+
+def test_many_that_are_ended_at_once_are_all_stopped_however_slowly_airflow_tells_their_states(
+    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
+) -> None:
+    count, seconds_for_one = 40, 0.04
+    monkeypatch.setattr(killing_of_triggers, "SECONDS_TO_READ_STATE", count * seconds_for_one / 2)
+    hook = find_hook("shinzo_default")
+    tasks = [hook.start_task(message=LONG) for _ in range(count)]
+
+    class OneThread:
+        def __init__(self) -> None:
+            self.is_busy = asyncio.Lock()
+
+        async def asend(self, message: Any) -> Any:
+            async with self.is_busy:
+                await asyncio.sleep(seconds_for_one)
+            return SimpleNamespace(task_states={"run": {"agent": "failed"}})
+
+    async def kill_all() -> None:
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", OneThread(), raising=False)
+        started = [StartedTask(task.task_id, task.agent_id, time.time()) for task in tasks]
+        ti, log = task_instance("failed"), logging.getLogger()
+        await asyncio.gather(
+            *[killing_of_triggers.stop_if_abandoned("shinzo_default", one, ti, log) for one in started]
+        )
+
+    asyncio.run(kill_all())
+    assert {task["status"] for task in agent_task_sandbox.tasks()} == {"cancelled"}
 
 
 def test_a_trigger_that_has_fired_is_done(
