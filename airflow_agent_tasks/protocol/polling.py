@@ -128,8 +128,10 @@ class TaskWait:
             return Decision(Verdict.ERROR, error=error)
         if self._measure_outage(error, now) >= self.max_outage:
             return Decision(Verdict.OUTAGE, error=error)
-        seconds = max(self._interval(now), self._jittered(min(LONGEST_WAIT, 2.0 ** min(self._failures, 10))))
-        self._failures += 1
+        seconds = self._interval(now)
+        if not isinstance(error, AgentTaskHeldBackError):
+            seconds = max(seconds, self._jittered(min(LONGEST_WAIT, 2.0 ** min(self._failures, 10))))
+            self._failures += 1
         if isinstance(error, AgentTaskUnavailableError) and error.retry_after is not None:
             # No jitter here: it only shortens, and a service counts every early call as one more.
             seconds = max(seconds, error.retry_after)

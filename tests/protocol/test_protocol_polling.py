@@ -233,6 +233,12 @@ def test_who_is_held_back_gives_up_only_when_nobody_was_answered_for_that_long()
     assert wait.on_error(OFFLINE, now=START + 20_000).waits
 
 
+def test_who_is_held_back_waits_no_longer_each_time() -> None:
+    wait = TaskWait(started_at=START, poll_interval=3.0, draw=never_shorten)
+    held_back = AgentTaskHeldBackError("held back", retry_after=1.5)
+    assert {wait.on_error(held_back, now=START).seconds for _ in range(20)} == {3.0}
+
+
 def test_a_success_ends_the_outage() -> None:
     wait = TaskWait(started_at=START, draw=never_shorten)
     for at in range(0, 590, 10):
