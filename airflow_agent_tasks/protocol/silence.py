@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from http import HTTPStatus
 
 from airflow_agent_tasks.errors import (
     AgentTaskAuthenticationError,
@@ -128,4 +127,4 @@ class Silence:
 
 def is_key_refused(error: AgentTaskError | None) -> bool:
     """Tell whether a service does not know the key (401), which concerns everybody who shows it."""
-    return isinstance(error, AgentTaskAuthenticationError) and error.status == HTTPStatus.UNAUTHORIZED
+    return isinstance(error, AgentTaskAuthenticationError) and error.status == 401
