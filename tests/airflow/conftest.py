@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import socket
+import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,21 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_agent_tasks.protocol import polling
 
     monkeypatch.setattr(polling, "SHORTEST_WAIT", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_stopped_in_the_next_test() -> Iterator[None]:
+    """Wait for the threads that stop agent tasks: their requests would be counted in the next test."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.endswith(("(stop_skipped)", "(_stop)")):
+            thread.join(timeout=20)
+    stopping = sys.modules.get("airflow_agent_tasks.plugin.stopping")
+    if stopping and stopping.get_threads.cache_info().currsize:
+        threads = stopping.get_threads()
+        threads.close()
+        threads.join()
+        stopping.get_threads.cache_clear()
 
 
 @pytest.fixture(scope="session")
