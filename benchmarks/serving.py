@@ -13,6 +13,8 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 #: Where the Makefile puts the other providers.
 PEERS = FOLDER.parent / ".peers"
+#: Those that we may use; empty where the system cannot keep a process to some of them.
+PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 sys.path[:0] = [str(FOLDER.parent / "demo")]
 
 from processes import Program, wait_until  # noqa: E402
@@ -30,12 +32,13 @@ def serve(folder: Path, certificate: Path | None = None) -> Iterator[str]:
     command = [sys.executable, str(FOLDER / "service.py"), *([str(certificate)] if certificate else [])]
     service = Program(
         "service",
-        [*pin(0), *command],
+        command,
         environment=dict(os.environ),
         log_path=folder / "service.log",
         output_path=address,
     )
     try:
+        pin(service, 0)
         if not wait_until(lambda: "\n" in address.read_text(), timeout=20):
             raise SystemExit(f"the service did not start:\n{service.describe_log_end()}")
         yield address.read_text().strip()
@@ -66,7 +69,15 @@ class Service:
             return dict(json.load(reply))
 
 
-def pin(processor: int) -> list[str]:
-    """Return what to put before a command so that it keeps to one processor, where the system can do that."""
-    can_pin = hasattr(os, "sched_getaffinity") and processor in os.sched_getaffinity(0)
-    return ["taskset", "-c", str(processor)] if can_pin else []
+def pin(program: Program, place: int) -> None:
+    """Keep a program that was just started to the first or second of our processors, where there are two."""
+    if len(PROCESSORS) > 1:
+        os.sched_setaffinity(program.leader.pid, {PROCESSORS[place]})
+
+
+def describe_processors() -> str:
+    """Say how many processors we may use, and whether service and contender have one each."""
+    if len(PROCESSORS) > 1:
+        return f"{len(PROCESSORS)} usable processors; the service and each contender have one of their own"
+    count = len(PROCESSORS) or os.cpu_count()
+    return f"usable processors: {count}; service and contender are NOT kept apart and disturb each other"
