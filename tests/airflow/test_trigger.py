@@ -15,9 +15,10 @@ import pytest
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks import lookup
 from airflow_agent_tasks.hooks.lookup import find_hook
-from airflow_agent_tasks.protocol.polling import Verdict
+from airflow_agent_tasks.protocol.polling import Decision, Verdict
+from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.absence import read_shortest_absence
-from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
+from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, build_event, read_event
 
 
 def build_trigger(**arguments: Any) -> AgentTaskTrigger:
@@ -40,6 +41,16 @@ def test_a_trigger_is_made_again_from_what_it_serializes() -> None:
     path, arguments = trigger.serialize()
     assert path == "airflow_agent_tasks.triggers.agent_task.AgentTaskTrigger"
     assert AgentTaskTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+
+
+def test_a_task_that_waits_costs_airflows_database_a_quarter_of_a_kilobyte() -> None:
+    trigger = build_trigger(
+        agent_task_id="tsk_0123456789abcdef", not_before=time.time() + 2, on_kill_policy="stop"
+    )
+    path, arguments = trigger.serialize()
+    assert len(path) + len(json.dumps(arguments)) < 250
+    task = AgentTask("lightcone", "tsk_0123456789abcdef", TaskState.COMPLETED, exit_code=0)
+    assert len(json.dumps(build_event(trigger.started, Decision(Verdict.REACHED, task=task)))) < 250
 
 
 def test_arguments_and_event_hold_neither_the_key_nor_the_result(
