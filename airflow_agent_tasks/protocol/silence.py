@@ -54,6 +54,11 @@ class Silence:
         """Tell whether nobody may ask."""
         return self._error is not None and now < self._until
 
+    @property
+    def is_about_key(self) -> bool:
+        """Tell whether it is the key that was refused, which nobody may show then, to whatever end."""
+        return is_key_refused(self._error)
+
     def enter(self, *, now: float) -> bool:
         """Tell whether somebody who is about to ask may do so."""
         if self.is_kept(now=now):
@@ -68,7 +73,7 @@ class Silence:
         status = getattr(self._error, "status", None)
         hint = (
             "Check the key in the connection's password field: it was refused (401)."
-            if is_key_refused(self._error)
+            if self.is_about_key
             else f"It answered {status} last."
             if status
             else ""
@@ -118,7 +123,7 @@ class Silence:
         return self._failures >= FAILURES_IN_A_ROW and lasted >= SECONDS_UNANSWERED
 
     def _pause(self) -> float:
-        if is_key_refused(self._error):
+        if self.is_about_key:
             return KEY_PAUSE
         if isinstance(self._error, AgentTaskRateLimitedError):
             return min(LONGEST_WAIT, 2.0 ** min(self._rounds - 1, 10))

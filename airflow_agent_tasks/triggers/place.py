@@ -58,13 +58,20 @@ class WaitingPlace:
             self._turns.give_back()
 
     async def stop(self, task_id: str, agent_id: str | None) -> AgentTask:
-        """Stop an agent task, before all who ask, and whether or not the service is left alone."""
+        """
+        Stop an agent task, before all who ask, and whether or not the service is left alone.
+
+        :raises AgentTaskHeldBackError: while the key is one that the service has just refused.
+        """
         await self._find_hook()
         # For the limit's sake only: its retries may take a minute, during which others need the turn.
         await self._turns.take(0.0)
         self._turns.give_back()
         # Once more, because the client of a connection that was changed meanwhile is closed.
         hook = await self._find_hook()
+        now = time.monotonic()
+        if self._silence.is_about_key and self._silence.is_kept(now=now):
+            raise self._silence.refuse(now=now)
         return await hook.astop_task(task_id, agent_id)
 
     async def close(self) -> None:

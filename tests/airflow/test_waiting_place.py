@@ -366,6 +366,22 @@ def test_a_key_that_is_refused_ends_one_wait_and_holds_the_others_back(
     assert len(look_ups) == 2
 
 
+def test_a_refused_key_is_not_shown_to_stop_many_either(connect: Any) -> None:
+    async def run() -> tuple[list[Any], Counter[str]]:
+        async with Doorkeeper(connect) as service, enter_place("c1") as place:
+            await place.ask("tsk_1", None)
+            service.key = "sk_new"
+            service.shown.clear()
+            with pytest.raises(AgentTaskAuthenticationError):
+                await place.ask("tsk_1", None)
+            stops = [place.stop(f"tsk_{number}", None) for number in range(TRIGGERS)]
+            return list(await asyncio.gather(*stops, return_exceptions=True)), service.shown
+
+    outcomes, shown = asyncio.run(run())
+    assert {type(one) for one in outcomes} == {AgentTaskHeldBackError}
+    assert shown == {"sk_old": 1}
+
+
 def test_a_new_key_that_is_wrong_as_well_is_shown_once(connect: Any) -> None:
     async def run() -> tuple[list[Any], Counter[str]]:
         async with Doorkeeper(connect) as service, enter_place("c1") as place:
