@@ -97,6 +97,12 @@ async def ask_at_once(place: Any) -> list[Any]:
     return list(await asyncio.gather(*asked, return_exceptions=True))
 
 
+async def ask_until_looked_up(place: Any, look_ups: list[str]) -> None:
+    """Ask until the connection was looked up in the background some times."""
+    while len(look_ups) < 4:
+        await place.ask("tsk_1", None)
+
+
 def inside(work: Callable[[Any], Awaitable[Any]]) -> Any:
     """Run something within the place."""
 
@@ -542,8 +548,7 @@ def test_a_connection_that_cannot_be_read_is_looked_up_by_one_for_all(look_ups: 
     async def work(place: Any) -> list[Any]:
         outcomes: list[Any] = []
         for _ in range(2):
-            asked = [place.ask("tsk_1", None) for _ in range(TRIGGERS)]
-            outcomes += await asyncio.gather(*asked, return_exceptions=True)
+            outcomes += await ask_at_once(place)
         return outcomes
 
     assert {type(outcome) for outcome in inside(work)} == {AgentTaskConnectionNotFoundError}
@@ -560,8 +565,7 @@ def test_a_connection_that_could_be_read_once_serves_while_it_cannot(
     async def work(place: Any) -> None:
         await place.ask("tsk_1", None)
         monkeypatch.delenv("AIRFLOW_CONN_C1")
-        while len(look_ups) < 4:
-            await place.ask("tsk_1", None)
+        await ask_until_looked_up(place, look_ups)
 
     inside(work)
 
@@ -684,8 +688,7 @@ def test_a_connection_that_was_changed_into_one_that_cannot_be_used_is_said_once
     async def work(place: Any) -> None:
         await place.ask("tsk_1", None)
         connect(server, key="with a blank")
-        while len(look_ups) < 4:
-            await place.ask("tsk_1", None)
+        await ask_until_looked_up(place, look_ups)
 
     inside(work)
     assert caplog.text.count("Connection 'c1' is used as it was last seen: The API key of") == 1
