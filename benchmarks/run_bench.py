@@ -1,7 +1,7 @@
 """
 The benchmark: one command, a few tables in Markdown.
 
-    python run_bench.py            about 45 minutes; says on standard error how far it is
+    python run_bench.py            about 40 minutes; says on standard error how far it is
 
 Each contender has a process and a processor of its own, and the service another one; the first line says so
 where the machine cannot do that.
