@@ -138,14 +138,16 @@ class AgentTaskTrigger(BaseTrigger):
 
     def _draw_first_wait(self, wait: TaskWait, *, now: float) -> float:
         """Return the seconds until the first check."""
+        # In dag.test() there is no task instance, and no scheduler to mind.
+        absence = read_shortest_absence() if self.task_instance else 0.0
         seconds = self.not_before - now
         if seconds <= 0:
-            # Begun anew, and maybe with thousands of others, when a triggerer was started again.
-            seconds = random.random() * wait.begin(now=now).seconds  # noqa: S311
+            # Begun anew, and maybe with thousands of others, when a triggerer was started again. All those
+            # whose draw is shorter than the absence would ask in the same moment, at its end.
+            seconds = absence + random.random() * wait.begin(now=now).seconds  # noqa: S311
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - now)
-        # In dag.test() there is no task instance, and no scheduler to mind.
-        return max(seconds, read_shortest_absence() if self.task_instance else 0.0)
+        return max(seconds, absence)
 
 
 _DEFAULTS = {

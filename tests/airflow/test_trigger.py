@@ -77,10 +77,12 @@ def test_arguments_and_event_hold_neither_the_key_nor_the_result(
         assert agent_task_sandbox.api_key not in text
 
 
-@pytest.mark.parametrize("drawn", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("is_scheduled", [False, True])
+@pytest.mark.parametrize("drawn", [0.0, 0.01, 1.0])
 def test_a_trigger_that_begins_anew_asks_at_a_moment_drawn_from_the_first_wait(
-    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any, drawn: float
+    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any, drawn: float, is_scheduled: bool
 ) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "4")
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
     monkeypatch.setattr(random, "random", lambda: drawn)
     slept: list[float] = []
@@ -94,8 +96,10 @@ def test_a_trigger_that_begins_anew_asks_at_a_moment_drawn_from_the_first_wait(
         await sleep(0 if is_ours else seconds)
 
     monkeypatch.setattr(asyncio, "sleep", note)
-    run_trigger(build_trigger(agent_task_id=task.task_id, poll_interval=300.0, not_before=time.time() - 1))
-    assert slept[0] == 300 * drawn
+    trigger = build_trigger(agent_task_id=task.task_id, poll_interval=300.0, not_before=time.time() - 1)
+    trigger.task_instance = SimpleNamespace(task_id="agent") if is_scheduled else None
+    run_trigger(trigger)
+    assert slept[0] == (read_shortest_absence() if is_scheduled else 0) + 300 * drawn
 
 
 @pytest.mark.parametrize("deadline", [None, 0.1])
