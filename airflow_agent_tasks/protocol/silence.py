@@ -20,9 +20,9 @@ FAILURES_IN_A_ROW = 3
 SECONDS_UNANSWERED = 5.0
 #: Seconds between two who try whether it answers again; many do, since the first may be those that fail.
 PROBE_PAUSE = 1.0
-#: Seconds for which a key that was refused is not shown again: Lightcone blocks an address after ten times
-#: within ten minutes.
-KEY_PAUSE = 90.0
+#: Seconds for which a key that was refused is not shown again, by one task and then by the worker that hears
+#: of its end: Lightcone blocks an address after ten times within ten minutes.
+KEY_PAUSE = 180.0
 
 
 class Silence:

@@ -186,7 +186,8 @@ def test_a_key_that_is_refused_is_not_shown_again_for_a_while(silence: Silence) 
 
 def test_a_wrong_key_is_shown_less_often_than_lightcone_blocks_for(silence: Silence) -> None:
     shown = [now for now in range(600) if silence.enter(now=now) and fail_at(silence, float(now))]
-    assert len(shown) < 10
+    # The worker that hears of the end of such a wait shows the key as well.
+    assert 2 * len(shown) < 10
 
 
 def fail_at(silence: Silence, now: float) -> bool:
