@@ -660,7 +660,7 @@ def test_a_look_up_that_fails_in_a_way_of_its_own_is_one_for_all_and_waited_out(
 
     async def fail(conn_id: str) -> None:
         looked_up.append(conn_id)
-        raise RuntimeError("token=secret")
+        raise RuntimeError("token=sk_abc")
 
     async def work(place: Any) -> None:
         with monkeypatch.context() as patch:
@@ -675,7 +675,7 @@ def test_a_look_up_that_fails_in_a_way_of_its_own_is_one_for_all_and_waited_out(
 
     inside(work)
     assert "The look-up of connection 'c1' failed: RuntimeError" in caplog.text
-    assert "secret" not in caplog.text
+    assert "sk_abc" not in caplog.text
 
 
 def test_a_connection_that_was_changed_into_one_that_cannot_be_used_is_said_once(
