@@ -422,6 +422,38 @@ def test_a_refused_key_is_looked_up_although_that_was_done_while_it_was_on_its_w
     assert len(look_ups) == 3
 
 
+@pytest.mark.parametrize("ticks", range(6))
+def test_a_look_up_that_is_renewed_in_the_moment_of_its_reply_is_not_believed(
+    serve: Any, connect: Any, monkeypatch: Any, ticks: int
+) -> None:
+    connect(serve(OK))
+    look_up, found = lookup.afind_hook, []
+
+    async def run() -> None:
+        is_told = asyncio.Event()
+
+        async def find(conn_id: str) -> Any:
+            found.append(await look_up(conn_id))
+            hook = found[-1]
+            await is_told.wait()
+            return hook
+
+        monkeypatch.setattr(lookup, "afind_hook", find)
+        shared = lookup.SharedHook("c1")
+        renewals = [asyncio.create_task(shared.renew())]
+        while not found:
+            await asyncio.sleep(0)
+        is_told.set()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        renewals.append(asyncio.create_task(shared.renew()))
+        await asyncio.wait(renewals)
+        assert await shared.find() is found[-1]
+        await shared.close()
+
+    asyncio.run(run())
+
+
 def test_a_connection_that_was_changed_is_tried_by_one_first(connect: Any, monkeypatch: Any) -> None:
     async def run() -> list[Any]:
         async with Doorkeeper(connect) as service, enter_place("c1") as place:
