@@ -430,19 +430,19 @@ def test_a_look_up_that_is_renewed_in_the_moment_of_its_reply_is_not_believed(
     look_up, found = lookup.afind_hook, []
 
     async def run() -> None:
-        is_told = asyncio.Event()
+        is_asked, is_told = asyncio.Event(), asyncio.Event()
 
         async def find(conn_id: str) -> Any:
-            found.append(await look_up(conn_id))
-            hook = found[-1]
+            hook = await look_up(conn_id)
+            found.append(hook)
+            is_asked.set()
             await is_told.wait()
             return hook
 
         monkeypatch.setattr(lookup, "afind_hook", find)
         shared = lookup.SharedHook("c1")
         renewals = [asyncio.create_task(shared.renew())]
-        while not found:
-            await asyncio.sleep(0)
+        await is_asked.wait()
         is_told.set()
         for _ in range(ticks):
             await asyncio.sleep(0)
