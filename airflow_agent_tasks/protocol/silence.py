@@ -44,7 +44,8 @@ class Silence:
     ) -> None:
         self._draw = draw
         self._error: AgentTaskError | None = None
-        self._begun_at = self._until = untried_since or 0.0
+        #: Since when an answer ends the silence, and since when its present round lasts.
+        self._silent_since = self._begun_at = self._until = untried_since or 0.0
         if untried_since is not None:
             self._error = AgentTaskUnavailableError("It was not asked yet.")
         self._failed_first_at = self._failed_last_at = 0.0
@@ -107,14 +108,18 @@ class Silence:
             is_key_refused(error) or asked_for is not None or isinstance(error, AgentTaskRateLimitedError)
         )
         if is_told or self._is_unanswered(now):
-            self._rounds += is_news
-            self._error, self._begun_at = error, now
+            if is_news:
+                if is_told or self._error is None:
+                    # Else an answer that takes longer than the next failure would never count.
+                    self._silent_since = now
+                self._rounds += 1
+                self._error, self._begun_at = error, now
             self._until = max(self._until, now + max(self._pause(), asked_for or 0.0))
         return is_news
 
     def on_answer(self, *, asked_at: float) -> None:
         """Take note of an answer; one to a question from before the silence does not end it."""
-        if self._error is None or asked_at >= self._begun_at:
+        if self._error is None or asked_at >= self._silent_since:
             self._error, self._until = None, 0.0
             self._failures = self._rounds = 0
 

@@ -39,8 +39,12 @@ class Seen:
     requests: list[float] = field(default_factory=list)
 
 
-def wait_for_all(fails: Failing, *, is_shared: bool = True) -> Seen:
-    """Let tasks that were started ten minutes ago, and end within the first half, wait at one connection."""
+def wait_for_all(fails: Failing, *, is_shared: bool = True, answers_after: float = LATENCY) -> Seen:
+    """
+    Let tasks that were started ten minutes ago, and end within the first half, wait at one connection.
+
+    A failure is always quick; ``answers_after`` is how many seconds an answer takes.
+    """
     draw = random.Random(1).random  # noqa: S311
     silence, seen = Silence(draw=draw), Seen()
     waits = [TaskWait(started_at=-600.0, draw=draw) for _ in range(TASKS)]
@@ -54,7 +58,7 @@ def wait_for_all(fails: Failing, *, is_shared: bool = True) -> Seen:
             decision = wait.on_error(silence.refuse(now=now), now=now)
         elif asked_at is None:
             seen.requests.append(now)
-            heapq.heappush(moments, (now + LATENCY, task, now))
+            heapq.heappush(moments, (now + (LATENCY if fails(task, now) else answers_after), task, now))
             continue
         elif error := fails(task, asked_at):
             silence.on_error(error, asked_at=asked_at, now=now)
@@ -107,6 +111,16 @@ def test_an_outage_is_waited_out_with_few_requests_and_everybody_goes_on() -> No
     # Nobody is overrun: of a thousand tasks that were held back, each comes back at a moment of its own.
     afterwards = [moment for moment in seen.requests if up <= moment < up + 2]
     assert len(afterwards) < TASKS / 5
+
+
+def test_slow_answers_end_an_outage_although_the_next_failure_is_quicker() -> None:
+    down, up, share = 300.0, 330.0, 0.6
+
+    def fails(task: int, now: float) -> AgentTaskError | None:
+        is_down = down <= now < up or (now >= up and random.Random(f"{task} {now}").random() < share)  # noqa: S311
+        return AgentTaskUnavailableError("down", status=503) if is_down else None
+
+    assert not wait_for_all(fails, answers_after=10.0).gave_up
 
 
 def _middle(seen: Seen) -> float:
