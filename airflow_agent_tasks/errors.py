@@ -3,7 +3,8 @@ Every exception that this package raises by itself.
 
     AgentTaskError
     ├── AgentTaskConfigurationError     the connection cannot be used as it is            final
-    │   └── AgentTaskConnectionNotFoundError  there is none, or it cannot be read     transient
+    │   ├── AgentTaskConnectionNotFoundError  there is none, or it cannot be read     transient
+    │   └── AgentTaskInsecureError            no TLS connection that can be trusted   transient
     ├── AgentTaskArgumentError          a wrong argument (also a ValueError)              final
     ├── AgentTaskNotSupportedError      the service cannot do what was asked              final
     ├── AgentTaskRequestError           a request did not lead to a usable reply
@@ -54,6 +55,17 @@ class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
     There is no such connection, or it cannot be read just now.
 
     Transient, because Airflow reports a secrets backend that is down in the same way as a misspelt name.
+    """
+
+    is_final = False
+    is_transient = True
+
+
+class AgentTaskInsecureError(AgentTaskConfigurationError):
+    """
+    There is no TLS connection to the service that could be trusted.
+
+    Transient, because a certificate that expired while a task was waited for looks like a CA that is missing.
     """
 
     is_final = False

@@ -87,7 +87,7 @@ class RawServer:
         self.most_bytes_sent = 0
         self._replies: deque[Reply] = deque()
         self.answer(*(replies or (reply(),)))
-        self._tls = tls
+        self.tls = tls
         self._changed = threading.Condition()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family, backlog=256)
@@ -149,8 +149,8 @@ class RawServer:
         # What goes wrong here is what the client did, and the client's side of it is what is tested.
         with contextlib.suppress(OSError, ConnectionError, ValueError):
             connection.settimeout(LONGEST_WAIT)
-            if self._tls:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+            if self.tls:
+                connection = self.tls.wrap_socket(connection, server_side=True)
             elif connection.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE:
                 connection.sendall(reply(400))
             with connection.makefile("rb") as stream:

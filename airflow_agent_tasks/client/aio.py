@@ -16,7 +16,7 @@ from airflow_agent_tasks.client import failures
 from airflow_agent_tasks.client.policy import SendPolicy
 from airflow_agent_tasks.client.secrecy import hide_key
 from airflow_agent_tasks.client.settings import ClientSettings
-from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, Request, Response
 from airflow_agent_tasks.protocol.polling import LONGEST_WAIT
 
@@ -95,7 +95,7 @@ class AsyncClient:
         retrying = AsyncRetrying(sleep=self._sleep, **policy.options())
         try:
             return policy.settle(await retrying(self._send_once, request))
-        except AgentTaskUnavailableError as error:
+        except AgentTaskError as error:
             policy.settle_error(error)
             raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow_agent_tasks.client.settings import STREAM_TIMEOUT, ClientSettings
 from airflow_agent_tasks.errors import (
     AgentTaskConfigurationError,
+    AgentTaskInsecureError,
     AgentTaskReplyError,
     AgentTaskRequestError,
     AgentTaskUnavailableError,
@@ -57,17 +58,17 @@ def too_large(request: Request, settings: ClientSettings, status: int) -> AgentT
     return AgentTaskReplyError(message, status=status)
 
 
-def bad_certificate(settings: ClientSettings) -> AgentTaskConfigurationError:
+def bad_certificate(settings: ClientSettings) -> AgentTaskInsecureError:
     """The service's certificate could not be verified."""
-    return AgentTaskConfigurationError(
+    return AgentTaskInsecureError(
         f"No secure connection to {settings.host}: its certificate could not be verified. If it is signed by "
         f"a CA of your own, put the path of the CA file into the extra field 'verify' of {settings.source}."
     )
 
 
-def no_tls(settings: ClientSettings) -> AgentTaskConfigurationError:
+def no_tls(settings: ClientSettings) -> AgentTaskInsecureError:
     """The other side does not speak TLS as we do."""
-    return AgentTaskConfigurationError(
+    return AgentTaskInsecureError(
         f"No secure connection to {settings.host}: it does not speak https. If it is plain http, as the "
         f"sandbox is, write http:// in front of the host of {settings.source}."
     )

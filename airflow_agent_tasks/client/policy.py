@@ -7,7 +7,7 @@ from typing import Any
 
 from tenacity import RetryCallState, stop_after_attempt, stop_before_delay, wait_random_exponential
 
-from airflow_agent_tasks.errors import AgentTaskUnavailableError, AgentTaskUncertainError
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError, AgentTaskUncertainError
 from airflow_agent_tasks.protocol.http import MAY_HAVE_ACTED, Request, Response
 from airflow_agent_tasks.protocol.retry import (
     REFUSED_FOR_NOW,
@@ -62,11 +62,11 @@ class SendPolicy:
             )
         return response
 
-    def settle_error(self, error: AgentTaskUnavailableError) -> None:
+    def settle_error(self, error: AgentTaskError) -> None:
         """Raise AgentTaskUncertainError where an earlier attempt may have been carried out."""
-        if self._doubt:
+        if self._doubt and not isinstance(error, AgentTaskUncertainError):
             message = f"{error} An earlier attempt was left without a clear answer. {MAY_HAVE_ACTED}"
-            raise AgentTaskUncertainError(message, status=error.status) from None
+            raise AgentTaskUncertainError(message, status=getattr(error, "status", None)) from None
 
     def _is_worth_another_try(self, state: RetryCallState) -> bool:
         outcome = _outcome(state)

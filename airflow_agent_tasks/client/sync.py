@@ -19,7 +19,7 @@ from airflow_agent_tasks.client.pacing import Pacer
 from airflow_agent_tasks.client.policy import SendPolicy
 from airflow_agent_tasks.client.secrecy import hide_key, hide_key_in_pieces
 from airflow_agent_tasks.client.settings import STREAM_TIMEOUT, ClientSettings
-from airflow_agent_tasks.errors import AgentTaskRequestError, AgentTaskUnavailableError
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRequestError
 from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES, Request, Response
 
 CHUNK_BYTES = 64 * 1024
@@ -112,7 +112,7 @@ class SyncClient:
         policy = SendPolicy(request, retries=retries)
         try:
             return policy.settle(Retrying(sleep=self._sleep, **policy.options())(self._send_once, request))
-        except AgentTaskUnavailableError as error:
+        except AgentTaskError as error:
             policy.settle_error(error)
             raise
 

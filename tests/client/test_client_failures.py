@@ -7,7 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from certificate import write_certificate
@@ -15,6 +15,7 @@ from certificate import write_certificate
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import (
     AgentTaskConfigurationError,
+    AgentTaskInsecureError,
     AgentTaskReplyError,
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
@@ -193,10 +194,26 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     tls_server: RawServer, settings_for: Any, requests_to_send: Any, send_with_both: Any
 ) -> None:
     outcomes = send_with_both(settings_for(tls_server), requests_to_send.start, retries=True)
-    assert_same(outcomes, AgentTaskConfigurationError, "certificate could not be verified")
+    assert_same(outcomes, AgentTaskInsecureError, "certificate could not be verified")
     assert "extra field 'verify' of connection 'c1'" in str(outcomes[0])
     assert tls_server.requests == []
     assert tls_server.connections == 2
+
+
+def test_a_certificate_that_changes_does_not_clear_up_an_earlier_doubt(
+    tls_server: RawServer,
+    certificate: Path,
+    settings_for: Any,
+    requests_to_send: Any,
+    send: Any,
+    tmp_path: Path,
+) -> None:
+    another = tmp_path / "another.pem"
+    write_certificate(another)
+    tls_server.answer(lambda _: cast("ssl.SSLContext", tls_server.tls).load_cert_chain(another))
+    with pytest.raises(AgentTaskUncertainError, match="An earlier attempt was left"):
+        send(settings_for(tls_server, verify=str(certificate)), requests_to_send.keyed_start)
+    assert len(tls_server.requests) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
@@ -238,7 +255,7 @@ def test_a_plain_port_does_not_speak_tls(
     server = serve()
     settings = settings_for(server.url.replace("http:", "https:"))
     outcomes = send_with_both(settings, requests_to_send.start)
-    assert_same(outcomes, AgentTaskConfigurationError, "No secure connection")
+    assert_same(outcomes, AgentTaskInsecureError, "No secure connection")
 
 
 @pytest.mark.parametrize("script", ["cut", "silent"])

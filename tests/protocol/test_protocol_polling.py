@@ -12,6 +12,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskConfigurationError,
     AgentTaskError,
     AgentTaskHeldBackError,
+    AgentTaskInsecureError,
     AgentTaskNotFoundError,
     AgentTaskRateLimitedError,
     AgentTaskRejectedError,
@@ -184,7 +185,13 @@ def test_a_failure_that_will_not_pass_ends_the_wait_at_once(error: AgentTaskErro
 
 
 @pytest.mark.parametrize(
-    "error", [OFFLINE, AgentTaskRateLimitedError("a", status=429), AgentTaskReplyError("a", transient=True)]
+    "error",
+    [
+        OFFLINE,
+        AgentTaskRateLimitedError("a", status=429),
+        AgentTaskReplyError("a", transient=True),
+        AgentTaskInsecureError("a"),
+    ],
 )
 def test_a_failure_that_may_pass_is_waited_out(error: AgentTaskError) -> None:
     assert TaskWait(started_at=START).on_error(error, now=START).waits

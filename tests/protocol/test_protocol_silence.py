@@ -8,6 +8,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskAuthenticationError,
     AgentTaskError,
     AgentTaskHeldBackError,
+    AgentTaskInsecureError,
     AgentTaskNotFoundError,
     AgentTaskRateLimitedError,
     AgentTaskReplyError,
@@ -66,7 +67,10 @@ def test_many_failures_in_a_moment_are_not_yet_the_services(silence: Silence) ->
     assert silence.enter(now=SECONDS_UNANSWERED)
 
 
-@pytest.mark.parametrize("error", [DOWN, AgentTaskReplyError("a proxy's page", transient=True)])
+@pytest.mark.parametrize(
+    "error",
+    [DOWN, AgentTaskReplyError("a proxy's page", transient=True), AgentTaskInsecureError("expired")],
+)
 def test_a_service_that_answers_nobody_is_left_alone(silence: Silence, error: AgentTaskError) -> None:
     fall_silent(silence, at=100.0, error=error)
     assert not silence.enter(now=100.25)
@@ -112,6 +116,15 @@ def test_an_answer_ends_the_silence_however_long_it_took(silence: Silence) -> No
     assert [silence.enter(now=now) for now in (1.0, 2.0, 3.0)] == [True, True, True]
     silence.on_answer(asked_at=1.0)
     assert not silence.is_kept(now=3.1)
+
+
+def test_an_answer_ends_the_silence_although_others_failed_sooner(silence: Silence) -> None:
+    fall_silent(silence, at=0.0)
+    assert [silence.enter(now=now) for now in (1.0, 2.0, 3.0)] == [True, True, True]
+    silence.on_error(DOWN, asked_at=2.0, now=2.1)
+    silence.on_error(DOWN, asked_at=3.0, now=3.1)
+    silence.on_answer(asked_at=1.0)
+    assert not silence.is_kept(now=3.2)
 
 
 def test_what_is_told_to_those_held_back_is_how_long_nobody_was_answered(silence: Silence) -> None:
@@ -182,6 +195,14 @@ def test_a_key_that_is_refused_is_not_shown_again_for_a_while(silence: Silence) 
     # One shows it again, and until that one was answered nobody else does.
     assert silence.enter(now=KEY_PAUSE)
     assert not silence.enter(now=2 * KEY_PAUSE - 0.1)
+
+
+def test_one_that_was_under_way_does_not_let_a_refused_key_be_shown(silence: Silence) -> None:
+    silence.on_error(WRONG_KEY, asked_at=0.0, now=1.0)
+    silence.on_error(AgentTaskRateLimitedError("slow down", status=429), asked_at=0.5, now=2.0)
+    assert silence.is_about_key
+    assert not silence.enter(now=KEY_PAUSE)
+    assert silence.enter(now=KEY_PAUSE + 2.0)
 
 
 def test_a_wrong_key_is_shown_less_often_than_lightcone_blocks_for(silence: Silence) -> None:
