@@ -87,8 +87,7 @@ class SharedHook:
                 self._begin_look_up()
             return self._hook
         if self._look_up or not self._failure or age >= FAILURE_KEPT:
-            # One who gives up must not end it for the others.
-            await asyncio.shield(self._begin_look_up())
+            await self._look_up_together()
         if self._hook:
             return self._hook
         raise copy.copy(self._failure) if self._failure else connection_not_found(self._conn_id)
@@ -97,7 +96,7 @@ class SharedHook:
         """Look the connection up now, because its key was refused."""
         # One that has begun already may have read what was there before.
         self._cancel_look_up()
-        await asyncio.shield(self._begin_look_up())
+        await self._look_up_together()
 
     async def close(self) -> None:
         """Close the connections; the next who asks opens new ones."""
@@ -107,6 +106,10 @@ class SharedHook:
         hook, self._hook = self._hook, None
         if hook:
             await hook.aclose()
+
+    async def _look_up_together(self) -> None:
+        # One who gives up must not end it for the others, nor those who wait be ended with it by a renewal.
+        await asyncio.wait([self._begin_look_up()])
 
     def _begin_look_up(self) -> asyncio.Task[None]:
         if self._look_up is None or self._look_up.done():
@@ -123,6 +126,10 @@ class SharedHook:
         try:
             # A supervisor that never answers must not hold up the waits of this connection for ever.
             hook = await asyncio.wait_for(afind_hook(self._conn_id), LOOK_UP_TIMEOUT)
+            if earlier and earlier.connection and not hook.connection:
+                # Not there any more, or not to be read just now, and Airflow does not tell which. The key in
+                # the environment may be another account's, which knows none of our agent tasks.
+                raise connection_not_found(self._conn_id)
             if self._look_up is not asyncio.current_task():
                 return  # cancelled in the moment of the reply, which wait_for of Python 3.11 passes over
             if earlier and earlier.settings == hook.settings:

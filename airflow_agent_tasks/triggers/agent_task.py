@@ -124,8 +124,9 @@ class AgentTaskTrigger(BaseTrigger):
             if self.notes_progress and self.task_instance
             else None
         )
-        await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
+        # Entered before the first wait: who comes to an empty place knows of no refused key and no limit.
         async with enter_place(self.conn_id) as place:
+            await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
             while (decision := await watch.acheck(place)).waits:
                 if notes:
                     await notes.take(decision.task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +29,7 @@ from airflow_agent_tasks.hooks import lookup
 from airflow_agent_tasks.protocol import silence as silence_module
 from airflow_agent_tasks.protocol.polling import LONGEST_WAIT
 from airflow_agent_tasks.protocol.task import AgentTask
+from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.triggers.place import enter_place
 from tests.raw_server import NETWORK_VARIABLES, RawServer, reply, silence
 
@@ -127,6 +129,27 @@ def test_many_triggers_share_one_look_up_one_session_and_its_connections(
     assert len(server.requests) == TRIGGERS * POLLS
     assert server.connections <= TRIGGERS
     server.wait_until(lambda it: it.open_connections == 0)
+
+
+def test_triggers_whose_checks_never_meet_share_one_look_up_too(
+    serve: Any, connect: Any, look_ups: list[str]
+) -> None:
+    server = serve(reply(200, {"status": "completed", "exit_code": 0}))
+    connect(server)
+    now = time.time()
+
+    async def wait(number: int) -> None:
+        trigger = AgentTaskTrigger(
+            conn_id="c1", agent_task_id=f"tsk_{number}", started_at=now, not_before=now + 0.3 * (number + 1)
+        )
+        assert [event.payload["verdict"] async for event in trigger.run()] == ["reached"]
+
+    async def run() -> None:
+        await asyncio.gather(*[wait(number) for number in range(4)])
+
+    asyncio.run(run())
+    assert look_ups == ["c1"]
+    assert server.connections == 1
 
 
 def test_triggers_that_ask_one_after_the_other_use_one_connection(serve: Any, connect: Any) -> None:
@@ -422,6 +445,45 @@ def test_a_refused_key_is_looked_up_although_that_was_done_while_it_was_on_its_w
     assert len(look_ups) == 3
 
 
+def test_one_who_gives_up_does_not_end_the_look_up_of_the_others(
+    serve: Any, connect: Any, look_ups: list[str]
+) -> None:
+    connect(serve(OK))
+
+    async def work(place: Any) -> Any:
+        first, second = (asyncio.create_task(place.ask("tsk_1", None)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert inside(work).status == "running"
+    assert look_ups == ["c1"]
+
+
+def test_the_key_in_the_environment_does_not_stand_in_for_a_connection_that_was_there(
+    serve: Any, connect: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    server = serve(OK)
+    connect(server)
+    connection = os.environ["AIRFLOW_CONN_C1"]
+    monkeypatch.setenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT", connection)
+    monkeypatch.setenv("TZAFON_API_KEY", "sk_of_another_account")
+    monkeypatch.setenv("LIGHTCONE_BASE_URL", server.url)
+
+    async def run() -> None:
+        async with enter_place("lightcone_default") as place:
+            await place.ask("tsk_1", None)
+            monkeypatch.delenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT")
+            monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+            while "used as it was last seen" not in caplog.text:
+                await place.ask("tsk_1", None)
+                assert server.requests[-1].headers["authorization"] == "Bearer sk_1"
+            await place.ask("tsk_1", None)
+
+    asyncio.run(run())
+    assert {request.headers["authorization"] for request in server.requests} == {"Bearer sk_1"}
+
+
 @pytest.mark.parametrize("ticks", range(6))
 def test_a_look_up_that_is_renewed_in_the_moment_of_its_reply_is_not_believed(
     serve: Any, connect: Any, monkeypatch: Any, ticks: int
@@ -447,7 +509,7 @@ def test_a_look_up_that_is_renewed_in_the_moment_of_its_reply_is_not_believed(
         for _ in range(ticks):
             await asyncio.sleep(0)
         renewals.append(asyncio.create_task(shared.renew()))
-        await asyncio.wait(renewals)
+        await asyncio.gather(*renewals)
         assert await shared.find() is found[-1]
         await shared.close()
 
