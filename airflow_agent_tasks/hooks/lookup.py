@@ -126,12 +126,12 @@ class SharedHook:
         try:
             # A supervisor that never answers must not hold up the waits of this connection for ever.
             hook = await asyncio.wait_for(afind_hook(self._conn_id), LOOK_UP_TIMEOUT)
+            if self._is_overtaken():
+                return
             if earlier and earlier.connection and not hook.connection:
                 # Not there any more, or not to be read just now, and Airflow does not tell which. The key in
                 # the environment may be another account's, which knows none of our agent tasks.
                 raise connection_not_found(self._conn_id)
-            if self._look_up is not asyncio.current_task():
-                return  # cancelled in the moment of the reply, which wait_for of Python 3.11 passes over
             if earlier and earlier.settings == hook.settings:
                 hook.async_client = earlier.async_client
             else:
@@ -139,10 +139,16 @@ class SharedHook:
                 unused = earlier
             self._hook, self._failure = hook, None
         except Exception as error:
+            if self._is_overtaken():
+                return
             self._on_failure(error)
         self._look_up, self._looked_up_at = None, time.monotonic()
         if unused:
             await unused.aclose()
+
+    def _is_overtaken(self) -> bool:
+        # wait_for of Python 3.10 and 3.11 passes over a cancel that comes in the moment of the reply.
+        return self._look_up is not asyncio.current_task()
 
     def _on_failure(self, error: Exception) -> None:
         if not isinstance(error, AgentTaskError):

@@ -445,6 +445,45 @@ def test_a_refused_key_is_looked_up_although_that_was_done_while_it_was_on_its_w
     assert len(look_ups) == 3
 
 
+@pytest.mark.parametrize("ticks", range(6))
+def test_a_look_up_that_fails_in_the_moment_of_its_renewal_ends_nobodys_wait(
+    serve: Any, connect: Any, monkeypatch: Any, ticks: int
+) -> None:
+    connect(serve(OK))
+    look_up, asked = lookup.afind_hook, []
+
+    async def run() -> None:
+        is_asked, is_refused, is_told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def find(conn_id: str) -> Any:
+            asked.append(conn_id)
+            if len(asked) == 1:
+                is_asked.set()
+                await is_refused.wait()
+                raise RuntimeError("down")
+            await is_told.wait()
+            return await look_up(conn_id)
+
+        monkeypatch.setattr(lookup, "afind_hook", find)
+        shared = lookup.SharedHook("c1")
+        renewals = [asyncio.create_task(shared.renew())]
+        await is_asked.wait()
+        is_refused.set()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        renewals.append(asyncio.create_task(shared.renew()))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        finding = asyncio.create_task(shared.find())
+        await asyncio.sleep(0)
+        is_told.set()
+        await asyncio.gather(finding, *renewals)
+        await shared.close()
+
+    asyncio.run(run())
+    assert len(asked) == 2
+
+
 def test_one_who_gives_up_does_not_end_the_look_up_of_the_others(
     serve: Any, connect: Any, look_ups: list[str]
 ) -> None:
