@@ -44,7 +44,7 @@ class Silence:
     ) -> None:
         self._draw = draw
         self._error: AgentTaskError | None = None
-        #: Since when an answer ends the silence, and since when its present round lasts.
+        #: Answers to what was asked since then end the silence; since when its present round lasts.
         self._silent_since = self._begun_at = self._until = untried_since or 0.0
         if untried_since is not None:
             self._error = AgentTaskUnavailableError("It was not asked yet.")

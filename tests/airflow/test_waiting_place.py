@@ -105,6 +105,18 @@ async def ask_until_looked_up(place: Any, look_ups: list[str]) -> None:
         await place.ask("tsk_1", None)
 
 
+async def renew_twice(
+    shared: lookup.SharedHook, is_asked: asyncio.Event, may_go_on: asyncio.Event, ticks: int
+) -> list[asyncio.Task[None]]:
+    """Begin a look-up, and another so many turns of the loop after the first may go on; return both."""
+    first = asyncio.create_task(shared.renew())
+    await is_asked.wait()
+    may_go_on.set()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    return [first, asyncio.create_task(shared.renew())]
+
+
 def inside(work: Callable[[Any], Awaitable[Any]]) -> Any:
     """Run something within the place."""
 
@@ -466,12 +478,7 @@ def test_a_look_up_that_fails_in_the_moment_of_its_renewal_ends_nobodys_wait(
 
         monkeypatch.setattr(lookup, "afind_hook", find)
         shared = lookup.SharedHook("c1")
-        renewals = [asyncio.create_task(shared.renew())]
-        await is_asked.wait()
-        is_refused.set()
-        for _ in range(ticks):
-            await asyncio.sleep(0)
-        renewals.append(asyncio.create_task(shared.renew()))
+        renewals = await renew_twice(shared, is_asked, is_refused, ticks)
         for _ in range(10):
             await asyncio.sleep(0)
         finding = asyncio.create_task(shared.find())
@@ -542,12 +549,7 @@ def test_a_look_up_that_is_renewed_in_the_moment_of_its_reply_is_not_believed(
 
         monkeypatch.setattr(lookup, "afind_hook", find)
         shared = lookup.SharedHook("c1")
-        renewals = [asyncio.create_task(shared.renew())]
-        await is_asked.wait()
-        is_told.set()
-        for _ in range(ticks):
-            await asyncio.sleep(0)
-        renewals.append(asyncio.create_task(shared.renew()))
+        renewals = await renew_twice(shared, is_asked, is_told, ticks)
         await asyncio.gather(*renewals)
         assert await shared.find() is found[-1]
         await shared.close()
