@@ -32,7 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_agent_tasks.protocol.task import AgentTask
+    from airflow_agent_tasks.agent_task import AgentTask
 
 
 class AgentTaskError(Exception):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from waiter import percentile
 
-from airflow_agent_tasks.protocol.polling import TaskWait
-from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 
 RUNNING, ENDED = (
     AgentTask("lightcone", "tsk_1", status=status) for status in (TaskState.RUNNING, TaskState.COMPLETED)

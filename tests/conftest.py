@@ -45,7 +45,7 @@ def airflow_home() -> Path:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Any]:
-    # Imported here: the tests of protocol/ measure what they run of it, imports included.
+    # Imported here: the pure tests measure what they run of the pure rooms, imports included.
     from airflow_agent_tasks.sandbox.server import Sandbox
 
     with Sandbox() as server:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_agent_tasks.protocol.lightcone import LightconeDialect
-from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
-from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.services.lightcone import LightconeDialect
+from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 ROOT = Path(__file__).parents[1]
 COVERAGE = (ROOT / "docs" / "coverage.md").read_text()

@@ -3,7 +3,7 @@ The layers of the package: which module may import which.
 
 Read from the source of every module, so that an import counts wherever it stands: inside a function it still
 ties the two modules together. One under ``TYPE_CHECKING`` counts too, since whoever reads or checks the
-module needs the other one; the only exception is ``errors``, whose exceptions name the agent task they carry.
+module needs the other one; the exceptions stand in ``ALLOWED_FOR_TYPES``.
 """
 
 from __future__ import annotations
@@ -23,37 +23,44 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 MAX_LINES = 300
 
 #: What each layer may import of ours besides itself: layers, or single modules. A new folder needs a line.
+GROUND = {"text", "logger", "agent_task", "errors"}
 ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
-    "protocol": {"errors"},
-    "client": {"errors", "protocol"},
-    "hooks": {"errors", "protocol", "client"},
-    "triggers": {"errors", "protocol", "client", "hooks"},
-    "operators": {"errors", "protocol", "client", "hooks", "triggers"},
-    "sensors": {
-        "errors",
-        "protocol",
-        "client",
-        "hooks",
-        "triggers",
-        "operators.arguments",
-        "operators.failing",
-    },
-    "decorators": {"errors", "protocol", "client", "hooks", "triggers", "operators"},
-    "plugin": {"errors", "protocol", "client", "hooks", "triggers", "operators", "decorators"},
+    "text": set(),
+    "logger": set(),
+    "agent_task": {"text"},
+    "errors": {"text", "agent_task"},
+    "services": GROUND,
+    "lifecycle": GROUND | {"services"},
+    "client": GROUND | {"services"},
+    "airflow_compat": GROUND | {"services", "lifecycle", "client"},
+    "hooks": GROUND | {"services", "client"},
+    "polling": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks"},
+    "triggers": GROUND | {"services", "lifecycle", "airflow_compat", "hooks", "polling"},
+    "worker": GROUND | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"},
+    "operators": GROUND
+    | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
+    "sensors": GROUND
+    | {"services", "lifecycle", "hooks", "polling", "triggers"}
+    | {"operators.arguments", "worker.airflow_errors"},
+    "decorators": GROUND | {"services", "operators", "worker.airflow_errors"},
+    "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
     "provider_info": {"hooks.connection_form"},
-    "sandbox": {"errors", "protocol"},
+    "sandbox": GROUND | {"services"},
     "": set(),
 }
 #: (module, what it imports only for the types of its signatures)
-ALLOWED_FOR_TYPES = {("errors", "protocol.task")}
+ALLOWED_FOR_TYPES = {
+    (f"worker.{module}", "operators.agent_task") for module in ("answer_questions", "driver", "outcome")
+}
 
-WITHOUT_AIRFLOW = {"errors", "protocol", "client", "provider_info", "sandbox", ""}
+#: Rooms, and single modules, that are pure: nothing in them reads a clock, waits or does I/O.
+PURE = {"text", "logger", "agent_task", "errors", "services", "lifecycle", "polling.circuit_breaker"}
+WITHOUT_AIRFLOW = {*GROUND, "services", "lifecycle", "client", "provider_info", "sandbox", ""}
 #: Modules of those layers that may import Airflow all the same, inside functions and for types.
 LAZY_AIRFLOW = {"sandbox.cli"}
 
-#: All that protocol/ needs besides itself: nothing here reads a clock, waits or does I/O.
+#: All that the pure rooms need besides themselves.
 PURE_MODULES = {
     *(
         "__future__",
@@ -68,8 +75,8 @@ PURE_MODULES = {
     ),
     *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse", "enum"),
 }
-#: The classes of protocol/ that draw: each takes a function for it, which is ``random.random`` by default.
-TAKES_CHANCE = {"protocol.polling": ["TaskWait"], "protocol.silence": ["Silence"]}
+#: The pure classes that draw: each takes a function for it, which is ``random.random`` by default.
+TAKES_CHANCE = {"lifecycle.wait_policy": ["TaskWait"], "polling.circuit_breaker": ["Silence"]}
 IMPURE_CALLS = {
     *("now", "utcnow", "today", "localtime", "formatdate", "make_msgid"),
     *("open", "print", "input", "__import__", "import_module"),
@@ -142,6 +149,10 @@ def layer_of(module: str) -> str:
     return module.partition(".")[0]
 
 
+def is_pure(module: str) -> bool:
+    return bool({layer_of(module), module} & PURE)
+
+
 def is_allowed(module: str, target: str, *, is_for_types: bool) -> bool:
     layer = layer_of(module)
     if is_for_types and (module, target) in ALLOWED_FOR_TYPES:
@@ -169,7 +180,10 @@ def test_a_module_imports_only_what_its_layer_may_know(module: str) -> None:
 
 def test_the_layers_go_one_way() -> None:
     above: set[str] = set()
-    for layer in ("", "errors", "protocol", "client", "hooks", "triggers", "operators"):
+    for layer in (
+        *("", "text", "logger", "agent_task", "errors", "services", "lifecycle", "client"),
+        *("airflow_compat", "hooks", "polling", "triggers", "worker", "operators"),
+    ):
         assert ALLOWED[layer] <= above
         above.add(layer)
 
@@ -187,18 +201,14 @@ def test_nothing_left_of_the_hooks_imports_airflow(module: str) -> None:
     assert airflow == []
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if layer_of(module) in ("protocol", "errors")]
-)
-def test_the_protocol_imports_nothing_that_does_io_waits_or_reads_a_clock(module: str) -> None:
+@pytest.mark.parametrize("module", [module for module in MODULES if is_pure(module)])
+def test_the_pure_rooms_import_nothing_that_does_io_waits_or_reads_a_clock(module: str) -> None:
     others = [found.target for found in list_imports(module) if not found.target.startswith(PACKAGE)]
     assert set(others) <= PURE_MODULES
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if layer_of(module) in ("protocol", "errors")]
-)
-def test_the_protocol_calls_nothing_that_does_io_or_reads_a_clock(module: str) -> None:
+@pytest.mark.parametrize("module", [module for module in MODULES if is_pure(module)])
+def test_the_pure_rooms_call_nothing_that_does_io_or_reads_a_clock(module: str) -> None:
     assert set(list_called_names(parse(module))) & IMPURE_CALLS == set()
 
 
@@ -210,9 +220,9 @@ def list_called_names(tree: ast.AST) -> Iterator[str]:
             yield node.func.attr
 
 
-def test_the_protocol_takes_chance_only_as_a_default_that_a_caller_may_replace() -> None:
+def test_the_pure_rooms_take_chance_only_as_a_default_that_a_caller_may_replace() -> None:
     for module in MODULES:
-        if layer_of(module) != "protocol":
+        if not is_pure(module):
             continue
         uses = [
             node for node in ast.walk(parse(module)) if isinstance(node, ast.Name) and node.id == "random"
@@ -236,7 +246,7 @@ def test_a_module_has_fewer_than_300_lines(module: str) -> None:
     assert len(path_of(module).read_text(encoding="utf-8").splitlines()) < MAX_LINES
 
 
-@pytest.mark.parametrize("module", ["", "provider_info", "protocol.lightcone", "sandbox.pytest_plugin"])
+@pytest.mark.parametrize("module", ["", "provider_info", "services.lightcone", "sandbox.pytest_plugin"])
 def test_what_every_process_imports_imports_neither_airflow_nor_fastapi(module: str) -> None:
     name = f"{PACKAGE}.{module}".rstrip(".")
     program = f"import sys, {name}; print([m for m in ('airflow', 'fastapi', {name!r}) if m in sys.modules])"
@@ -249,10 +259,10 @@ def test_what_every_process_imports_imports_neither_airflow_nor_fastapi(module: 
 SAMPLE = """
 import time, airflow_agent_tasks.errors
 from airflow_agent_tasks import hooks
-from airflow_agent_tasks.hooks import lookup
-from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.hooks import find_hook
+from airflow_agent_tasks.hooks.find_hook import find_hook
 if TYPE_CHECKING:
-    from airflow_agent_tasks.protocol.task import AgentTask
+    from airflow_agent_tasks.agent_task import AgentTask
 else:
     import socket
 class Some:
@@ -268,9 +278,9 @@ def test_an_import_is_found_wherever_it_stands() -> None:
         ("time", False, False),
         ("airflow_agent_tasks.errors", False, False),
         ("airflow_agent_tasks.hooks", False, False),
-        ("airflow_agent_tasks.hooks.lookup", False, False),
-        ("airflow_agent_tasks.hooks.lookup", False, False),
-        ("airflow_agent_tasks.protocol.task", False, True),
+        ("airflow_agent_tasks.hooks.find_hook", False, False),
+        ("airflow_agent_tasks.hooks.find_hook", False, False),
+        ("airflow_agent_tasks.agent_task", False, True),
         ("socket", False, False),
         ("airflow.sdk", True, False),
     ]
@@ -279,22 +289,24 @@ def test_an_import_is_found_wherever_it_stands() -> None:
 @pytest.mark.parametrize(
     ("module", "target", "is_for_types", "expected"),
     [
-        ("sensors.agent_task", "operators.failing", False, True),
+        ("sensors.agent_task", "worker.airflow_errors", False, True),
         ("sensors.agent_task", "operators.agent_task", False, False),
         ("operators.agent_task", "sensors.agent_task", False, False),
-        ("triggers.waiting", "operators.failing", False, False),
-        ("hooks.agent_task", "triggers.waiting", False, False),
-        ("client.sync", "hooks.credentials", False, False),
-        ("protocol.http", "client.settings", False, False),
-        ("errors", "protocol.task", True, True),
-        ("errors", "protocol.task", False, False),
-        ("errors", "protocol.http", True, False),
+        ("worker.driver", "operators.agent_task", False, False),
+        ("polling.status_check", "worker.kill", False, False),
+        ("hooks.agent_task", "polling.status_check", False, False),
+        ("client.sync_client", "hooks.connection_settings", False, False),
+        ("services.http", "client.settings", False, False),
+        ("lifecycle.questions", "airflow_compat.state_store", False, False),
+        ("errors", "agent_task", False, True),
+        ("agent_task", "errors", True, False),
+        ("errors", "services.http", True, False),
         ("provider_info", "hooks.connection_form", False, True),
         ("provider_info", "hooks.lightcone", False, False),
-        ("sandbox.tasks", "protocol.task", False, True),
-        ("sandbox.tasks", "client.sync", False, False),
+        ("sandbox.tasks", "agent_task", False, True),
+        ("sandbox.tasks", "client.sync_client", False, False),
         ("plugin.routes", "sandbox.server", False, False),
-        ("hooks.lookup", "hooks.agent_task", False, True),
+        ("hooks.find_hook", "hooks.agent_task", False, True),
     ],
 )
 def test_a_forbidden_arrow_is_told_from_an_allowed_one(

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_agent_tasks.errors import AgentTaskConfigurationError
-from airflow_agent_tasks.protocol.http import Request
+from airflow_agent_tasks.services.http import Request
 
 DEFAULT_TIMEOUT = 30.0
 #: Seconds to wait for a connection; a host that does not take one within this time is down.

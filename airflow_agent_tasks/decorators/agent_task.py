@@ -19,10 +19,10 @@ from airflow.sdk.definitions.context import context_merge
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
-from airflow_agent_tasks.operators.failing import airflow_failures
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
-from airflow_agent_tasks.protocol.http import shorten
+from airflow_agent_tasks.text import shorten
+from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -15,25 +15,25 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import amask_secret, mask_secret
 
+from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRejectedError
 from airflow_agent_tasks.hooks.connection_form import ConnectionForm
-from airflow_agent_tasks.hooks.credentials import (
+from airflow_agent_tasks.hooks.connection_settings import (
     build_settings,
     connection_not_found,
     list_secrets,
     read_extra,
 )
-from airflow_agent_tasks.protocol.dialect import Capability, Dialect
-from airflow_agent_tasks.protocol.http import Request, Response
-from airflow_agent_tasks.protocol.sse import EventStreamParser
-from airflow_agent_tasks.protocol.task import AgentTask
+from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.services.event_stream import EventStreamParser
+from airflow_agent_tasks.services.http import Request, Response
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_agent_tasks.client.aio import AsyncClient
-    from airflow_agent_tasks.client.sync import SyncClient
+    from airflow_agent_tasks.client.async_client import AsyncClient
+    from airflow_agent_tasks.client.sync_client import SyncClient
 
 #: The id of a task that no service has, for ``test_connection``.
 NO_SUCH_TASK = "airflow-connection-test"
@@ -231,7 +231,7 @@ class AgentTaskHook(BaseHook):
     async def aopen(self) -> None:
         """Open the client of the methods with an ``a`` in front, for one event loop."""
         # In a thread: the import takes 100 ms, during which the triggerer's event loop would stand still.
-        aio = await asyncio.to_thread(import_module, "airflow_agent_tasks.client.aio")
+        aio = await asyncio.to_thread(import_module, "airflow_agent_tasks.client.async_client")
         self.async_client = await aio.AsyncClient.open(self.settings)
 
     async def aclose(self) -> None:
@@ -254,7 +254,7 @@ class AgentTaskHook(BaseHook):
     @cached_property
     def _client(self) -> SyncClient:
         # Imported here: the triggerer does without it, and its event loop would stand still for 200 ms.
-        from airflow_agent_tasks.client.sync import SyncClient
+        from airflow_agent_tasks.client.sync_client import SyncClient
 
         return SyncClient(self.settings)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_agent_tasks.protocol.lightcone import LightconeDialect
-from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
+from airflow_agent_tasks.services.lightcone import LightconeDialect
+from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 #: The bounds of the number fields; beyond these, timers overflow.
 SMALLEST_NUMBER, LARGEST_NUMBER = 0.001, 86_400

@@ -6,8 +6,8 @@ from typing import Any
 
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.connection_form import SHINZO_FORM
-from airflow_agent_tasks.hooks.credentials import read_text
-from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
+from airflow_agent_tasks.hooks.connection_settings import read_text
+from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 
 class ShinzoHook(AgentTaskHook):

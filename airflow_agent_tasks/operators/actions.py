@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.operators.arguments import read_id
-from airflow_agent_tasks.operators.failing import airflow_failures
-from airflow_agent_tasks.protocol.task import AgentTask
+from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

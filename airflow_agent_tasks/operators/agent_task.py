@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout
 
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.airflow_compat.state_store import StartRecords
+from airflow_agent_tasks.airflow_compat.task_states import read_state
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Decision, Verdict
 from airflow_agent_tasks.operators.actions import (
     AgentTaskCancelOperator,
     AgentTaskMessageOperator,
@@ -30,14 +34,10 @@ from airflow_agent_tasks.operators.arguments import (
     check_seconds,
     check_users,
 )
-from airflow_agent_tasks.operators.ending import Ending
-from airflow_agent_tasks.operators.failing import airflow_failures
-from airflow_agent_tasks.operators.leg import WorkerLeg
-from airflow_agent_tasks.operators.starting import StartRecords
-from airflow_agent_tasks.protocol.polling import MAX_OUTAGE, Decision, Verdict
-from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.triggers.agent_task import read_event
-from airflow_agent_tasks.triggers.killing import read_state
+from airflow_agent_tasks.worker.airflow_errors import airflow_failures
+from airflow_agent_tasks.worker.driver import WorkerLeg
+from airflow_agent_tasks.worker.outcome import Ending
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context

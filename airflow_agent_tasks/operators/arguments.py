@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
-from airflow_agent_tasks.protocol.dialect import Dialect
-from airflow_agent_tasks.protocol.fields import read_rendered
-from airflow_agent_tasks.protocol.http import shorten
+from airflow_agent_tasks.services.base import Dialect
+from airflow_agent_tasks.services.start_fields import read_rendered
+from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
     from airflow.sdk.execution_time.hitl import HITLUser

@@ -11,12 +11,12 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.holding import AnswerHold
+from airflow_agent_tasks.plugin.answer_delay import AnswerHold
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
     """Answer a request to the API server; what it takes is imported by the first one."""
-    from airflow_agent_tasks.plugin.required_actions import app
+    from airflow_agent_tasks.plugin.form_endpoint import app
 
     await app(scope, receive, send)
 

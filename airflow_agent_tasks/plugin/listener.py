@@ -19,7 +19,7 @@ from typing import Any
 
 from airflow.listeners import hookimpl
 
-from airflow_agent_tasks.protocol.record import RECORD_KEY
+from airflow_agent_tasks.lifecycle.submission import RECORD_KEY
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def look_after(task_instance: Any) -> None:
     """Have the agent task of a task instance stopped that a server ended; returns at once."""
     ti, state = task_instance, str(getattr(task_instance.state, "value", task_instance.state))
     if type(ti).__module__ == SERVER_CLASS and state in FINAL_STATES:
-        from airflow_agent_tasks.plugin.stopping import EndedTask, begin_to_stop
+        from airflow_agent_tasks.plugin.orphan_stopper import EndedTask, begin_to_stop
 
         begin_to_stop(EndedTask(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.max_tries, state))
 
@@ -76,7 +76,7 @@ def look_after(task_instance: Any) -> None:
 def look_after_run(dag_run: Any) -> None:
     """Have the agent tasks of a run's skipped tasks stopped; returns at once."""
     if _has_records(dag_run.dag_id, dag_run.run_id):
-        from airflow_agent_tasks.plugin.stopping import begin_to_stop_skipped
+        from airflow_agent_tasks.plugin.orphan_stopper import begin_to_stop_skipped
 
         begin_to_stop_skipped(dag_run.dag_id, dag_run.run_id)
 

@@ -4,7 +4,7 @@ A real HTTP server that imitates both services on one port, with scripted behavi
 Write and test DAGs with it, without a key and without an agent: ``python -m airflow_agent_tasks.sandbox``,
 the pytest fixture ``agent_task_sandbox``, or :class:`airflow_agent_tasks.sandbox.server.Sandbox`.
 
-Nothing here imports Airflow or the rest of this package, except ``errors`` and ``protocol.task``. This module
+Nothing here imports Airflow or the rest of this package, except ``errors`` and ``agent_task``. This module
 and ``pytest_plugin`` import nothing heavy: every pytest run on a machine with this package loads them.
 """
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field, field_validator
 
-from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.checking import Checked
 from airflow_agent_tasks.sandbox.service import DO_NOT_RETRY, json_reply, read_body, require_key, script_of
 from airflow_agent_tasks.sandbox.store import TaskStore

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.script import Script
 
 #: Forgives the rounding of ``n * step_seconds / step_seconds``, which else hides a step that is done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.store import TaskStore
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 

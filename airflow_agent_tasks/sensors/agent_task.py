@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
+from airflow_agent_tasks.agent_task import StartedTask, TaskState
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
     AgentTaskError,
@@ -18,13 +19,12 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnreachableStateError,
 )
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.lookup import find_hook
+from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.operators.arguments import read_id
-from airflow_agent_tasks.operators.failing import airflow_failures
-from airflow_agent_tasks.protocol.polling import Decision, TaskWait, Verdict
-from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.polling.status_check import StatusWatch
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
-from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
+from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -11,15 +11,15 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_agent_tasks.agent_task import StartedTask, TaskState
+from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.protocol.http import shorten
-from airflow_agent_tasks.protocol.polling import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
-from airflow_agent_tasks.protocol.task import TaskState
-from airflow_agent_tasks.triggers.absence import read_shortest_absence
-from airflow_agent_tasks.triggers.killing import keep, stop_if_abandoned
-from airflow_agent_tasks.triggers.place import enter_place
-from airflow_agent_tasks.triggers.progress import ProgressNotes
-from airflow_agent_tasks.triggers.waiting import StartedTask, StatusWatch
+from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
+from airflow_agent_tasks.polling.kill import keep, stop_if_abandoned
+from airflow_agent_tasks.polling.progress_xcom import ProgressNotes
+from airflow_agent_tasks.polling.shared_poller import enter_place
+from airflow_agent_tasks.polling.status_check import StatusWatch
+from airflow_agent_tasks.text import shorten
 
 _ENDED_OR_ASKING = sorted(state.value for state in ENDED_OR_ASKING)
 

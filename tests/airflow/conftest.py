@@ -67,9 +67,9 @@ class FinishedRun:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the adaptive waits 40 times shorter: what is tested here is what happens, not when."""
-    from airflow_agent_tasks.protocol import polling
+    from airflow_agent_tasks.lifecycle import wait_policy
 
-    monkeypatch.setattr(polling, "SHORTEST_WAIT", 0.05)
+    monkeypatch.setattr(wait_policy, "SHORTEST_WAIT", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def nothing_is_stopped_in_the_next_test() -> Iterator[None]:
     for thread in threading.enumerate():
         if thread.name.endswith(("(stop_skipped)", "(_stop)")):
             thread.join(timeout=20)
-    stopping = sys.modules.get("airflow_agent_tasks.plugin.stopping")
+    stopping = sys.modules.get("airflow_agent_tasks.plugin.orphan_stopper")
     if stopping and stopping.get_threads.cache_info().currsize:
         threads = stopping.get_threads()
         threads.close()

@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
     AgentTaskAuthenticationError,
@@ -20,10 +21,9 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.hooks.lookup import find_hook
-from airflow_agent_tasks.operators.starting import AttachOrSubmit
-from airflow_agent_tasks.protocol.record import RECORD_KEY
-from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.submission import RECORD_KEY
+from airflow_agent_tasks.worker.attach_or_submit import AttachOrSubmit
 
 BOTH = pytest.mark.parametrize("service", ["lightcone", "shinzo"])
 START = {"lightcone": "/agent/tasks$", "shinzo": "/agent/request/"}

@@ -20,13 +20,12 @@ from airflow.sdk import timezone
 from airflow.utils.session import create_session
 from sqlalchemy import delete, update
 
-from airflow_agent_tasks.client import signing
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.airflow_compat import required_action, signed_orders
+from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.errors import AgentTaskCancelledError
-from airflow_agent_tasks.operators import required_action
-from airflow_agent_tasks.operators.required_action import RequiredAction
-from airflow_agent_tasks.plugin import holding
-from airflow_agent_tasks.protocol.form import Asking
-from airflow_agent_tasks.protocol.task import AgentTask, TaskState
+from airflow_agent_tasks.lifecycle.question_form import Asking
+from airflow_agent_tasks.plugin import answer_delay
 
 KEY = "a-key-of-the-tests"
 ANSWER = {"chosen_options": ["Send"], "params_input": {"reply": "One."}}
@@ -139,12 +138,12 @@ def send(api_server: str, **arguments: Any) -> int:
 
 def test_an_order_that_no_worker_signed_is_refused(ti: Any, api_server: str) -> None:
     order = {"task_instance_id": str(ti.id), "do": "close"}
-    token = signing.sign(KEY, order)
+    token = signed_orders.sign(KEY, order)
     good = {"Authorization": f"Bearer {token}"}
     assert send(api_server, json=order, headers=good) == 200
     assert send(api_server, json=order) == 403
     assert send(api_server, json={**order, "do": "show"}, headers=good) == 403
-    other = signing.sign("another key", order)
+    other = signed_orders.sign("another key", order)
     assert send(api_server, json=order, headers={"Authorization": f"Bearer {other}"}) == 403
     for garbage in (b"", b"[]", b"{", b"null", b"[" * 50_000, b"{" + b" " * 1_000_000 + b"}"):
         assert send(api_server, data=garbage, headers=good) == 403
@@ -156,15 +155,15 @@ def test_without_a_key_of_its_own_the_server_takes_no_order(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__SECRET_KEY", "")
     order = {"task_instance_id": str(ti.id), "do": "close"}
-    headers = {"Authorization": f"Bearer {signing.sign('', order)}"}
+    headers = {"Authorization": f"Bearer {signed_orders.sign('', order)}"}
     assert send(api_server, json=order, headers=headers) == 403
 
 
 @pytest.mark.parametrize(("seconds", "holds"), [(0, True), (-5, True), (59, True), (61, False), (-61, False)])
 def test_a_signature_holds_for_a_minute_by_either_clock(monkeypatch: Any, seconds: int, holds: bool) -> None:
-    token, now = signing.sign(KEY, {"do": "show"}), time.time()
-    monkeypatch.setattr(signing, "time", SimpleNamespace(time=lambda: now + seconds))
-    assert signing.is_signed(KEY, {"do": "show"}, token) is holds
+    token, now = signed_orders.sign(KEY, {"do": "show"}), time.time()
+    monkeypatch.setattr(signed_orders, "time", SimpleNamespace(time=lambda: now + seconds))
+    assert signed_orders.is_signed(KEY, {"do": "show"}, token) is holds
 
 
 def test_another_servers_address_is_asked_where_the_first_does_not_know(
@@ -181,7 +180,7 @@ def hold(ti: Any, action: Any) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be held back."""
     place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
     action.show(ask(1, "Which one?"), [])
-    yield lambda: holding._seconds_to_hold(**place, map_index="-1")
+    yield lambda: answer_delay._seconds_to_hold(**place, map_index="-1")
     with create_session() as session:
         session.execute(delete(Job))
 
@@ -215,11 +214,11 @@ def test_the_forms_of_others_are_not_held_back(ti: Any, hold: Any) -> None:
     with create_session() as session:
         session.execute(update(HITLDetail).filter_by(ti_id=ti.id).values(options=["Approve", "Reject"]))
     assert hold() == 0
-    assert holding._seconds_to_hold("no", "such", "task", "-1") == 0
+    assert answer_delay._seconds_to_hold("no", "such", "task", "-1") == 0
 
 
 def test_an_answer_is_let_through_in_the_end(ti: Any, api_server: str, hold: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(holding, "LONGEST_HOLD", -1.0)
+    monkeypatch.setattr(answer_delay, "LONGEST_HOLD", -1.0)
     from airflow_api import AirflowApi
 
     form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
@@ -251,6 +250,6 @@ def test_every_request_goes_on_to_airflow_and_few_are_looked_up(
     # No database takes such a number: the look-up fails, and tells so.
     path = f"/api/v2/dags/d/dagRuns/r/taskInstances/t/{10**30}/hitlDetails"
     whole = {"type": "http", "method": "PATCH", "path": path, "headers": [(b"cookie", b"x")], **scope}
-    asyncio.run(holding.AnswerHold(airflow)(whole, "receive", "send"))
+    asyncio.run(answer_delay.AnswerHold(airflow)(whole, "receive", "send"))
     assert arrived == [(whole, "receive", "send")]
     assert ("is let through at once" in caplog.text) is is_looked_up

@@ -14,16 +14,16 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 
+from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskCancelledError
-from airflow_agent_tasks.hooks.lookup import find_hook
-from airflow_agent_tasks.operators import killing
-from airflow_agent_tasks.operators.killing import WorkerKill
-from airflow_agent_tasks.operators.leg import WorkerLeg
+from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
-from airflow_agent_tasks.triggers import killing as killing_of_triggers
+from airflow_agent_tasks.polling import kill as killing_of_triggers
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
-from airflow_agent_tasks.triggers.waiting import StartedTask
+from airflow_agent_tasks.worker import kill
+from airflow_agent_tasks.worker.driver import WorkerLeg
+from airflow_agent_tasks.worker.kill import WorkerKill
 
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 ENDED = ["failed", "success", "skipped", "removed"]
@@ -123,7 +123,7 @@ def test_a_worker_finds_its_own_state_among_mapped_ones(started: StartedTask, is
 def test_a_worker_that_cannot_ask_leaves_the_agent_task_to_the_next_try(
     started: StartedTask, is_stopped: Any, monkeypatch: Any, caplog: Any
 ) -> None:
-    monkeypatch.setattr(killing, "SECONDS_TO_READ_STATE", 0.1)
+    monkeypatch.setattr(kill, "SECONDS_TO_READ_STATE", 0.1)
     never = threading.Event()
     assert not kill_worker(started, task_instance(never.wait))
     never.set()
@@ -325,7 +325,7 @@ def test_a_kill_with_the_policy_leave_stops_nothing(
 def test_a_kill_of_which_airflow_did_not_tell_the_state_is_decided_later(
     started: StartedTask, is_stopped: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(killing, "SECONDS_TO_READ_STATE", 0.1)
+    monkeypatch.setattr(kill, "SECONDS_TO_READ_STATE", 0.1)
     is_free = threading.Event()
 
     def tell() -> str:

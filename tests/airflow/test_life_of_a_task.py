@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.state import TaskScope, get_state_backend
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskTimeoutError
+from airflow_agent_tasks.lifecycle.submission import RECORD_KEY
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
-from airflow_agent_tasks.protocol.record import RECORD_KEY
 
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 QUICK = '#sandbox {"steps": 2, "step_seconds": 0.05, "result": {"answer": 42}}'

@@ -15,12 +15,12 @@ from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import update
 
-from airflow_agent_tasks.plugin import listener, stopping
+from airflow_agent_tasks.plugin import listener, orphan_stopper
 
 # Python looks at the threads once more when it ends, later than all that was to be done at the end.
 SERVER = """
 import sys, time
-from airflow_agent_tasks.plugin.stopping import get_threads
+from airflow_agent_tasks.plugin.orphan_stopper import get_threads
 
 threads = get_threads()
 for _ in range(9):
@@ -66,9 +66,9 @@ def end(task_instance: Any, state: str | None, *, is_committed: bool = True) -> 
 
 
 def finish_stops() -> None:
-    stopping.get_threads().close()
-    stopping.get_threads().join()
-    stopping.get_threads.cache_clear()
+    orphan_stopper.get_threads().close()
+    orphan_stopper.get_threads().join()
+    orphan_stopper.get_threads.cache_clear()
 
 
 def left(sandbox: Any) -> list[str]:
@@ -114,15 +114,15 @@ def test_a_task_instance_of_a_worker_is_left_to_the_worker() -> None:
     class RuntimeTaskInstance:
         state = "failed"
 
-    stopping.get_threads.cache_clear()
+    orphan_stopper.get_threads.cache_clear()
     listener.look_after(RuntimeTaskInstance())
-    assert stopping.get_threads.cache_info().currsize == 0
+    assert orphan_stopper.get_threads.cache_info().currsize == 0
 
 
 def test_an_end_that_is_never_committed_stops_nothing(
     leave_one_running: Any, agent_task_sandbox: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(stopping, "SECONDS_TO_COMMIT", 0.3)
+    monkeypatch.setattr(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
     end(leave_one_running(), "success", is_committed=False)
     assert left(agent_task_sandbox) == ["running"]
 
@@ -194,7 +194,7 @@ def test_the_agent_tasks_that_the_end_of_a_run_skipped_are_stopped(
 def test_a_run_that_goes_on_after_all_stops_nothing(
     run_dag: Any, agent_task_sandbox: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(stopping, "SECONDS_TO_COMMIT", 0.3)
+    monkeypatch.setattr(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
     run = run_dag(f"ShinzoTaskOperator(task_id='agent', message={LONG!r}, timeout=0.1, on_timeout='leave')")
     requests = len(agent_task_sandbox.requests())
     listener.on_dag_run_failed(EndedRun(run, "running"))

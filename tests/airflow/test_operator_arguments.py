@@ -10,9 +10,9 @@ import pytest
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
-from airflow_agent_tasks.protocol.lightcone import LightconeDialect
-from airflow_agent_tasks.protocol.shinzo import ShinzoDialect
 from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
+from airflow_agent_tasks.services.lightcone import LightconeDialect
+from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 WRONG = [
     ({"poll_interval": 0}, "poll_interval must be a number of seconds above 0, not 0."),

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseXCom
 
-from airflow_agent_tasks.protocol.task import AgentTask, Progress, TaskState
-from airflow_agent_tasks.triggers import progress
-from airflow_agent_tasks.triggers.progress import ProgressNotes
+from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
+from airflow_agent_tasks.polling import progress_xcom
+from airflow_agent_tasks.polling.progress_xcom import ProgressNotes
 
 TASK_INSTANCE = SimpleNamespace(dag_id="dag", run_id="run", task_id="agent", map_index=2)
 
@@ -42,7 +42,7 @@ def take(notes: ProgressNotes, *tasks: AgentTask | None) -> None:
 
 
 def test_each_change_is_left_once_for_the_task_instance(left: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", 0)
+    monkeypatch.setattr(progress_xcom, "SECONDS_BETWEEN_NOTES", 0)
     take(ProgressNotes(TASK_INSTANCE, logging.getLogger()), seen(None), seen(1), seen(1), None, seen(2))
     assert [(key, value["steps_completed"]) for key, value, _ in left] == [("progress", 1), ("progress", 2)]
     assert left[0][2] == {"dag_id": "dag", "run_id": "run", "task_id": "agent", "map_index": 2}

@@ -13,8 +13,8 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import update
 
-from airflow_agent_tasks.operators import asking
-from airflow_agent_tasks.protocol import questions
+from airflow_agent_tasks.lifecycle import questions
+from airflow_agent_tasks.worker import answer_questions
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 BOTH_SERVICES = pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
@@ -204,7 +204,7 @@ def test_a_stop_whose_worker_is_lost_is_carried_out_by_the_next_try(
     source = ask("May I?", retries=1)[:-1].replace("ShinzoTaskOperator", "LosesItsFirstTry")
     run, _ = run_with_person(
         f"""
-        from airflow_agent_tasks.operators.leg import WorkerLeg
+        from airflow_agent_tasks.worker.driver import WorkerLeg
 
         class LosesItsFirstTry(ShinzoTaskOperator):
             def take_answer(self, context, **kwargs):
@@ -238,7 +238,7 @@ def test_an_answer_without_the_hidden_field_is_taken(run_with_person: Any, agent
 def test_a_question_that_is_answered_elsewhere_lets_the_task_go_on(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any
 ) -> None:
-    from airflow_agent_tasks.hooks.lookup import find_hook
+    from airflow_agent_tasks.hooks.find_hook import find_hook
 
     forms_after: list[Any] = []
 
@@ -300,7 +300,7 @@ def test_an_answer_in_the_last_moment_goes_before_the_default(
         late.update(api=api, form=form)
         let_time_pass(api, form)
 
-    monkeypatch.setattr(asking.Conversation, "_is_overdue", answer_late)
+    monkeypatch.setattr(answer_questions.Conversation, "_is_overdue", answer_late)
     source = ask("Which one?", input_timeout=0.5, input_default="Whichever.")
     run, _ = run_with_person(source, [be_late])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["Just in time."])
@@ -356,7 +356,7 @@ def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any, kind: str
 ) -> None:
     monkeypatch.setattr(questions, "SETTLING_TIME", 0.5)
-    monkeypatch.setattr(asking, "SETTLING_CHECK", 0.1)
+    monkeypatch.setattr(answer_questions, "SETTLING_CHECK", 0.1)
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
     run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
@@ -367,7 +367,7 @@ def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(questions, "SETTLING_TIME", 0.05)
-    monkeypatch.setattr(asking, "SETTLING_CHECK", 0.05)
+    monkeypatch.setattr(answer_questions, "SETTLING_CHECK", 0.05)
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 5, "drop": "before"}])
     run, forms = run_with_person(f"{ask('Which one?', retries=1)[:-1]}, retry_delay=timedelta(0))", ["One."])
     assert (run.state, run.tries("agent")) == ("success", 2)
@@ -389,7 +389,7 @@ def test_a_reply_that_comes_too_late_is_told_and_the_result_is_delivered(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any
 ) -> None:
     def end_it_meanwhile(api: Any, form: Any) -> None:
-        from airflow_agent_tasks.hooks.lookup import find_hook
+        from airflow_agent_tasks.hooks.find_hook import find_hook
 
         (task,) = agent_task_sandbox.tasks()
         find_hook("shinzo_default").send_message(task["task_id"], "From elsewhere.", task["agent_id"])
@@ -461,7 +461,7 @@ def test_secrets_are_hidden_in_the_form(run_with_person: Any) -> None:
 def test_without_the_plugin_the_form_says_where_the_question_is(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any
 ) -> None:
-    from airflow_agent_tasks.operators import required_action
+    from airflow_agent_tasks.airflow_compat import required_action
 
     monkeypatch.setattr(required_action, "PATH", "/nothing/there")
     run, forms = run_with_person(ask("Which one?", "What colour?"), ["One.", "Red."])

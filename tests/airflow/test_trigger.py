@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.hooks import lookup
-from airflow_agent_tasks.hooks.lookup import find_hook
-from airflow_agent_tasks.protocol.polling import Decision, Verdict
-from airflow_agent_tasks.protocol.task import AgentTask, TaskState
-from airflow_agent_tasks.triggers.absence import read_shortest_absence
+from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from airflow_agent_tasks.polling import connection_cache
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, build_event, read_event
 
 
@@ -138,7 +138,7 @@ def test_a_connection_of_another_type_ends_the_wait_with_a_sentence(
 def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(
     agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(lookup, "FAILURE_KEPT", 0.1)
+    monkeypatch.setattr(connection_cache, "FAILURE_KEPT", 0.1)
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
     connection = os.environ["AIRFLOW_CONN_LIGHTCONE_DEFAULT"]
     monkeypatch.delenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT")

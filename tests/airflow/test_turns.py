@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from airflow_agent_tasks.triggers.turns import Turns
+from airflow_agent_tasks.polling.rate_limiter import Turns
 
 
 def test_a_turn_that_comes_in_the_moment_of_giving_up_goes_to_the_next_one() -> None:

@@ -17,6 +17,7 @@ from aiohttp import connector, web
 from aiohttp.test_utils import TestServer
 from airflow.sdk import BaseHook
 
+from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.errors import (
     AgentTaskAuthenticationError,
     AgentTaskConfigurationError,
@@ -25,12 +26,11 @@ from airflow_agent_tasks.errors import (
     AgentTaskRateLimitedError,
     AgentTaskUnavailableError,
 )
-from airflow_agent_tasks.hooks import lookup
-from airflow_agent_tasks.protocol import silence as silence_module
-from airflow_agent_tasks.protocol.polling import LONGEST_WAIT
-from airflow_agent_tasks.protocol.task import AgentTask
+from airflow_agent_tasks.lifecycle.wait_policy import LONGEST_WAIT
+from airflow_agent_tasks.polling import circuit_breaker as silence_module
+from airflow_agent_tasks.polling import connection_cache
+from airflow_agent_tasks.polling.shared_poller import enter_place
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
-from airflow_agent_tasks.triggers.place import enter_place
 from tests.raw_server import NETWORK_VARIABLES, RawServer, reply, silence
 
 OK = reply(200, {"status": "running"})
@@ -106,7 +106,7 @@ async def ask_until_looked_up(place: Any, look_ups: list[str]) -> None:
 
 
 async def renew_twice(
-    shared: lookup.SharedHook, is_asked: asyncio.Event, may_go_on: asyncio.Event, ticks: int
+    shared: connection_cache.SharedHook, is_asked: asyncio.Event, may_go_on: asyncio.Event, ticks: int
 ) -> list[asyncio.Task[None]]:
     """Begin a look-up, and another so many turns of the loop after the first may go on; return both."""
     first = asyncio.create_task(shared.renew())
@@ -291,7 +291,7 @@ def test_the_connection_is_looked_up_again_in_the_background(
 ) -> None:
     server = serve(OK)
     connect(server, key="sk_old")
-    monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+    monkeypatch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
 
     async def work(place: Any) -> None:
         await place.ask("tsk_1", None)
@@ -373,7 +373,7 @@ def test_a_look_up_that_began_before_the_key_was_changed_is_not_believed(
             service.key = "sk_new"
             service.answers.clear()
             with monkeypatch.context() as patch:
-                patch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+                patch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
                 patch.setattr(BaseHook, "aget_connection", read_and_hang)
                 asking = asyncio.create_task(place.ask("tsk_1", None))
                 await began.wait()
@@ -443,11 +443,11 @@ def test_a_refused_key_is_looked_up_although_that_was_done_while_it_was_on_its_w
         async with Doorkeeper(connect) as service, enter_place("c1") as place:
             await place.ask("tsk_1", None)
             service.answers.clear()
-            monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+            monkeypatch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
             asking = asyncio.create_task(place.ask("tsk_1", None))
             await asyncio.sleep(0)
             await asyncio.wait([task for task in asyncio.all_tasks() if "_look_up_once" in repr(task)])
-            monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 60.0)
+            monkeypatch.setattr(connection_cache, "LOOK_UP_EVERY", 60.0)
             service.key = "sk_new"
             service.connect("sk_new")
             service.answers.set()
@@ -462,7 +462,7 @@ def test_a_look_up_that_fails_in_the_moment_of_its_renewal_ends_nobodys_wait(
     serve: Any, connect: Any, monkeypatch: Any, ticks: int
 ) -> None:
     connect(serve(OK))
-    look_up, asked = lookup.afind_hook, []
+    look_up, asked = connection_cache.afind_hook, []
 
     async def run() -> None:
         is_asked, is_refused, is_told = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -476,8 +476,8 @@ def test_a_look_up_that_fails_in_the_moment_of_its_renewal_ends_nobodys_wait(
             await is_told.wait()
             return await look_up(conn_id)
 
-        monkeypatch.setattr(lookup, "afind_hook", find)
-        shared = lookup.SharedHook("c1")
+        monkeypatch.setattr(connection_cache, "afind_hook", find)
+        shared = connection_cache.SharedHook("c1")
         renewals = await renew_twice(shared, is_asked, is_refused, ticks)
         for _ in range(10):
             await asyncio.sleep(0)
@@ -520,7 +520,7 @@ def test_the_key_in_the_environment_does_not_stand_in_for_a_connection_that_was_
         async with enter_place("lightcone_default") as place:
             await place.ask("tsk_1", None)
             monkeypatch.delenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT")
-            monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+            monkeypatch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
             while "used as it was last seen" not in caplog.text:
                 await place.ask("tsk_1", None)
                 assert server.requests[-1].headers["authorization"] == "Bearer sk_1"
@@ -535,7 +535,7 @@ def test_a_look_up_that_is_renewed_in_the_moment_of_its_reply_is_not_believed(
     serve: Any, connect: Any, monkeypatch: Any, ticks: int
 ) -> None:
     connect(serve(OK))
-    look_up, found = lookup.afind_hook, []
+    look_up, found = connection_cache.afind_hook, []
 
     async def run() -> None:
         is_asked, is_told = asyncio.Event(), asyncio.Event()
@@ -547,8 +547,8 @@ def test_a_look_up_that_is_renewed_in_the_moment_of_its_reply_is_not_believed(
             await is_told.wait()
             return hook
 
-        monkeypatch.setattr(lookup, "afind_hook", find)
-        shared = lookup.SharedHook("c1")
+        monkeypatch.setattr(connection_cache, "afind_hook", find)
+        shared = connection_cache.SharedHook("c1")
         renewals = await renew_twice(shared, is_asked, is_told, ticks)
         await asyncio.gather(*renewals)
         assert await shared.find() is found[-1]
@@ -563,7 +563,7 @@ def test_a_connection_that_was_changed_is_tried_by_one_first(connect: Any, monke
             await place.ask("tsk_1", None)
             service.connect("sk_mistyped")
             with monkeypatch.context() as patch:
-                patch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+                patch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
                 asking = asyncio.create_task(place.ask("tsk_1", None))
                 await asyncio.sleep(0)
                 await asyncio.wait([task for task in asyncio.all_tasks() if "_look_up_once" in repr(task)])
@@ -590,7 +590,7 @@ def test_a_task_is_stopped_although_the_connection_is_changed_while_it_waits_for
         await asyncio.sleep(0)
         connect(server, key="sk_new", requests_per_second=2)
         with monkeypatch.context() as patch:
-            patch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+            patch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
             asking = asyncio.create_task(place.ask("tsk_1", None))
             await asyncio.sleep(0)
         await asyncio.gather(stopping, asking)
@@ -695,7 +695,7 @@ def test_a_connection_that_could_be_read_once_serves_while_it_cannot(
 ) -> None:
     server = serve(OK)
     connect(server)
-    monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+    monkeypatch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
 
     async def work(place: Any) -> None:
         await place.ask("tsk_1", None)
@@ -714,7 +714,7 @@ def test_airflow_that_never_tells_the_connection_is_not_waited_for_for_ever(monk
             await place.ask("tsk_1", None)
 
     monkeypatch.setattr(BaseHook, "aget_connection", hang)
-    monkeypatch.setattr(lookup, "LOOK_UP_TIMEOUT", 0.1)
+    monkeypatch.setattr(connection_cache, "LOOK_UP_TIMEOUT", 0.1)
     inside(work)
 
 
@@ -739,7 +739,7 @@ def test_other_settings_begin_with_a_clean_sheet(serve: Any, connect: Any, monke
         with pytest.raises(AgentTaskRateLimitedError):
             await place.ask("tsk_1", None)
         connect(up)
-        monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+        monkeypatch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
         while not up.requests:
             await asyncio.gather(place.ask("tsk_1", None), return_exceptions=True)
 
@@ -803,9 +803,9 @@ def test_a_look_up_that_fails_in_a_way_of_its_own_is_one_for_all_and_waited_out(
             for _ in range(2):
                 assert {type(one) for one in await ask_at_once(place)} == {AgentTaskConnectionNotFoundError}
             assert len(looked_up) == 1
-            patch.setattr(lookup, "FAILURE_KEPT", 0.0)
+            patch.setattr(connection_cache, "FAILURE_KEPT", 0.0)
             await ask_at_once(place)
-        monkeypatch.setattr(lookup, "FAILURE_KEPT", 0.0)
+        monkeypatch.setattr(connection_cache, "FAILURE_KEPT", 0.0)
         await place.ask("tsk_1", None)
 
     inside(work)
@@ -818,7 +818,7 @@ def test_a_connection_that_was_changed_into_one_that_cannot_be_used_is_said_once
 ) -> None:
     server = serve(OK)
     connect(server)
-    monkeypatch.setattr(lookup, "LOOK_UP_EVERY", 0.0)
+    monkeypatch.setattr(connection_cache, "LOOK_UP_EVERY", 0.0)
 
     async def work(place: Any) -> None:
         await place.ask("tsk_1", None)

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import pytest
 
-from airflow_agent_tasks.client.aio import AsyncClient
+from airflow_agent_tasks.client.async_client import AsyncClient
 from airflow_agent_tasks.client.settings import ClientSettings
-from airflow_agent_tasks.client.sync import SyncClient
-from airflow_agent_tasks.protocol.http import Request, Response
-from airflow_agent_tasks.protocol.lightcone import LightconeDialect
+from airflow_agent_tasks.client.sync_client import SyncClient
+from airflow_agent_tasks.services.http import Request, Response
+from airflow_agent_tasks.services.lightcone import LightconeDialect
 from tests.raw_server import NETWORK_VARIABLES, RawServer
 
 KEY = "sk_very_secret_0123456789"

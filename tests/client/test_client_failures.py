@@ -20,7 +20,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES
+from airflow_agent_tasks.services.http import MAX_BODY_BYTES
 from tests.raw_server import Exchange, RawServer, cut, drip, head, reply, silence
 
 PATIENCE = 0.4

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_agent_tasks.client.policy import ATTEMPTS
+from airflow_agent_tasks.client import async_client
+from airflow_agent_tasks.client.retry_policy import ATTEMPTS
 from airflow_agent_tasks.errors import AgentTaskUnavailableError, AgentTaskUncertainError
+from airflow_agent_tasks.lifecycle import wait_policy
 from tests.raw_server import cut, reply
 
 OK = reply(200, {"status": "running"})
@@ -225,3 +227,7 @@ def test_retries_are_paced_too(send: Any, serve: Any, settings_for: Any, request
     send(settings_for(server, requests_per_second=0.01), requests_to_send.status)
     assert len(send.sleeps) == 2
     assert send.sleeps[1] == pytest.approx(100, abs=2)
+
+
+def test_an_idle_connection_outlives_the_longest_wait_between_two_polls() -> None:
+    assert async_client.KEEP_ALIVE >= 2 * wait_policy.LONGEST_WAIT

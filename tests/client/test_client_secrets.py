@@ -61,7 +61,7 @@ def test_a_quoted_id_reaches_the_service_as_it_was_quoted(
 ) -> None:
     from urllib.parse import unquote
 
-    from airflow_agent_tasks.protocol.lightcone import LightconeDialect
+    from airflow_agent_tasks.services.lightcone import LightconeDialect
 
     server = serve(OK)
     request = LightconeDialect().build_status(task_id)

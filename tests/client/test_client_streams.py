@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from airflow_agent_tasks.client.sync import SyncClient
+from airflow_agent_tasks.client.sync_client import SyncClient
 from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.protocol.http import Request
-from airflow_agent_tasks.protocol.lightcone import LightconeDialect
+from airflow_agent_tasks.services.http import Request
+from airflow_agent_tasks.services.lightcone import LightconeDialect
 from tests.raw_server import Exchange, cut, head, reply
 
 FIRST, SECOND = b'data: {"number": 1}\n\n', b'data: {"number": 2}\n\n'

@@ -20,8 +20,8 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.hooks.lookup import afind_hook
-from airflow_agent_tasks.protocol.http import MAX_BODY_BYTES
+from airflow_agent_tasks.hooks.find_hook import afind_hook
+from airflow_agent_tasks.services.http import MAX_BODY_BYTES
 from tests.raw_server import Exchange, cut, drip, head, reply, silence
 
 KEY = "sk_very_secret_0123456789"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
     AgentTaskAuthenticationError,
@@ -20,10 +21,9 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.find_hook import afind_hook
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
-from airflow_agent_tasks.hooks.lookup import afind_hook
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
-from airflow_agent_tasks.protocol.task import AgentTask, TaskState
 from airflow_agent_tasks.sandbox.server import Sandbox
 from tests.raw_server import Exchange, RawServer, cut, head, reply
 

@@ -11,8 +11,8 @@ import pytest
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskConfigurationError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.find_hook import afind_hook, find_hook
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
-from airflow_agent_tasks.hooks.lookup import afind_hook, find_hook
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 
 KEY = "sk_very_secret_0123456789"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_agent_tasks.protocol.task import TaskState
+from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.script import Script
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 

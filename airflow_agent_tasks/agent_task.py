@@ -1,0 +1,137 @@
+"""The agent task as every service, operator, trigger and sensor of this package sees it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from airflow_agent_tasks.text import shorten
+
+
+class TaskState(str, Enum):
+    """The states of an agent task, under one name for all services."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    AWAITING_INPUT = "awaiting_input"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    #: The service used a word that we do not know; the task counts as still active.
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: States that an agent task never leaves.
+TERMINAL_STATES = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
+
+#: From each state, the states that an agent task may still come into (staying is allowed).
+REACHABLE_STATES: dict[TaskState, frozenset[TaskState]] = {
+    **{state: frozenset(TaskState) - {TaskState.QUEUED} for state in TaskState},
+    TaskState.QUEUED: frozenset(TaskState),
+    TaskState.UNKNOWN: frozenset(TaskState),
+    **{state: frozenset({state}) for state in TERMINAL_STATES},
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the agent is, where the service tells (Shinzo's ``progress``)."""
+
+    current_step: str | None = None
+    steps_completed: int | None = None
+    total_steps: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the three fields as plain JSON."""
+        return {
+            "current_step": self.current_step,
+            "steps_completed": self.steps_completed,
+            "total_steps": self.total_steps,
+        }
+
+
+@dataclass(frozen=True)
+class AgentTask:
+    """
+    One agent task as its service last described it.
+
+    :param service: ``lightcone`` or ``shinzo``.
+    :param task_id: The service's id of the task.
+    :param status: The state under our own names.
+    :param remote_status: The service's own word for the state.
+    :param agent_id: The agent that runs it, where the service has agents.
+    :param exit_code: 0 is success; None while it runs, and on services without exit codes.
+    :param result: What the agent returned, any JSON.
+    :param question: What the agent wants to know, while it awaits input.
+    :param progress: How far it is, or None.
+    :param created_at, started_at, completed_at: The service's own time stamps, as it wrote them.
+    :param reused: True when a start with a known idempotency key found a task started before.
+    """
+
+    service: str
+    task_id: str
+    status: TaskState
+    remote_status: str = ""
+    agent_id: str | None = None
+    exit_code: int | None = None
+    result: Any = None
+    question: str | None = None
+    progress: Progress | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    reused: bool = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the agent task has ended, well or badly."""
+        return self.status in TERMINAL_STATES
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the task as the plain JSON that operators leave in XCom."""
+        return {
+            "service": self.service,
+            "task_id": self.task_id,
+            "agent_id": self.agent_id,
+            "status": self.status.value,
+            "remote_status": self.remote_status,
+            "exit_code": self.exit_code,
+            "result": self.result,
+            "question": self.question,
+            "progress": self.progress.to_json() if self.progress else None,
+            "created_at": self.created_at,
+            "started_at": self.started_at,
+            "completed_at": self.completed_at,
+        }
+
+    def __str__(self) -> str:
+        parts = [f"status {self.status.value}"]
+        if self.remote_status and self.remote_status != self.status.value:
+            parts.append(f"the service says {self.remote_status!r}")
+        if self.exit_code is not None:
+            parts.append(f"exit code {self.exit_code}")
+        return f"{self.service} agent task {shorten(self.task_id)} ({', '.join(parts)})"
+
+
+@dataclass(frozen=True)
+class StartedTask:
+    """
+    The agent task that is waited for, as plain values that cross from worker to triggerer and back.
+
+    :param agent_task_id: The service's id of the task.
+    :param agent_id: The agent that runs it, where the service has agents.
+    :param started_at: When it was submitted, in seconds since 1970.
+    """
+
+    agent_task_id: str
+    agent_id: str | None
+    started_at: float
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the values as keyword arguments of a trigger or a resume method."""
+        return asdict(self)

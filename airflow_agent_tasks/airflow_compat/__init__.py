@@ -1,0 +1,1 @@
+"""The one door to Airflow's inner parts."""

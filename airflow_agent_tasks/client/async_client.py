@@ -1,0 +1,159 @@
+"""The triggerer's client, on aiohttp: one session for all triggers of an event loop and connection."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from tenacity import AsyncRetrying
+from yarl import URL
+
+from airflow_agent_tasks.client import transport_errors
+from airflow_agent_tasks.client.redaction import hide_key
+from airflow_agent_tasks.client.retry_policy import SendPolicy
+from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response
+
+#: Seconds for which an idle connection is kept. With less, tasks at their longest wait would open one a poll.
+KEEP_ALIVE = 60.0
+
+#: What aiohttp raises where nothing can have reached the service.
+_NEVER_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+)
+
+
+class AsyncClient:
+    """
+    Sends requests from an event loop, as many as it is told to: who waits there keeps to a limit by itself.
+
+    Open it with :meth:`open`.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        network: tuple[str | None, ssl.SSLContext | bool],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.settings = settings
+        self._sleep = sleep
+        self._proxy, verify = network
+        self._under_way = 0
+        self._is_closing = False
+        self._session = aiohttp.ClientSession(
+            # trust_env would look into ~/.netrc in a thread for every request and send what it finds.
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.connect_timeout),
+            connector=aiohttp.TCPConnector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    @classmethod
+    async def open(
+        cls, settings: ClientSettings, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> AsyncClient:
+        """
+        Open a client; it is used and closed on the same event loop.
+
+        :param settings: Where and how.
+        :param sleep: What waits between attempts, in seconds.
+        :raises AgentTaskConfigurationError: for a proxy, or a CA file, that cannot be used.
+        """
+        # In a thread, because reading the CAs takes 60 ms, during which an event loop would stand still.
+        return cls(settings, await asyncio.to_thread(_read_network, settings), sleep)
+
+    async def send(self, request: Request, *, retries: bool = True) -> Response:
+        """Send a request and return the reply, whatever its status; raises as ``SyncClient.send``."""
+        self._under_way += 1
+        try:
+            return await self._send(request, retries)
+        finally:
+            self._under_way -= 1
+            if self._is_closing:
+                await self.close()
+
+    async def close(self) -> None:
+        """Close the connections, as soon as the requests under way are answered."""
+        self._is_closing = True
+        if not self._under_way:
+            await self._session.close()
+
+    async def _send(self, request: Request, retries: bool) -> Response:
+        if not (retries or request.has_effect):
+            # As below, for the thousands that ask for a state and wait by themselves.
+            return await self._send_once(request)
+        policy = SendPolicy(request, retries=retries)
+        retrying = AsyncRetrying(sleep=self._sleep, **policy.options())
+        try:
+            return policy.settle(await retrying(self._send_once, request))
+        except AgentTaskError as error:
+            policy.settle_error(error)
+            raise
+
+    async def _send_once(self, request: Request) -> Response:
+        if self._session.closed:  # because the connection was changed after the request before this one
+            raise transport_errors.not_sent(request, self.settings)
+        try:
+            async with self._request(request) as reply:
+                body = bytearray()
+                async for chunk in reply.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        raise transport_errors.too_large(request, self.settings, reply.status)
+                headers = {name.lower(): value for name, value in reply.headers.items()}
+                return hide_key(Response(reply.status, headers, bytes(body)), self.settings.api_key)
+        except AgentTaskError:
+            raise
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
+            # None of its chain is shown to the user.
+            raise _explain(error, request, self.settings) from None
+
+    def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
+        return self._session.request(
+            request.method,
+            # encoded: an id that was quoted must not be quoted again, or unquoted.
+            URL(self.settings.build_url(request), encoded=True),
+            headers={
+                **self.settings.build_headers(request),
+                "Authorization": f"Bearer {self.settings.api_key}",
+            },
+            json=request.json,
+            allow_redirects=False,
+            proxy=self._proxy,
+        )
+
+
+def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext | bool]:
+    """Return the proxy, or None, and how to verify, as aiohttp takes them."""
+    proxy, verify = settings.resolve_network()
+    if isinstance(verify, bool):
+        return proxy, verify and _trust_as_requests_does()
+    return proxy, settings.load_ca(verify)
+
+
+@functools.cache
+def _trust_as_requests_does() -> ssl.SSLContext:
+    # aiohttp asks the operating system whom to trust: what works in the worker could fail in the triggerer.
+    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+
+
+def _explain(error: Exception, request: Request, settings: ClientSettings) -> AgentTaskError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return transport_errors.bad_certificate(settings)
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return transport_errors.no_tls(settings)
+    if isinstance(error, _NEVER_SENT):
+        return transport_errors.not_sent(request, settings)
+    if isinstance(error, asyncio.TimeoutError):
+        return transport_errors.too_slow(request, settings)
+    if isinstance(error, ValueError):
+        return transport_errors.unusable(request, settings)
+    return transport_errors.cut_off(request, settings)

@@ -1,0 +1,148 @@
+"""From an Airflow connection to client settings: which fields are read, and what each may hold."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
+from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
+from airflow_agent_tasks.hooks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER
+from airflow_agent_tasks.text import shorten
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+_BOOLEANS = {"true": True, "false": False, "": None}
+_HAS_PORT = re.compile(r":\d+$")
+
+
+def read_extra(connection: Connection) -> Mapping[str, Any]:
+    """
+    Return a connection's extra.
+
+    Airflow's own reader takes an extra that is no JSON for an empty one, and masks in a way that no trigger
+    may use.
+
+    :raises AgentTaskConfigurationError: for an extra that is no JSON object.
+    """
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except (ValueError, RecursionError):
+        extra = None
+    if not isinstance(extra, Mapping):
+        raise AgentTaskConfigurationError(f"The extra of {_name(connection)} must be a JSON object.")
+    return extra
+
+
+def build_settings(
+    connection: Connection, extra: Mapping[str, Any], *, default_base_url: str
+) -> ClientSettings:
+    """
+    Read a connection into client settings; only named extras are read.
+
+    :param connection: The Airflow connection.
+    :param extra: Its extra, parsed.
+    :param default_base_url: The address where the connection's host is empty.
+    :raises AgentTaskConfigurationError: for a field that cannot be used, naming it.
+    """
+    source = _name(connection)
+    return ClientSettings(
+        base_url=_read_base_url(connection, default_base_url),
+        api_key=(connection.password or "").strip(),
+        timeout=_read_number(extra, "timeout", source) or DEFAULT_TIMEOUT,
+        verify=_read_verify(extra, source),
+        proxy=read_text(extra, "proxy", source),
+        requests_per_second=_read_number(extra, "requests_per_second", source),
+        allow_insecure_http=_read_boolean(extra, "allow_insecure_http", source),
+        source=source,
+    )
+
+
+def connection_not_found(conn_id: str) -> AgentTaskConnectionNotFoundError:
+    """Return the error of a connection that does not exist, or cannot be read."""
+    return AgentTaskConnectionNotFoundError(
+        f"The connection {conn_id!r} does not exist, or could not be read. Add it under Admin → Connections "
+        f"with the key of your service as its password, or set AIRFLOW_CONN_{conn_id.upper()}."
+    )
+
+
+def list_secrets(settings: ClientSettings) -> list[str]:
+    """Return what must never be readable in a log: the key, and a password inside the proxy's URL."""
+    proxy_password = urlsplit(settings.proxy).password if settings.proxy else None
+    return [settings.api_key, *([proxy_password] if proxy_password else [])]
+
+
+def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
+    """Return a text of the extra, None for none; raises AgentTaskConfigurationError for what is no text."""
+    value = extra.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _wrong(name, source, "a text", value)
+    return (value or "").strip() or None
+
+
+def _name(connection: Connection) -> str:
+    return f"connection {connection.conn_id!r}"
+
+
+def _wrong(name: str, source: str, allowed: str, value: Any) -> AgentTaskConfigurationError:
+    return AgentTaskConfigurationError(
+        f"The extra field {name!r} of {source} must be {allowed}, not {shorten(repr(value))}."
+    )
+
+
+def _read_base_url(connection: Connection, default: str) -> str:
+    host = (connection.host or "").strip()
+    if not host:
+        return default
+    # A connection given as a URI has its scheme in ``schema`` or nowhere, and its port apart.
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{_bracket_ipv6(host)}"
+    scheme, _, rest = host.partition("://")
+    server, slash, path = rest.partition("/")
+    if connection.port and not _HAS_PORT.search(server):
+        server = f"{server}:{connection.port}"
+    return f"{scheme}://{server}{slash}{path}"
+
+
+def _bracket_ipv6(host: str) -> str:
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        return host
+
+
+def _read_number(extra: Mapping[str, Any], name: str, source: str) -> float | None:
+    value = extra.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if not SMALLEST_NUMBER <= number <= LARGEST_NUMBER:
+        raise _wrong(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", value)
+    return number
+
+
+def _read_boolean(extra: Mapping[str, Any], name: str, source: str) -> bool:
+    value = _read_word(extra.get(name))
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(name, source, "true or false", value)
+    return bool(value)
+
+
+def _read_verify(extra: Mapping[str, Any], source: str) -> bool | str:
+    value = _read_word(extra.get("verify"))
+    if value is not None and not isinstance(value, bool | str):
+        raise _wrong("verify", source, "true, false or the path of a CA file", value)
+    return True if value is None else value
+
+
+def _read_word(value: Any) -> Any:
+    """Return what a word like "true" means, or the value as it is."""
+    return _BOOLEANS.get(value.strip().lower(), value) if isinstance(value, str) else value

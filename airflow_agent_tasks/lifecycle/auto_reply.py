@@ -1,0 +1,50 @@
+"""Replies that no person gives: those of a user's function, and the one for when nobody answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY
+from airflow_agent_tasks.lifecycle.questions import SEND, Reply
+from airflow_agent_tasks.logger import Log
+
+
+def ask_program(
+    program: Callable[[str], str | None] | None, question: str, log: Log, *, now: float
+) -> Reply | None:
+    """Return what the operator's ``reply`` answers, or None where it leaves the question to others."""
+    if program is None:
+        return None
+    name = getattr(program, "__name__", type(program).__name__)
+    try:
+        text = program(question)
+    except Exception as error:  # of the user's own code; a person can still answer
+        log.warning("reply (%s) failed, so it answers nothing: %r", name, error)
+        return None
+    reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, format_time(now))
+    if reply and (fault := find_fault(reply)):
+        log.warning("reply (%s) answers nothing: %s", name, fault)
+        return None
+    return reply
+
+
+def build_default_reply(text: str | None, *, now: float) -> Reply | None:
+    """Return the operator's ``input_default`` as a reply, or None where there is none."""
+    if text is None:
+        return None
+    return Reply(SEND, text, {"id": "input_default", "name": "input_default"}, format_time(now))
+
+
+def find_fault(reply: Reply) -> str | None:
+    """Return why a reply cannot be sent, or None."""
+    if not isinstance(reply.text, str) or not reply.text.strip():
+        return "it was empty."
+    if len(reply.text) > MAX_REPLY:
+        return f"it had {len(reply.text)} characters, and {MAX_REPLY} are the most."
+    return None
+
+
+def format_time(now: float) -> str:
+    """Return a moment, in seconds since 1970, as an ISO 8601 time stamp."""
+    return datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds")

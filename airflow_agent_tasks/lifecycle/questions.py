@@ -1,0 +1,237 @@
+"""
+What an agent has asked while it works for one Airflow task, and how far the reply to each question got.
+
+A reply has to reach the agent exactly once, although its worker may die at any moment: so each step is noted
+before it is taken. The services give their questions no ids. A question is told from the one before by its
+text and the steps done; and where both are the same, by the time since the reply was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import Enum
+from typing import Any
+
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+
+#: The options of the form.
+SEND = "Send"
+STOP = "Stop the agent"
+#: Seconds for which a service may go on showing a question whose reply it has been sent.
+SETTLING_TIME = 30.0
+#: Of each question so much is kept, and so many questions: they stand in a database row.
+MAX_TEXT = 1_000
+MAX_QUESTIONS = 200
+
+
+class Stage(str, Enum):
+    """How far a question got."""
+
+    #: A person is asked.
+    ASKED = "asked"
+    #: There is a reply that was not sent yet.
+    ANSWERED = "answered"
+    #: The reply is on its way; it may have arrived.
+    SENDING = "sending"
+    SENT = "sent"
+    #: The agent went on, or ended, before a reply was sent.
+    DROPPED = "dropped"
+
+
+class Standing(Enum):
+    """What the question of an agent task that awaits input means, in the light of what went before."""
+
+    NEW = "new"
+    ASKED = "asked"
+    ANSWERED = "answered"
+    #: It was answered a moment ago; the service may not show it yet.
+    SETTLING = "settling"
+    #: The reply was sent and no answer came, and the agent still asks: it never arrived.
+    UNHEARD = "unheard"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """
+    What is to be said to the agent, or done with it.
+
+    :param chosen_option: The option of the form.
+    :param text: The words, or None.
+    :param answered_by: ``{"id", "name"}`` of who gave it.
+    :param answered_at: When, as an ISO 8601 time stamp.
+    """
+
+    chosen_option: str
+    text: str | None
+    answered_by: Mapping[str, str]
+    answered_at: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """
+    One question of the agent.
+
+    :param number: Its place among the questions of this agent task, from 1.
+    :param text: Its words, shortened.
+    :param fingerprint: What tells it from the question before.
+    :param asked_at: When it was seen, in seconds since 1970.
+    :param stage: How far it got.
+    :param changed_at: When it got there, in seconds since 1970.
+    :param waited: Seconds for which a person let it wait.
+    :param is_shown: Whether the form of the Airflow task shows it; else that tells of an earlier one.
+    :param attempts: How often the reply was sent, or tried to be.
+    :param reply: What was replied.
+    """
+
+    number: int
+    text: str
+    fingerprint: str
+    asked_at: float
+    stage: Stage = Stage.ASKED
+    changed_at: float = 0.0
+    waited: float = 0.0
+    is_shown: bool = True
+    attempts: int = 0
+    reply: Reply | None = None
+
+    @property
+    def id(self) -> str:
+        """What names this question among all questions."""
+        return f"{self.number}-{self.fingerprint}"
+
+    def is_of(self, task: AgentTask) -> bool:
+        """Tell whether the agent task stands at this question."""
+        return task.status is TaskState.AWAITING_INPUT and build_fingerprint(task) == self.fingerprint
+
+    def seconds_waited(self, now: float, since: float = 0.0) -> float:
+        """Return for how long a person has let it wait since a moment."""
+        ended_at = now if self.stage is Stage.ASKED else self.asked_at + self.waited
+        return max(0.0, ended_at - max(self.asked_at, since))
+
+    def move(self, stage: Stage, now: float) -> Question:
+        """Return the question at its next stage."""
+        attempts = self.attempts + (stage is Stage.SENDING)
+        return replace(self, stage=stage, changed_at=now, waited=self.seconds_waited(now), attempts=attempts)
+
+    def answer(self, reply: Reply, now: float) -> Question:
+        """Return the question with its reply, not sent yet."""
+        return replace(self.move(Stage.ANSWERED, now), reply=reply, attempts=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the question as plain JSON."""
+        return {**asdict(self), "stage": self.stage.value}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Question:
+        """Return the question that was stored; raises TypeError, ValueError or KeyError for what is none."""
+        known = pick_fields(cls, stored)
+        reply = known.get("reply")
+        known["reply"] = None if reply is None else Reply(**pick_fields(Reply, reply))
+        known["stage"] = Stage(known["stage"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """All questions of one agent task, the newest last."""
+
+    items: tuple[Question, ...] = field(default=())
+
+    @property
+    def last(self) -> Question | None:
+        """The newest question, or None."""
+        return self.items[-1] if self.items else None
+
+    def require_last(self) -> Question:
+        """Return the newest question, where there is one."""
+        return self.items[-1]
+
+    @property
+    def stop_decision(self) -> Reply | None:
+        """Who has decided to stop the agent, and when; None where nobody did."""
+        reply = self.last.reply if self.last else None
+        return reply if reply and reply.chosen_option == STOP else None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """True while it is not known what becomes of the newest question."""
+        is_under_way = self.last and self.last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING)
+        return bool(is_under_way) and not self.stop_decision
+
+    def judge(self, task: AgentTask, now: float) -> Standing:
+        """Tell what the question means at which the agent task stands."""
+        last = self.last
+        if last is None or not last.is_of(task) or last.stage is Stage.DROPPED:
+            return Standing.NEW
+        if last.stage in (Stage.ASKED, Stage.ANSWERED):
+            return Standing(last.stage.value)
+        if now < last.changed_at + SETTLING_TIME:
+            return Standing.SETTLING
+        # A reply that was taken, and the same question after it: the agent asks once more.
+        return Standing.NEW if last.stage is Stage.SENT else Standing.UNHEARD
+
+    def settle(self, task: AgentTask, now: float) -> Questions:
+        """Return the questions after the agent task was seen: has it gone on from the newest one?"""
+        last = self.last
+        # What is paused, or in a state of its own, may come back to its question.
+        may_come_back = task.status in (TaskState.PAUSED, TaskState.UNKNOWN)
+        if last is None or not self.is_unsettled or last.is_of(task) or may_come_back:
+            return self
+        return self.put(last.move(Stage.SENT if last.stage is Stage.SENDING else Stage.DROPPED, now))
+
+    def add(self, task: AgentTask, now: float) -> Questions:
+        """Return the questions with the one at which the agent task stands."""
+        number = self.last.number + 1 if self.last else 1
+        question = Question(
+            number, (task.question or "")[:MAX_TEXT], build_fingerprint(task), asked_at=now, changed_at=now
+        )
+        return Questions((*self.items, question)[-MAX_QUESTIONS:])
+
+    def put(self, question: Question) -> Questions:
+        """Return the questions with the newest one changed to this."""
+        return Questions((*self.items[:-1], question))
+
+    def seconds_waited(self, since: float, now: float) -> float:
+        """Return for how many seconds persons were waited for since a moment."""
+        return sum(question.seconds_waited(now, since) for question in self.items)
+
+    def list_answers(self) -> list[dict[str, Any]]:
+        """Return who answered, when and what, as plain JSON."""
+        return [
+            {
+                "number": question.number,
+                "question_id": question.id,
+                "question": question.text,
+                "chosen_option": question.reply.chosen_option,
+                "reply": question.reply.text,
+                "answered_by": dict(question.reply.answered_by),
+                "answered_at": question.reply.answered_at,
+                "sent": question.stage is Stage.SENT,
+            }
+            for question in self.items
+            if question.reply
+        ]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the questions as plain JSON."""
+        return [question.to_json() for question in self.items]
+
+    @classmethod
+    def from_json(cls, stored: Iterable[Mapping[str, Any]]) -> Questions:
+        """Return the questions that were stored; raises what :meth:`Question.from_json` raises."""
+        return cls(tuple(Question.from_json(question) for question in stored))
+
+
+def pick_fields(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is stored of a dataclass's fields; a later version may have added others."""
+    return {item.name: stored[item.name] for item in fields(kind) if item.name in stored}
+
+
+def build_fingerprint(task: AgentTask) -> str:
+    """Return what tells the question of an agent task from others."""
+    steps = task.progress.steps_completed if task.progress else None
+    return hashlib.sha256(json.dumps([task.task_id, task.question, steps]).encode()).hexdigest()[:16]

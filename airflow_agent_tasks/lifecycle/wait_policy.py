@@ -1,0 +1,162 @@
+"""
+The waiting decision: how long to wait for an agent task, and when to stop.
+
+Worker, trigger and sensor all hold one :class:`TaskWait`, tell it what a status check brought, and obey the
+:class:`Decision`. It is pure: the caller passes the time and does the sleeping.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum
+
+from airflow_agent_tasks.agent_task import REACHABLE_STATES, TERMINAL_STATES, AgentTask, TaskState
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskHeldBackError, AgentTaskUnavailableError
+
+#: Seconds between two checks: 2 at first, then 5 % of the time already waited more, never above 30.
+SHORTEST_WAIT = 2.0
+LONGEST_WAIT = 30.0
+GROWTH = 0.05
+#: Waits are shortened by up to this share, so that tasks that start together do not stay in step.
+JITTER = 0.1
+#: Seconds for which a service may fail to answer before the wait gives up.
+MAX_OUTAGE = 600.0
+
+#: Where an operator stops waiting: the end, or a question.
+ENDED_OR_ASKING = TERMINAL_STATES | {TaskState.AWAITING_INPUT}
+
+
+class Verdict(str, Enum):
+    """What the caller has to do next."""
+
+    WAIT = "wait"
+    REACHED = "reached"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    OUTAGE = "outage"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """
+    The answer to one status check.
+
+    :param verdict: What to do.
+    :param seconds: How long to wait before the next check, with ``WAIT``.
+    :param task: The agent task, where the check brought one.
+    :param error: The failure that ended the wait, with ``OUTAGE`` and ``ERROR``.
+    """
+
+    verdict: Verdict
+    seconds: float = 0.0
+    task: AgentTask | None = None
+    error: AgentTaskError | None = None
+
+    @property
+    def waits(self) -> bool:
+        """True while the caller is to ask again."""
+        return self.verdict is Verdict.WAIT
+
+    @property
+    def asks(self) -> bool:
+        """True where the agent task stands at a question."""
+        return (
+            self.verdict is Verdict.REACHED
+            and self.task is not None
+            and self.task.status is TaskState.AWAITING_INPUT
+        )
+
+
+class TaskWait:
+    """
+    Decides after each status check whether to wait on.
+
+    :param started_at: When the agent task was submitted, in seconds since 1970. The waits grow with the
+        time since then, so that the end is seen about 5 % of the run time late.
+    :param targets: The states to wait for; by default the end or a question.
+    :param poll_interval: Fixed seconds between checks; None for the growing wait.
+    :param deadline: When to give up, in seconds since 1970 (wall clock: a wait moves between processes);
+        None for never.
+    :param max_outage: Seconds of failed checks in a row after which to give up.
+    :param draw: Returns a number from 0 to 1, for the jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        started_at: float,
+        targets: Collection[TaskState] = ENDED_OR_ASKING,
+        poll_interval: float | None = None,
+        deadline: float | None = None,
+        max_outage: float = MAX_OUTAGE,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.started_at = started_at
+        self.targets = frozenset(targets)
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.max_outage = max_outage
+        self._draw = draw
+        self._outage_started_at: float | None = None
+        self._failures = 0
+
+    def begin(self, *, now: float) -> Decision:
+        """Return the wait before the first check, where a check was just made by somebody else."""
+        return self._wait(self._interval(now), now)
+
+    def on_state(self, task: AgentTask, *, now: float) -> Decision:
+        """Decide after a check that brought the agent task."""
+        self._outage_started_at = None
+        self._failures = 0
+        if task.status in self.targets:
+            return Decision(Verdict.REACHED, task=task)
+        if not self.targets & REACHABLE_STATES[task.status]:
+            return Decision(Verdict.UNREACHABLE, task=task)
+        return self._wait(self._interval(now), now, task)
+
+    def on_error(self, error: AgentTaskError, *, now: float) -> Decision:
+        """
+        Decide after a check that failed.
+
+        Only transient failures are waited out, for a time and not for a count, because ten refused
+        connections may pass within a second. No failure says anything about the agent task itself.
+        """
+        if not error.is_transient:
+            return Decision(Verdict.ERROR, error=error)
+        if self._measure_outage(error, now) >= self.max_outage:
+            return Decision(Verdict.OUTAGE, error=error)
+        seconds = self._interval(now)
+        if not isinstance(error, AgentTaskHeldBackError):
+            seconds = max(seconds, self._jittered(min(LONGEST_WAIT, 2.0 ** min(self._failures, 10))))
+            self._failures += 1
+        if isinstance(error, AgentTaskUnavailableError) and error.retry_after is not None:
+            # No jitter here: it only shortens, and a service counts every early call as one more.
+            seconds = max(seconds, error.retry_after)
+        return self._wait(seconds, now)
+
+    def _measure_outage(self, error: AgentTaskError, now: float) -> float:
+        if isinstance(error, AgentTaskHeldBackError):
+            # This task was not asked for: what counts is whether any other was answered.
+            return error.lasted
+        if self._outage_started_at is None:
+            self._outage_started_at = now
+        return now - self._outage_started_at
+
+    def _interval(self, now: float) -> float:
+        if self.poll_interval is not None:
+            return self.poll_interval
+        grown = SHORTEST_WAIT + GROWTH * max(0.0, now - self.started_at)
+        return max(SHORTEST_WAIT, self._jittered(min(LONGEST_WAIT, grown)))
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (1.0 - JITTER * self._draw())
+
+    def _wait(self, seconds: float, now: float, task: AgentTask | None = None) -> Decision:
+        if self.deadline is not None:
+            if now >= self.deadline:
+                return Decision(Verdict.TIMEOUT, task=task)
+            seconds = min(seconds, self.deadline - now)
+        return Decision(Verdict.WAIT, seconds=seconds, task=task)

@@ -1,0 +1,224 @@
+"""What all services have in common: one dialect says how to build each request and to read each reply."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Collection, Iterable, Mapping
+from enum import Flag, auto
+from typing import Any, ClassVar
+
+from airflow_agent_tasks.agent_task import TERMINAL_STATES, AgentTask, TaskState
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSupportedError
+from airflow_agent_tasks.services import http_errors, response_values
+from airflow_agent_tasks.services.http import Request, Response
+from airflow_agent_tasks.services.start_fields import Field, check_fields
+from airflow_agent_tasks.text import shorten
+
+#: What a reply tells of a task's state.
+STATE_FIELDS = ("status", "exit_code", "progress", *response_values.QUESTION_KEYS)
+
+
+class Capability(Flag):
+    """What a service may be able to do beyond starting a task and telling its status."""
+
+    STREAM = auto()
+    MESSAGE = auto()
+    PAUSE = auto()
+    RESUME = auto()
+    CANCEL = auto()
+    IDEMPOTENT_START = auto()
+    CALLBACK = auto()
+    PROGRESS = auto()
+    EXIT_CODE = auto()
+
+
+class Dialect(abc.ABC):
+    """
+    One service: its words, its requests, its replies. Holds no state.
+
+    A package that adds a service writes a dialect and a hook (a subclass of ``AgentTaskHook``) that names it.
+    """
+
+    #: The service's name as in ``AgentTask.service`` and the connection type.
+    service: ClassVar[str]
+    #: The service's name in sentences.
+    title: ClassVar[str]
+    default_base_url: ClassVar[str]
+    capabilities: ClassVar[Capability]
+    #: For each capability that is missing: what to do instead, as a sentence.
+    alternatives: ClassVar[Mapping[Capability, str]] = {}
+    #: For each call on a started task: the last part of its path, and its verb in sentences.
+    actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {}
+    #: The start fields besides ``agent_id``, in the order of the service's own page.
+    start_fields: ClassVar[tuple[Field, ...]]
+    #: The start field that holds what the agent is to do.
+    instruction_field: ClassVar[str]
+    #: The service's own status words, in lower case.
+    states: ClassVar[Mapping[str, TaskState]]
+    #: The capability that ends, or at least halts, a task that nobody waits for any more.
+    stop_capability: ClassVar[Capability]
+
+    @abc.abstractmethod
+    def build_start(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
+        """Build the request that starts an agent task; raises AgentTaskArgumentError for wrong fields."""
+
+    @abc.abstractmethod
+    def build_task_path(self, task_id: str, agent_id: str | None) -> str:
+        """Build the path of a started agent task; raises AgentTaskArgumentError for an id that is none."""
+
+    def build_status(self, task_id: str, agent_id: str | None = None) -> Request:
+        """Build the request that asks for an agent task's status."""
+        path = self.build_task_path(task_id, agent_id)
+        return Request("GET", path, f"get {_name_task(task_id, agent_id)}")
+
+    def build_action(
+        self, capability: Capability, task_id: str, agent_id: str | None = None, *, message: str | None = None
+    ) -> Request:
+        """Build the request for ``MESSAGE``, ``PAUSE``, ``RESUME`` or ``CANCEL``."""
+        self.require(capability)
+        segment, verb = self.actions[capability]
+        is_message = capability is Capability.MESSAGE
+        return Request(
+            "POST",
+            f"{self.build_task_path(task_id, agent_id)}/{segment}",
+            f"{verb} {_name_task(task_id, agent_id)}",
+            json={"message": require_message(message)} if is_message else None,
+            # The agent would read a repeated message twice; pausing what is paused changes nothing, and a
+            # second cancel is refused and does no harm.
+            repeatable=not is_message,
+            has_effect=is_message,
+        )
+
+    def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
+        """Build the request that starts an agent task and streams its events."""
+        raise self._refuse(Capability.STREAM)
+
+    def require(self, capability: Capability) -> None:
+        """Raise AgentTaskNotSupportedError, with the alternative, unless the service can do it."""
+        if capability not in self.capabilities:
+            raise self._refuse(capability)
+
+    def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        """Return the start fields with the key where the service takes one, or shows it to its users."""
+        return dict(fields)
+
+    def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the given start fields, checked; raises AgentTaskArgumentError."""
+        return check_fields(self.title, self.start_fields, fields)
+
+    def check_states(self, targets: Iterable[TaskState]) -> None:
+        """Raise AgentTaskNotSupportedError where the service has none of the states."""
+        if not set(targets) & set(self.states.values()):
+            raise AgentTaskNotSupportedError(
+                f"A {self.title} task is never {' or '.join(sorted(map(str, targets)))}; its states are "
+                f"{', '.join(sorted({state.value for state in self.states.values()}))}."
+            )
+
+    def parse_started(
+        self, request: Request, response: Response, *, agent_id: str | None, now: float
+    ) -> AgentTask:
+        """Read the reply to a start; without an id in it, nobody can tell what was started."""
+        reply = self._read_reply(request, response, now=now)
+        task_id = response_values.text(reply.get("task_id"))
+        if not task_id:
+            raise http_errors.unreadable(self.title, request, response, missing="a task_id")
+        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+
+    def parse_task(
+        self,
+        request: Request,
+        response: Response,
+        *,
+        task_id: str,
+        agent_id: str | None,
+        now: float,
+        has_result: bool = True,
+    ) -> AgentTask:
+        """
+        Read the reply to a status request or an action.
+
+        :param has_result: False to leave the result unread, and with it all that says nothing of the state.
+        :raises AgentTaskRequestError: by the HTTP status first, by the body after.
+        """
+        reply = self._read_reply(request, response, now=now, fields=None if has_result else STATE_FIELDS)
+        # An action that was accepted need not say more. A status reply that tells no state is none.
+        tells_state = (
+            response_values.text(reply.get("status"))
+            or response_values.integer(reply.get("exit_code")) is not None
+        )
+        if request.method == "GET" and not tells_state:
+            raise http_errors.unreadable(self.title, request, response, missing="a status")
+        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+
+    def check_status(self, request: Request, response: Response, *, now: float) -> None:
+        """Raise the error of a reply whose HTTP status is not 2xx."""
+        if not 200 <= response.status < 300:
+            key_hint = self._explain_key(response.status)
+            raise http_errors.refused(self.title, request, response, key_hint=key_hint, now=now)
+
+    def _read_reply(
+        self, request: Request, response: Response, *, now: float, fields: Collection[str] | None = None
+    ) -> Mapping[str, Any]:
+        self.check_status(request, response, now=now)
+        try:
+            reply = response.to_json() if fields is None else response.to_fields(fields)
+        except ValueError:
+            reply = None
+        if isinstance(reply, Mapping):
+            return reply
+        raise http_errors.unreadable(self.title, request, response, missing="the JSON object that was due")
+
+    def _read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
+        remote_status = response_values.text(reply.get("status")) or ""
+        exit_code = response_values.integer(reply.get("exit_code"))
+        status = self.states.get(remote_status.strip().lower().replace(" ", "_"), TaskState.UNKNOWN)
+        if exit_code is not None:
+            status = _read_end(status, exit_code)
+        return AgentTask(
+            service=self.service,
+            task_id=task_id,
+            agent_id=agent_id,
+            status=status,
+            remote_status=shorten(remote_status),
+            exit_code=exit_code,
+            result=_read_result(reply),
+            question=response_values.question(reply) if status is TaskState.AWAITING_INPUT else None,
+            progress=response_values.progress(reply.get("progress")),
+            created_at=response_values.text(reply.get("created_at")),
+            started_at=response_values.text(reply.get("started_at")),
+            completed_at=response_values.text(reply.get("completed_at")),
+            reused=reply.get("reused") is True,
+        )
+
+    def _refuse(self, capability: Capability) -> AgentTaskNotSupportedError:
+        name = str(capability.name).lower().replace("_", " ")
+        return AgentTaskNotSupportedError(
+            f"{self.title} has no {name}. {self.alternatives.get(capability, '')}".rstrip()
+        )
+
+    def _explain_key(self, status: int) -> str:
+        return "Check the key in the connection's password field."
+
+
+def _read_end(status: TaskState, exit_code: int) -> TaskState:
+    # A present exit code means ended, whatever the word says; and what ended with another code than 0
+    # did not succeed, even where the service calls it "completed".
+    if status in TERMINAL_STATES - {TaskState.COMPLETED}:
+        return status
+    return TaskState.COMPLETED if exit_code == 0 else TaskState.FAILED
+
+
+def _read_result(reply: Mapping[str, Any]) -> Any:
+    # What a failed agent has to say may stand under "error", and it is all the result there is.
+    return reply["result"] if reply.get("result") is not None else reply.get("error")
+
+
+def _name_task(task_id: str, agent_id: str | None) -> str:
+    return f"agent task {task_id!r}" + (f" of {shorten(repr(agent_id))}" if agent_id else "")
+
+
+def require_message(message: object) -> str:
+    """Return a message that may be sent; raises AgentTaskArgumentError for one that is blank."""
+    if not isinstance(message, str) or not message.strip():
+        raise AgentTaskArgumentError(f"message must be a non-empty text, not {shorten(repr(message))}.")
+    return message

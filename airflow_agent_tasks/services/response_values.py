@@ -1,0 +1,70 @@
+"""Total readers of foreign JSON: each takes anything and returns a bounded value or None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_agent_tasks.agent_task import Progress
+from airflow_agent_tasks.services.http import MAX_INTEGER
+from airflow_agent_tasks.text import shorten
+
+MAX_TEXT = 1_000
+#: A question may be long, but it ends up in a form, a log and a database row.
+MAX_QUESTION = 10_000
+#: Where a question may stand: Shinzo documents that a task may wait for input, but not where it asks.
+QUESTION_KEYS = ("question", "prompt", "input_request", "message")
+NO_QUESTION = "The agent waits for input but did not say what it wants to know."
+
+
+def text(value: Any, limit: int = MAX_TEXT) -> str | None:
+    """Return a non-empty text, a whole number as text, or None."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value[:limit] if isinstance(value, str) and value.strip() else None
+
+
+def integer(value: Any) -> int | None:
+    """Return a whole number, also from ``3.0`` and ``"3"``, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = int(value)
+    except (ValueError, OverflowError):
+        return None
+    is_whole = isinstance(value, str) or number == value
+    return number if is_whole and abs(number) <= MAX_INTEGER else None
+
+
+def progress(value: Any) -> Progress | None:
+    """Return the progress of a reply, or None where there is none."""
+    if not isinstance(value, Mapping):
+        return None
+    return Progress(
+        current_step=text(value.get("current_step")),
+        steps_completed=integer(value.get("steps_completed")),
+        total_steps=integer(value.get("total_steps")),
+    )
+
+
+def question(reply: Mapping[str, Any]) -> str:
+    """Return what the agent asks: the first text of the reply or its progress, else our own sentence."""
+    inner = reply.get("progress")
+    inner = inner if isinstance(inner, Mapping) else {}
+    candidates = [place.get(key) for place in (reply, inner) for key in QUESTION_KEYS]
+    candidates.append(inner.get("current_step"))
+    for candidate in candidates:
+        if found := text(candidate, MAX_QUESTION):
+            return found
+    return NO_QUESTION
+
+
+def refusal(reply: Any) -> str | None:
+    """Return the bounded sentence of an error reply: ``error``, ``message`` or ``detail``, one level deep."""
+    for _ in range(2):
+        if isinstance(reply, list) and reply:
+            reply = reply[0]
+        if not isinstance(reply, Mapping):
+            break
+        reply = next((reply[key] for key in ("error", "message", "detail", "msg") if reply.get(key)), None)
+    return shorten(reply) if isinstance(reply, str) else None

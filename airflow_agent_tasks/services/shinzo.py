@@ -1,0 +1,99 @@
+"""
+Shinzo: tasks submitted to an agent that its owner has set up there.
+
+Source: the service's page "Task Management".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.errors import AgentTaskArgumentError
+from airflow_agent_tasks.services import start_fields as field
+from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.services.http import Request, quote_id
+
+
+class ShinzoDialect(Dialect):
+    """Requests and replies of ``/agent/…/task``."""
+
+    service = "shinzo"
+    title = "Shinzo"
+    default_base_url = "https://api.app.shinzo.ai"
+    capabilities = Capability.MESSAGE | Capability.CANCEL | Capability.CALLBACK | Capability.PROGRESS
+    alternatives: ClassVar[Mapping[Capability, str]] = {
+        Capability.PAUSE: "Cancel the task instead, or send it a message that tells the agent to wait.",
+        Capability.RESUME: "A Shinzo task is never paused; answer one that awaits input with a message.",
+        Capability.STREAM: "Submit the task and poll its status; the progress is part of it.",
+        Capability.IDEMPOTENT_START: "A submit that was not answered is not sent again; look at the service.",
+        Capability.EXIT_CODE: "Tell success from failure by the status completed or failed.",
+    }
+    actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {
+        Capability.MESSAGE: ("message", "send a message to"),
+        Capability.CANCEL: ("cancel", "cancel"),
+    }
+    stop_capability = Capability.CANCEL
+    instruction_field = "message"
+    start_fields = (
+        field.text("message", required=True),
+        field.positive_integer("priority", maximum=10),
+        field.positive_number("timeout_override"),
+        field.json_object("metadata"),
+        field.one_of("callback_mode", "poll", "webhook"),
+        field.web_address("webhook_url"),
+    )
+    states: ClassVar[Mapping[str, TaskState]] = {
+        "queued": TaskState.QUEUED,
+        "running": TaskState.RUNNING,
+        "awaiting_input": TaskState.AWAITING_INPUT,
+        "completed": TaskState.COMPLETED,
+        "failed": TaskState.FAILED,
+        "cancelled": TaskState.CANCELLED,
+    }
+
+    def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        checked = super().check_start_fields(fields)
+        wants_callback = checked.get("callback_mode") == "webhook"
+        if wants_callback and "webhook_url" not in checked:
+            raise AgentTaskArgumentError("webhook_url is required with callback_mode='webhook'.")
+        if "webhook_url" in checked and not wants_callback:
+            raise AgentTaskArgumentError(
+                "webhook_url needs callback_mode='webhook'; without it Shinzo calls nobody."
+            )
+        return checked
+
+    def build_start(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
+        body = self.check_start_fields(fields)
+        return Request(
+            "POST",
+            f"/agent/request/{_quote_agent(agent_id)}",
+            f"submit a task to agent {agent_id!r}",
+            json=body,
+            repeatable=False,
+            has_effect=True,
+        )
+
+    def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        # Shinzo does not look at it; a person who looks for the task of a lost start can.
+        metadata = fields.get("metadata")
+        if metadata is not None and not isinstance(metadata, Mapping):
+            return dict(fields)  # wrong, and check_start_fields says so
+        return {**fields, "metadata": {"idempotency_key": idempotency_key, **(metadata or {})}}
+
+    def build_task_path(self, task_id: str, agent_id: str | None) -> str:
+        return f"/agent/{_quote_agent(agent_id)}/task/{quote_id('task_id', task_id)}"
+
+    def _explain_key(self, status: int) -> str:
+        if status == 403:
+            return "The account of this key has no agents enabled."
+        return "Check the JWT or platform API key in the connection's password field."
+
+
+def _quote_agent(agent_id: str | None) -> str:
+    if agent_id is None:
+        raise AgentTaskArgumentError(
+            "agent_id is required on Shinzo: give it to the call, or set agent_id in the connection."
+        )
+    return quote_id("agent_id", agent_id)

@@ -1,0 +1,215 @@
+"""The start fields of a service as a table, and checks that name the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_agent_tasks.errors import AgentTaskArgumentError
+from airflow_agent_tasks.text import shorten
+
+Check = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Field:
+    """
+    One field of a request body.
+
+    :param name: The service's own name of the field.
+    :param allowed: What is allowed, as the words after "must be".
+    :param accepts: Tells whether a value is allowed.
+    :param required: True where the service refuses a body without it.
+    :param from_text: Reads the text that a template rendered to, for fields that are not text.
+    :param is_text: True where a number that a native template rendered to is meant as its text.
+    """
+
+    name: str
+    allowed: str
+    accepts: Check
+    required: bool = False
+    from_text: Callable[[str], Any] | None = None
+    is_text: bool = False
+
+    def validate(self, value: Any) -> None:
+        """Raise AgentTaskArgumentError unless the value is allowed."""
+        if not self.accepts(value):
+            raise AgentTaskArgumentError(f"{self.name} must be {self.allowed}, not {shorten(repr(value))}.")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: Any) -> bool:
+    # A comparison, since math.isfinite fails on a whole number that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_web_address(value: Any) -> bool:
+    if not isinstance(value, str) or any(character.isspace() for character in value):
+        return False
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _read_number(text: str) -> int | float:
+    return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+
+
+def text(name: str, *, required: bool = False) -> Field:
+    """A text that is not blank."""
+    return Field(name, "a non-empty text", _is_text, required, is_text=True)
+
+
+def one_of(name: str, *words: str) -> Field:
+    """One word of a closed set."""
+    return Field(name, "one of " + ", ".join(map(repr, words)), lambda value: value in words)
+
+
+def positive_integer(name: str, *, maximum: int | None = None) -> Field:
+    """A whole number of at least 1, and at most ``maximum`` where one is given."""
+    return Field(
+        name,
+        "a whole number above 0" if maximum is None else f"a whole number from 1 to {maximum}",
+        lambda value: _is_integer(value) and 1 <= value <= (maximum or value),
+        from_text=_read_number,
+    )
+
+
+def positive_number(name: str) -> Field:
+    """A finite number above 0."""
+    return Field(
+        name, "a number above 0", lambda value: _is_number(value) and value > 0, from_text=_read_number
+    )
+
+
+def temperature(name: str) -> Field:
+    """A finite number of at least 0."""
+    return Field(
+        name, "a number of at least 0", lambda value: _is_number(value) and value >= 0, from_text=_read_number
+    )
+
+
+def boolean(name: str) -> Field:
+    """True or False."""
+    words = {"true": True, "false": False}
+    return Field(
+        name,
+        "True or False",
+        lambda value: isinstance(value, bool),
+        from_text=lambda rendered: words[rendered.strip().lower()],
+    )
+
+
+def labels(name: str) -> Field:
+    """A dict whose keys and values are all text."""
+    return Field(
+        name,
+        "a dict of text to text",
+        lambda value: (
+            isinstance(value, dict) and all(isinstance(part, str) for item in value.items() for part in item)
+        ),
+        from_text=json.loads,
+    )
+
+
+def json_object(name: str) -> Field:
+    """A dict of anything that JSON can hold."""
+    return Field(
+        name,
+        "a dict that JSON can hold",
+        lambda value: (
+            isinstance(value, dict) and all(isinstance(key, str) for key in value) and _is_json(value)
+        ),
+        from_text=json.loads,
+    )
+
+
+def turns(name: str) -> Field:
+    """Earlier turns of a conversation, oldest first: a list of ``{"role", "content"}``."""
+    return Field(
+        name,
+        'a list of {"role": "user" or "assistant", "content": text}',
+        lambda value: (
+            isinstance(value, list | tuple)
+            and all(
+                isinstance(turn, dict)
+                and set(turn) == {"role", "content"}
+                and turn["role"] in ("user", "assistant")
+                and isinstance(turn["content"], str)
+                for turn in value
+            )
+        ),
+        from_text=json.loads,
+    )
+
+
+def web_address(name: str) -> Field:
+    """An http or https URL."""
+    return Field(name, "an http:// or https:// URL", _is_web_address)
+
+
+def check_fields(service: str, table: Iterable[Field], values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the given fields in the table's order, without those that are None.
+
+    :param service: The service's name, for messages.
+    :param table: The fields that the service knows.
+    :param values: What the caller gave; None means "not given".
+    :raises AgentTaskArgumentError: for a field that the service does not know, that is missing, or whose
+        value is not allowed.
+    """
+    by_name = {field.name: field for field in table}
+    if unknown := sorted(map(str, set(values) - set(by_name))):
+        raise AgentTaskArgumentError(
+            f"{service} knows no start field {unknown[0]!r}; it knows {', '.join(by_name)}."
+        )
+    given = {name: values[name] for name in by_name if values.get(name) is not None}
+    for field in by_name.values():
+        if field.name in given:
+            field.validate(given[field.name])
+        elif field.required:
+            raise AgentTaskArgumentError(f"{field.name} is required and must be {field.allowed}.")
+    return given
+
+
+def read_rendered(table: Iterable[Field], values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the values with texts read as what their field holds.
+
+    Airflow renders a template to text, so ``priority="{{ params.priority }}"`` arrives as ``"7"``; with
+    ``render_template_as_native_obj`` it renders ``thread_id="{{ ds_nodash }}"`` to a number. A text
+    that cannot be read stays as it is, for :func:`check_fields` to complain of.
+    """
+    by_name = {field.name: field for field in table}
+    return {name: _read_value(by_name.get(name), value) for name, value in values.items()}
+
+
+def _read_value(field: Field | None, value: Any) -> Any:
+    if field is None or not (_is_number(value) if field.is_text else isinstance(value, str)):
+        return value
+    reader = str if field.is_text else field.from_text
+    try:
+        return reader(value) if reader else value
+    except (ValueError, KeyError, RecursionError):
+        return value

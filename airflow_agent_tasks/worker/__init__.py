@@ -1,0 +1,1 @@
+"""What an operator does on a worker, from attaching to an agent task to its outcome."""

@@ -1,0 +1,87 @@
+"""The kill of a running worker: stop the agent task unless somebody will go on waiting for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+from airflow_agent_tasks.agent_task import StartedTask
+from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, has_next_try, read_state
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.logger import Log
+
+#: Airflow sends SIGKILL 5 s after SIGTERM.
+SECONDS_FOR_ALL = 4.5
+#: A worker that is drained may have lost Airflow's API too.
+SECONDS_TO_READ_STATE = 2.0
+
+
+class WorkerKill:
+    """
+    What ``on_kill`` of a worker does. It runs in a signal handler, on top of whatever the worker was doing.
+
+    So all is done in threads, on a connection of its own: what the interrupted code holds (a lock of
+    Airflow's channel, of a connection pool) stays held until the handler returns.
+
+    :param find_hook: Returns the hook of the service.
+    :param started: The agent task.
+    :param task_instance: The Airflow task instance.
+    :param log: Where it is told what was done, and why.
+    """
+
+    def __init__(
+        self, find_hook: Callable[[], AgentTaskHook], started: StartedTask, task_instance: Any, log: Log
+    ) -> None:
+        self._find_hook = find_hook
+        self._started = started
+        self._ti = task_instance
+        self._log = log
+        self._state: str | None = None
+        self.has_stopped = False
+        #: True where Airflow did not tell the state in time: the interrupted code may have held its channel.
+        self.is_undecided = False
+
+    def run(self) -> bool:
+        """Return True if the agent task was stopped; takes 4.5 s at most."""
+        if not self._is_abandoned():
+            self._log.warning(
+                "This worker is being ended while the task is %s: agent task %s is left running, and the "
+                "next try attaches to it.",
+                self._state or "in a state that Airflow does not tell",
+                self._started.agent_task_id,
+            )
+            return False
+        _run_for(SECONDS_FOR_ALL - SECONDS_TO_READ_STATE, self._stop)
+        return self.has_stopped
+
+    def _is_abandoned(self) -> bool:
+        _run_for(SECONDS_TO_READ_STATE, self._read_state)
+        self.is_undecided = self._state is None
+        # After a clear ("restarting") a next try surely comes, and stops the agent task itself.
+        if self._state in FINAL_STATES:
+            return True
+        return self._state in ("running", None) and not has_next_try(self._ti)
+
+    def _read_state(self) -> None:
+        try:
+            self._state = read_state(self._ti)
+        except Exception as error:
+            self._log.warning("Airflow did not tell the task's state: %s", error)
+
+    def _stop(self) -> None:
+        started = self._started
+        try:
+            task = self._find_hook().fork().stop_task(started.agent_task_id, started.agent_id, retries=False)
+        except AgentTaskError as error:
+            self._log.warning("The task was killed, and its agent task may still be running: %s", error)
+            return
+        self.has_stopped = True
+        self._log.info("The task was killed, so its agent task was stopped: %s", task)
+
+
+def _run_for(seconds: float, work: Callable[[], None]) -> None:
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
