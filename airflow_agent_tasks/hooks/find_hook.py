@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ from airflow_agent_tasks.hooks.lightcone import LightconeHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
-
-log = logging.getLogger(__name__)
 
 
 def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> AgentTaskHook:

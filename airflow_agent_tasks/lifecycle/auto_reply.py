@@ -11,7 +11,7 @@ from airflow_agent_tasks.logger import Log
 
 
 def ask_program(
-    program: Callable[[str], str | None] | None, question: str, log: Log, *, now: float
+    program: Callable[[str], str | None] | None, question: str, log: Log, *, clock: Callable[[], float]
 ) -> Reply | None:
     """Return what the operator's ``reply`` answers, or None where it leaves the question to others."""
     if program is None:
@@ -22,7 +22,7 @@ def ask_program(
     except Exception as error:  # of the user's own code; a person can still answer
         log.warning("reply (%s) failed, so it answers nothing: %r", name, error)
         return None
-    reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, format_time(now))
+    reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, format_time(clock()))
     if reply and (fault := find_fault(reply)):
         log.warning("reply (%s) answers nothing: %s", name, fault)
         return None

@@ -1,4 +1,4 @@
-"""One status check, for worker and sensor, and the same for the triggerer; the decision is the protocol's."""
+"""One status check, for worker and sensor, and the same for the triggerer; the wait policy decides."""
 
 from __future__ import annotations
 

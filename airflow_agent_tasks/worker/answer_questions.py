@@ -128,7 +128,7 @@ class Conversation:
         self._leg.xcoms.push(task)
         if standing is Standing.NEW:
             questions = questions.add(task, time.time())
-            reply = ask_program(self._operator.reply, task.question or "", self._log, now=time.time())
+            reply = ask_program(self._operator.reply, task.question or "", self._log, clock=time.time)
             if reply is None:
                 return self._ask_person(task, questions) if asks_persons else None
             self._notes.put(questions.put(questions.require_last().answer(reply, time.time())))

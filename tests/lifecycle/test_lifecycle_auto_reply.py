@@ -25,7 +25,7 @@ def fail(question: str) -> str | None:
 
 
 def test_a_function_answers_under_its_own_name_and_with_the_time() -> None:
-    reply = ask_program(answer_briefly, "Go on?", LOG, now=NOW)
+    reply = ask_program(answer_briefly, "Go on?", LOG, clock=lambda: NOW)
     assert reply == Reply(
         SEND, "Go on?: yes", {"id": "reply", "name": "answer_briefly"}, "2026-09-21T14:13:20+00:00"
     )
@@ -48,7 +48,7 @@ def test_a_function_answers_under_its_own_name_and_with_the_time() -> None:
 def test_a_question_is_left_to_others(
     program: Callable[[str], Any] | None, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert ask_program(program, "Go on?", LOG, now=NOW) is None
+    assert ask_program(program, "Go on?", LOG, clock=lambda: NOW) is None
     assert caplog.messages == ([logged] if logged else [])
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the protocol share: dialects, requests of each kind, and the documents' own replies."""
+"""What the tests of the services share: dialects, requests of each kind, and the documents' own replies."""
 
 from __future__ import annotations
 
