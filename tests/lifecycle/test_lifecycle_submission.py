@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from service_samples import LIGHTCONE, SHINZO
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.lifecycle.submission import StartRecord, build_idempotency_key
+from tests.service_samples import LIGHTCONE, SHINZO
 
 OWNER = ("dag", "run", "task", -1, 1)
 REQUEST = {"instruction": "Look.", "max_steps": 3}

@@ -6,21 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from service_samples import (
-    AGENT_ID,
-    DIALECTS,
-    LIGHTCONE,
-    NOW,
-    SHINZO,
-    TASK_ID,
-    build_message,
-    build_start,
-    build_status,
-    build_stop,
-    json_reply,
-    parse_started,
-    parse_task,
-)
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.errors import (
@@ -36,6 +21,21 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.services.base import Dialect
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED, Request, Response
 from airflow_agent_tasks.text import shorten
+from tests.service_samples import (
+    AGENT_ID,
+    DIALECTS,
+    LIGHTCONE,
+    NOW,
+    SHINZO,
+    TASK_ID,
+    build_message,
+    build_start,
+    build_status,
+    build_stop,
+    json_reply,
+    parse_started,
+    parse_task,
+)
 
 #: HTTP status, error of a request without an effect, error of one with an effect.
 STATUSES: list[tuple[int, type[AgentTaskRequestError], type[AgentTaskRequestError]]] = [

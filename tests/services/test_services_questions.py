@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from service_samples import SHINZO, read_status
 
 from airflow_agent_tasks.agent_task import Progress
 from airflow_agent_tasks.services.response_values import NO_QUESTION
+from tests.service_samples import SHINZO, read_status
 
 #: All the places of a question, the first one first.
 PLACES = [

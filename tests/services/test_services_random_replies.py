@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from service_samples import DIALECTS, build_message, build_start, build_status, build_stop
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.services.event_stream import EventStreamParser
 from airflow_agent_tasks.services.http import Response
+from tests.service_samples import DIALECTS, build_message, build_start, build_status, build_stop
 
 KEYS = [
     *("task_id", "status", "exit_code", "result", "error", "message", "detail", "msg", "reused"),

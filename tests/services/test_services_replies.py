@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from service_samples import (
+
+from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
+from airflow_agent_tasks.errors import AgentTaskReplyError, AgentTaskUncertainError
+from airflow_agent_tasks.services.http import MAX_DEPTH, Response, parse_json
+from tests.service_samples import (
     AGENT_ID,
     DIALECTS,
     LIGHTCONE,
@@ -20,10 +24,6 @@ from service_samples import (
     read_status,
     recorded,
 )
-
-from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
-from airflow_agent_tasks.errors import AgentTaskReplyError, AgentTaskUncertainError
-from airflow_agent_tasks.services.http import MAX_DEPTH, Response, parse_json
 
 WORDS = {
     "lightcone": {

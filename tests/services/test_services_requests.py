@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from service_samples import (
+
+from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSupportedError
+from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.services.http import Request
+from airflow_agent_tasks.text import shorten
+from tests.service_samples import (
     AGENT_ID,
     DIALECTS,
     LIGHTCONE,
@@ -17,12 +23,6 @@ from service_samples import (
     build_status,
     build_stop,
 )
-
-from airflow_agent_tasks.agent_task import TaskState
-from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSupportedError
-from airflow_agent_tasks.services.base import Capability, Dialect
-from airflow_agent_tasks.services.http import Request
-from airflow_agent_tasks.text import shorten
 
 QUOTED_IDS = [
     ("tsk_xyz789abc123", "tsk_xyz789abc123"),

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from service_samples import AGENT_ID, DIALECTS, LIGHTCONE, SHINZO, build_start
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.services.start_fields import read_rendered
 from airflow_agent_tasks.text import shorten
+from tests.service_samples import AGENT_ID, DIALECTS, LIGHTCONE, SHINZO, build_start
 
 
 @dataclass(frozen=True)
