@@ -15,9 +15,9 @@ ANSWER = "Blue."
 STATUS = "GET /agent/"
 MESSAGE = r"POST \S+/messages? "
 #: What the operator writes when it sends an answer again.
-SENT_AGAIN = "the agent still asks, so it is sent again"
+SENT_AGAIN = "the agent still asks: sending it again"
 #: What the form says about an answer that was given back.
-GIVEN_BACK = "it was given on a page that showed an earlier question"
+GIVEN_BACK = "it was given in a form that showed an earlier question"
 
 
 def finish(run: CaseRun, *answers: str, tries: int = 0) -> Steps:

@@ -3,7 +3,7 @@ The layers of the package: which module may import which.
 
 Read from the source of every module, so that an import counts wherever it stands: inside a function it still
 ties the two modules together. One under ``TYPE_CHECKING`` counts too, since whoever reads or checks the
-module needs the other one; the exceptions stand in ``ALLOWED_FOR_TYPES``.
+module needs the other one.
 """
 
 from __future__ import annotations
@@ -49,10 +49,6 @@ ALLOWED: dict[str, set[str]] = {
     "sandbox": GROUND | {"services"},
     "": set(),
 }
-#: (module, what it imports only for the types of its signatures)
-ALLOWED_FOR_TYPES = {
-    (f"worker.{module}", "operators.agent_task") for module in ("answer_questions", "driver", "outcome")
-}
 
 #: Rooms, and single modules, that are pure: nothing in them reads a clock, waits or does I/O.
 PURE = {"text", "logger", "agent_task", "errors", "services", "lifecycle", "polling.circuit_breaker"}
@@ -72,6 +68,7 @@ PURE_MODULES = {
         "email.utils",
         "enum",
         "hashlib",
+        "http",
     ),
     *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse", "enum"),
 }
@@ -153,10 +150,8 @@ def is_pure(module: str) -> bool:
     return bool({layer_of(module), module} & PURE)
 
 
-def is_allowed(module: str, target: str, *, is_for_types: bool) -> bool:
+def is_allowed(module: str, target: str) -> bool:
     layer = layer_of(module)
-    if is_for_types and (module, target) in ALLOWED_FOR_TYPES:
-        return True
     # The package itself is imported with every one of its modules, and holds nothing.
     return layer_of(target) in {"", layer, *ALLOWED[layer]} or target in ALLOWED[layer]
 
@@ -173,7 +168,7 @@ def test_a_module_imports_only_what_its_layer_may_know(module: str) -> None:
     wrong = [
         f"line {found.line}: {found.target}"
         for target, found in list_our_imports(module)
-        if not is_allowed(module, target, is_for_types=found.is_for_types)
+        if not is_allowed(module, target)
     ]
     assert wrong == []
 
@@ -287,29 +282,27 @@ def test_an_import_is_found_wherever_it_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "target", "is_for_types", "expected"),
+    ("module", "target", "expected"),
     [
-        ("sensors.agent_task", "worker.airflow_errors", False, True),
-        ("sensors.agent_task", "operators.agent_task", False, False),
-        ("operators.agent_task", "sensors.agent_task", False, False),
-        ("worker.driver", "operators.agent_task", False, False),
-        ("polling.status_check", "worker.kill", False, False),
-        ("hooks.agent_task", "polling.status_check", False, False),
-        ("client.sync_client", "hooks.connection_settings", False, False),
-        ("services.http", "client.settings", False, False),
-        ("lifecycle.questions", "airflow_compat.state_store", False, False),
-        ("errors", "agent_task", False, True),
-        ("agent_task", "errors", True, False),
-        ("errors", "services.http", True, False),
-        ("provider_info", "hooks.connection_form", False, True),
-        ("provider_info", "hooks.lightcone", False, False),
-        ("sandbox.tasks", "agent_task", False, True),
-        ("sandbox.tasks", "client.sync_client", False, False),
-        ("plugin.routes", "sandbox.server", False, False),
-        ("hooks.find_hook", "hooks.agent_task", False, True),
+        ("sensors.agent_task", "worker.airflow_errors", True),
+        ("sensors.agent_task", "operators.agent_task", False),
+        ("operators.agent_task", "sensors.agent_task", False),
+        ("worker.driver", "operators.agent_task", False),
+        ("polling.status_check", "worker.kill", False),
+        ("hooks.agent_task", "polling.status_check", False),
+        ("client.sync_client", "hooks.connection_settings", False),
+        ("services.http", "client.settings", False),
+        ("lifecycle.questions", "airflow_compat.state_store", False),
+        ("errors", "agent_task", True),
+        ("agent_task", "errors", False),
+        ("errors", "services.http", False),
+        ("provider_info", "hooks.connection_form", True),
+        ("provider_info", "hooks.lightcone", False),
+        ("sandbox.tasks", "agent_task", True),
+        ("sandbox.tasks", "client.sync_client", False),
+        ("plugin.routes", "sandbox.server", False),
+        ("hooks.find_hook", "hooks.agent_task", True),
     ],
 )
-def test_a_forbidden_arrow_is_told_from_an_allowed_one(
-    module: str, target: str, is_for_types: bool, expected: bool
-) -> None:
-    assert is_allowed(module, target, is_for_types=is_for_types) is expected
+def test_a_forbidden_arrow_is_told_from_an_allowed_one(module: str, target: str, expected: bool) -> None:
+    assert is_allowed(module, target) is expected

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.lifecycle.submission import RECORD_KEY, StartRecord
+from airflow_agent_tasks.lifecycle.submission import RECORD_KEY, Submission
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class StartRecords:
+class SubmissionStore:
     """
-    The one :class:`StartRecord` of an Airflow task, in Airflow's task state store.
+    The one :class:`Submission` of an Airflow task, in Airflow's task state store.
 
     :param context: The context of the try.
     """
@@ -25,22 +24,17 @@ class StartRecords:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def read(self) -> StartRecord | None:
-        """Return the record, or None."""
-        return StartRecord.from_json(self._call("read", lambda store: store.get(RECORD_KEY)))
+    def load(self) -> Submission | None:
+        """Return the record, or None; raises AgentTaskError where the store cannot be read."""
+        return Submission.from_json(self._call("read", lambda store: store.get(RECORD_KEY)))
 
-    def write(self, record: StartRecord) -> None:
-        """Write the record."""
-        self._call("written", lambda store: store.set(RECORD_KEY, record.to_json()))
+    def save(self, submission: Submission) -> None:
+        """Write the record; raises AgentTaskError where the store cannot be written."""
+        self._call("written", lambda store: store.set(RECORD_KEY, submission.to_json()))
 
     def drop(self) -> None:
-        """Forget the record, so that the next try starts anew."""
+        """Remove the record, so that the next try starts a new agent task."""
         self._call("written", lambda store: store.delete(RECORD_KEY))
-
-    def leave_running(self) -> None:
-        """Note that nobody is to stop the agent task."""
-        if record := self.read():
-            self.write(replace(record, on_kill_policy="leave"))
 
     def _call(self, done: str, call: Callable[[Any], Any]) -> Any:
         try:

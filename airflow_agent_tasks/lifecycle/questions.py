@@ -162,8 +162,8 @@ class Questions:
         is_under_way = self.last and self.last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING)
         return bool(is_under_way) and not self.stop_decision
 
-    def judge(self, task: AgentTask, now: float) -> Standing:
-        """Tell what the question means at which the agent task stands."""
+    def classify(self, task: AgentTask, now: float) -> Standing:
+        """Return what the question of an agent task that awaits input means."""
         last = self.last
         if last is None or not last.is_of(task) or last.stage is Stage.DROPPED:
             return Standing.NEW

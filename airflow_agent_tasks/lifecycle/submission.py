@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.lifecycle.questions import Questions, pick_fields
 
 #: The key in Airflow's task state store, which survives retries and clears.
@@ -15,18 +16,20 @@ RECORD_KEY = "agent_task"
 
 
 @dataclass(frozen=True)
-class StartRecord:
+class Submission:
     """
-    One start: written before the request as an intent, and again with the id once the answer came.
+    One start: recorded before the request as an intent, and again with the id once the answer came.
 
-    :param idempotency_key: What tells this start from others, for a service that knows such keys.
-    :param try_number: The try of the Airflow task that meant this start.
+    :param idempotency_key: Distinguishes this start from others, on a service with idempotency keys.
+    :param try_number: The try of the Airflow task that intended this start.
     :param max_tries: Airflow's ``max_tries`` in that try; only a clear changes it.
-    :param task_id: The service's id of the agent task; None as long as no answer came.
-    :param agent_id: The agent that runs it, where the service has agents.
+    :param task_id: The service's id of the agent task; None until the answer came.
+    :param agent_id: The agent that runs it, on services that have agents.
     :param submitted_at: When the answer came, in seconds since 1970.
     :param conn_id: The Airflow connection to its service.
-    :param on_kill_policy: ``"stop"`` or ``"leave"``: what becomes of it when its Airflow task is ended.
+    :param on_kill_policy: ``"stop"`` or ``"leave"``: what happens to it when its Airflow task is ended.
+    :param is_stopping: True from just before the agent task is stopped. A next try finishes the stop; else it
+        would wait without end for an agent task that is paused.
     :param questions: What the agent has asked, and what was replied.
     """
 
@@ -38,10 +41,17 @@ class StartRecord:
     submitted_at: float = 0.0
     conn_id: str = ""
     on_kill_policy: str = "leave"
+    is_stopping: bool = False
     questions: Questions = field(default_factory=Questions)
 
-    def with_task(self, task_id: str, agent_id: str | None, submitted_at: float) -> StartRecord:
+    @property
+    def started(self) -> StartedTask | None:
+        """The agent task, or None until the answer came."""
+        return StartedTask(self.task_id, self.agent_id, self.submitted_at) if self.task_id else None
+
+    def with_task(self, started: StartedTask) -> Submission:
         """Return the record of the answered start."""
+        task_id, agent_id, submitted_at = started.agent_task_id, started.agent_id, started.started_at
         return replace(self, task_id=task_id, agent_id=agent_id, submitted_at=submitted_at)
 
     def to_json(self) -> dict[str, Any]:
@@ -49,8 +59,8 @@ class StartRecord:
         return {**asdict(self), "questions": self.questions.to_json()}
 
     @classmethod
-    def from_json(cls, stored: Any) -> StartRecord | None:
-        """Return the record that was stored, or None for what is none of ours."""
+    def from_json(cls, stored: Any) -> Submission | None:
+        """Return the record that was stored, or None for anything else."""
         if not isinstance(stored, Mapping):
             return None
         known = pick_fields(cls, stored)
@@ -60,17 +70,17 @@ class StartRecord:
             # Of another version. They can be asked anew, but a second agent task must not be started.
             del known["questions"]
         try:
-            record = cls(**known)
+            submission = cls(**known)
         except TypeError:
             return None
-        return record if isinstance(record.idempotency_key, str) else None
+        return submission if isinstance(submission.idempotency_key, str) else None
 
 
 def build_idempotency_key(owner: Iterable[object], request: Mapping[str, Any]) -> str:
     """
     Return the key of one start: the same for the same owner and the same request only.
 
-    :param owner: What the start belongs to: the Airflow task, and the try that means it.
+    :param owner: What the start belongs to: the Airflow task, and the try that intends it.
     :param request: The start fields; their fingerprint is part of the key, so that a service never answers
         one request with the task of another.
     """

@@ -160,3 +160,13 @@ class TaskWait:
                 return Decision(Verdict.TIMEOUT, task=task)
             seconds = min(seconds, self.deadline - now)
         return Decision(Verdict.WAIT, seconds=seconds, task=task)
+
+
+def describe_state(task: AgentTask) -> str:
+    """Return what a status check logs of the agent task that it saw; it is logged on change only."""
+    return f"Seen: {task}"
+
+
+def describe_failure(error: AgentTaskError) -> str:
+    """Return what a status check logs where it failed."""
+    return f"Could not get the state: {error}"

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
-from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat.state_store import StartRecords
+from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import read_state
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
-from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Decision, Verdict
+from airflow_agent_tasks.lifecycle.commands import Flow
+from airflow_agent_tasks.lifecycle.execution import TaskSettings
+from airflow_agent_tasks.lifecycle.outcome import Outcome
+from airflow_agent_tasks.lifecycle.run import (
+    resume_after_wait,
+    resume_with_answer,
+    resume_without_event,
+    run,
+)
+from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Verdict
 from airflow_agent_tasks.operators.actions import (
     AgentTaskCancelOperator,
     AgentTaskMessageOperator,
@@ -35,9 +44,7 @@ from airflow_agent_tasks.operators.arguments import (
     check_users,
 )
 from airflow_agent_tasks.triggers.agent_task import read_event
-from airflow_agent_tasks.worker.airflow_errors import airflow_failures
-from airflow_agent_tasks.worker.driver import WorkerLeg
-from airflow_agent_tasks.worker.outcome import Ending
+from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
@@ -169,7 +176,7 @@ class AgentTaskOperator(BaseOperator):
         )
         self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
         self.no_retry_on_exit_code = check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
-        self._leg: WorkerLeg | None = None
+        self._driver: Driver | None = None
         self._is_delivered = False
         if self.hook_class is not AgentTaskHook:
             check_constants(self.hook_class.dialect, start_fields)
@@ -181,97 +188,71 @@ class AgentTaskOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Find the agent task of an earlier try or start one, and wait for it unless told otherwise."""
-        with self._on_worker(context) as leg:
-            task = leg.attach_or_submit()
-            leg.xcoms.push(task)
-            if not self.wait_for_completion:
-                return task.to_json()
-            # The first check is the worker's: a trigger that fires at once can fail its task.
-            decision = leg.check()
-            if self.deferrable and decision.waits:
-                leg.check_still_wanted()
-            return self.finish(leg, decision)
+        return self._drive(context, run)
 
     def execute_complete(self, context: Context, event: Any, is_asked: bool = False) -> Any:
-        """Take the result after the trigger's event; what the event says of the task is asked again."""
-        with self._on_worker(context) as leg:
-            try:
-                started, said = read_event(event)
-            except AgentTaskError as error:
-                self._recall(leg, error)
-                return self.finish(leg, leg.check(retries=True))
-            leg.take(started)
-            if is_asked:
-                leg.conversation.recall()
-            if said.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
-                return Ending(self, leg).judge(said).to_json()
-            return self.finish(leg, leg.check_after(said))
+        """Take the result after the trigger's event; the agent task's state is asked for again."""
+        try:
+            started, reported = read_event(event)
+        except AgentTaskError as error:
+            return self._drive(context, resume_without_event, error)
+        return self._drive(context, resume_after_wait, started, reported, has_open_question=is_asked)
 
     def take_answer(self, context: Context, event: Any, question_id: str | None = None) -> Any:
-        """Go on after the task was parked: with a person's answer, or to see whether the agent still asks."""
-        with self._on_worker(context) as leg:
-            if leg.recall() is None:
-                raise AgentTaskError("Airflow's task state store no longer tells which agent task asked.")
-            return self.finish(leg, leg.conversation.take(event, question_id))
+        """Go on after the task was parked: with someone's answer, or to check for it."""
+        return self._drive(context, resume_with_answer, event, question_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, also after one that ended without its trigger's event."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
-            reason = AgentTaskError("No triggerer ended the wait in time.")
-            verdict = Verdict.TIMEOUT
+            reason, verdict = "No triggerer ended the wait in time.", Verdict.TIMEOUT
         except TaskDeferralError as error:
             # Deferring again could go round for ever; a retry is counted.
-            reason = AgentTaskError(f"The trigger failed ({error}), see its log.")
-            verdict = Verdict.ERROR
-        with self._on_worker(context) as leg:
-            self._recall(leg, reason)
-            return self.finish(leg, leg.check_after(Decision(verdict, error=reason)))
+            reason, verdict = f"The trigger failed ({error}), see its log.", Verdict.ERROR
+        return self._drive(context, resume_without_event, AgentTaskError(reason), verdict)
 
     def on_kill(self) -> None:
         """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try attaches to it."""
-        if self._leg is not None:
-            self._leg.on_kill()
+        if self._driver is not None:
+            self._driver.on_kill()
 
     def forget_agent_task(self, context: Context) -> None:
         """Remove the record of an agent task whose result Airflow has; called after the success."""
-        # Asked, because a worker goes on as after a success also where Airflow could not take note of it.
+        # Checked, because a worker goes on as after a success also where Airflow could not record it.
         if self._is_delivered and read_state(context["ti"]) == "success":
-            StartRecords(context).drop()
+            SubmissionStore(context).drop()
 
-    def is_settled_by(self, task: AgentTask) -> bool:
-        """Tell whether this end of the agent task decides the Airflow task's end, without another try."""
-        return task.exit_code in self.skip_on_exit_code | self.no_retry_on_exit_code
-
-    def finish(self, leg: WorkerLeg, decision: Decision) -> Any:
-        """Wait, and have questions answered, until there is an end; then return or raise what it means."""
-        while True:
-            decision = leg.wait(decision)
-            asking = decision.task if decision.asks else None
-            answered = leg.conversation.meet(asking) if asking else None
-            if answered is None:
-                break
-            decision = answered
-        task = Ending(self, leg).judge(decision)
-        self._is_delivered = task.status is TaskState.COMPLETED
+    def _drive(
+        self, context: Context, flow: Callable[..., Flow[Outcome]], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        callbacks = Callbacks(
+            find_hook=lambda: self.hook,
+            defer=self.defer,
+            reply=self.reply,
+            notifiers=self.notifiers,
+            assigned_users=self.assigned_users,
+        )
+        settings = self._build_settings()
+        self._driver = driver = Driver(
+            settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)
+        )
+        try:
+            task = driver.run(flow(driver.execution, *args, **kwargs))
+        finally:
+            self._driver = None
+        self._is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
         return task.to_json()
 
-    def _recall(self, leg: WorkerLeg, reason: AgentTaskError) -> None:
-        """Take the agent task that the state store remembers, for want of an event."""
-        started = leg.recall()
-        if started is None:
-            raise reason
-        self.log.warning("%s Asking for agent task %s.", reason, started.agent_task_id)
-
-    @contextmanager
-    def _on_worker(self, context: Context) -> Iterator[WorkerLeg]:
-        self._leg = leg = WorkerLeg(self, context)
-        try:
-            with airflow_failures():
-                yield leg
-        except AirflowTaskTimeout:
-            leg.on_execution_timeout()
-            raise
-        finally:
-            self._leg = None
+    def _build_settings(self) -> TaskSettings:
+        names = [field.name for field in fields(TaskSettings)]
+        execution_timeout = self.execution_timeout
+        values: dict[str, Any] = {
+            "start_fields": {name: getattr(self, name) for name in self.start_field_names},
+            "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
+            "has_reply": self.reply is not None,
+            "has_notifiers": bool(self.notifiers),
+        }
+        values.update({name: getattr(self, name) for name in names if name not in values})
+        return TaskSettings(**values)

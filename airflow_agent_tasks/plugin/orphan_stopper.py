@@ -33,7 +33,7 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks import lightcone, shinzo  # noqa: F401 - found by their names, in a thread
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
-from airflow_agent_tasks.lifecycle.submission import RECORD_KEY, StartRecord
+from airflow_agent_tasks.lifecycle.submission import RECORD_KEY, Submission
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,10 @@ def get_threads() -> ThreadPool:
     return threads
 
 
-def _read_record(ended: EndedTask) -> StartRecord | None:
+def _read_record(ended: EndedTask) -> Submission | None:
     scope = TaskScope(ended.dag_id, ended.run_id, ended.task_id, ended.map_index)
     stored: Any = get_state_backend().get(scope, RECORD_KEY)
-    return None if stored is None else StartRecord.from_json(json.loads(stored))
+    return None if stored is None else Submission.from_json(json.loads(stored))
 
 
 def _is_committed(ended: EndedTask) -> bool:

@@ -1,245 +1,250 @@
-"""One stay of an Airflow task on a worker: from its start or resume to its end or deferral."""
+"""The worker: performs the commands of the agent task's life, and ends as Airflow expects it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
-from airflow_agent_tasks.airflow_compat.state_store import StartRecords
-from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, has_next_try, read_state
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
+
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask
+from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
+from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
+from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
-from airflow_agent_tasks.lifecycle.submission import StartRecord
-from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
-from airflow_agent_tasks.polling.status_check import StatusWatch
-from airflow_agent_tasks.services.start_fields import read_rendered
-from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
-from airflow_agent_tasks.worker.answer_questions import Conversation
-from airflow_agent_tasks.worker.attach_or_submit import AttachOrSubmit
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.lifecycle import commands as cmd
+from airflow_agent_tasks.lifecycle.auto_reply import ask_program
+from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, TaskTry
+from airflow_agent_tasks.lifecycle.outcome import Outcome
+from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
+from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.worker.airflow_errors import airflow_failures
+from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
-from airflow_agent_tasks.worker.xcoms import XComNotes
+from airflow_agent_tasks.worker.xcoms import XComs
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseNotifier, Context
+    from airflow.sdk.execution_time.hitl import HITLUser
 
-    from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
+T = TypeVar("T")
 
 #: Seconds after the deadline at which Airflow ends a deferral whose trigger did not: none was alive.
 BACKSTOP = 30.0
 
 
-class WorkerLeg:
+@dataclass(frozen=True)
+class Callbacks:
     """
-    What an operator does on a worker with its one agent task.
+    What of the operator is not a plain value.
 
-    :param operator: Whose arguments count.
+    :param find_hook: Returns the hook; raises AgentTaskError where the connection cannot be read.
+    :param defer: The operator's ``defer``.
+    :param reply: The operator's ``reply``.
+    :param notifiers: Airflow notifiers to call with a question.
+    :param assigned_users: Who may answer; empty for everyone whom Airflow lets.
+    """
+
+    find_hook: Callable[[], AgentTaskHook]
+    defer: Callable[..., None]
+    reply: Callable[[str], str | None] | None
+    notifiers: Collection[BaseNotifier]
+    assigned_users: Collection[HITLUser]
+
+
+class Driver:
+    """
+    Performs the commands of one execution.
+
+    :param settings: What the DAG author chose.
+    :param callbacks: What of the operator is not a plain value.
     :param context: The context of the try.
+    :param log: The task's log.
+    :param pushes_xcoms: The operator's ``do_xcom_push``.
     """
 
-    def __init__(self, operator: AgentTaskOperator, context: Context) -> None:
-        self._operator = operator
+    def __init__(
+        self, settings: TaskSettings, callbacks: Callbacks, context: Context, log: Log, *, pushes_xcoms: bool
+    ) -> None:
+        ti: Any = context["ti"]
+        self._settings = settings
+        self._callbacks = callbacks
         self._context = context
-        self._ti: Any = context["ti"]
+        self._ti = ti
+        self._log = log
+        self._pushes_xcoms = pushes_xcoms
+        self._store = SubmissionStore(context)
+        self._xcoms = XComs(ti, is_wanted=pushes_xcoms)
+        self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
         self._is_killed = False
-        self.xcoms = XComNotes(self._ti, is_wanted=operator.do_xcom_push)
+        self.execution = Execution(settings, _describe_try(ti))
 
-    def attach_or_submit(self) -> AgentTask:
-        """Take the agent task of an earlier try, or start one; see :class:`AttachOrSubmit`."""
-        operator = self._operator
-        given = {name: getattr(operator, name) for name in operator.start_field_names}
-        start = AttachOrSubmit(
-            operator.hook,
-            self._context,
-            operator.log,
-            fields=read_rendered(operator.hook.dialect.start_fields, given),
-            agent_id=operator.agent_id,
-            # What is started only is meant to run on after its Airflow task.
-            on_kill_policy=operator.on_kill_policy if operator.wait_for_completion else "leave",
-            on_uncertain_submit=operator.on_uncertain_submit,
-            settles=operator.is_settled_by,
-        )
-        started, task = start.run()
-        self.take(started, start.record)
-        self.conversation.take_over(start.found, task)
-        return task
-
-    def check_still_wanted(self) -> None:
-        """
-        Stop the agent task if somebody has ended the Airflow task by now.
-
-        A first stay is shorter than a worker's heartbeat: it would defer without having heard of it, and no
-        trigger would ever be made that could be killed.
-        """
+    def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
+        """Perform a flow of the execution, and return the agent task or raise what Airflow expects."""
         try:
-            state = read_state(self._ti)
-        except Exception as error:
-            self._operator.log.warning("Airflow did not tell the task's state: %s", error)
-            return
-        if state in FINAL_STATES and self._operator.on_kill_policy == "stop":
-            raise AgentTaskCancelledError(
-                f"The task was marked {state} meanwhile. {self.name}: {self.stop()[1]}"
-            )
-
-    def recall(self) -> StartedTask | None:
-        """Look after the agent task that the state store remembers, and return it, or None."""
-        record = StartRecords(self._context).read()
-        if record is None or record.task_id is None:
-            return None
-        started = StartedTask(record.task_id, record.agent_id, record.submitted_at)
-        self.take(started, record)
-        return started
-
-    def take(self, started: StartedTask, record: StartRecord | None = None) -> None:
-        """Look after this agent task from now on: wait for it, and stop it when killed."""
-        operator = self._operator
-        self._started = started
-        self.conversation = Conversation(self, operator, self._context, record)
-        self._watch = StatusWatch(started, self._build_wait(), operator.log)
-        self._kill = WorkerKill(lambda: operator.hook, started, self._ti, operator.log)
-        if self._is_killed:  # while the start was on its way
-            self.on_kill()
-
-    @property
-    def name(self) -> str:
-        """The agent task in sentences."""
-        return f"Agent task {self._started.agent_task_id}"
-
-    def check(self, *, retries: bool = False) -> Decision:
-        """Ask for the agent task's state once, and decide."""
-        decision = self._watch.check(lambda: self._operator.hook, retries=retries)
-        if decision.task:
-            self.conversation.see(decision.task)
-        return decision
-
-    def tell(self, message: str) -> None:
-        """Send the agent a message; raises what the hook's ``send_message`` raises."""
-        self._operator.hook.send_message(self._started.agent_task_id, message, self._started.agent_id)
-
-    def check_after(self, said: Decision) -> Decision:
-        """
-        Ask once after a deferral, and decide.
-
-        What the trigger decided stands where nothing newer is known: by this worker's clock the time may not
-        be up yet, and waiting again could go round for ever.
-        """
-        decision = self.check(retries=True)
-        is_over = said.verdict in (Verdict.TIMEOUT, Verdict.ERROR) and decision.waits
-        is_unseen = said.verdict is Verdict.OUTAGE and decision.task is None
-        return said if is_over or is_unseen else decision
-
-    def wait(self, decision: Decision) -> Decision:
-        """Wait here, or in the triggerer if deferrable, until the decision is another than to wait."""
-        while decision.waits:
-            if self._is_killed and self._kill and self._kill.is_undecided:
-                self.on_kill()
-            if self._kill is None:
-                raise AgentTaskCancelledError(f"{self.name} was stopped, because this task was killed.")
-            self.xcoms.push_progress(decision.task)
-            if self._operator.deferrable:
-                self._defer(decision.seconds)
-            time.sleep(decision.seconds)
-            decision = self.check()
-        return decision
-
-    def stop(self) -> tuple[AgentTask | None, str]:
-        """
-        Stop the agent task.
-
-        :return: How the service describes it then, or None where stopping failed; and what became of it, as
-            a sentence. It may have completed just before, and holds a result then.
-        """
-        started, self._kill = self._started, None
-        try:
-            task = self._operator.hook.stop_task(started.agent_task_id, started.agent_id)
-        except AgentTaskError as error:
-            return None, f"Stopping it failed, so it may still be running: {error}"
-        if task.status is TaskState.COMPLETED:
-            return task, "It had completed just before; the next try takes its result."
-        # What was stopped is over: the next try starts anew, also where stopping is no more than a pause.
-        self._change_record(lambda records: records.drop())
-        return task, f"It was stopped: {task}."
-
-    def leave(self) -> str:
-        """Leave the agent task running on purpose, also when its Airflow task is marked later."""
-        self._change_record(lambda records: records.leave_running())
-        return "It was left running."
-
-    def describe_left(self, error: AgentTaskError | None) -> str:
-        """Say what becomes of an agent task that is left running because it cannot be watched."""
-        if has_next_try(self._ti) and not (error and error.is_final):
-            return "It was left running, and the next try attaches to it."
-        return "It was left running, and no try is left to attach to it; clearing the task stops it."
-
-    def _change_record(self, change: Callable[[StartRecords], None]) -> None:
-        try:
-            change(StartRecords(self._context))
-        except AgentTaskError as error:
-            self._operator.log.warning("%s", error)
+            with airflow_failures():
+                outcome = self.perform(flow)
+        except AirflowTaskTimeout:
+            if self._kill is not None:
+                self.perform(stop_on_execution_timeout(self.execution))
+            # Airflow calls on_kill next.
+            self._kill = None
+            raise
+        if outcome.skip_reason:
+            raise AirflowSkipException(outcome.skip_reason)
+        return outcome.task
 
     def on_kill(self) -> None:
-        """Stop the agent task if nobody goes on waiting for it; runs in a signal handler."""
+        """Stop the agent task if no next try will attach to it; runs in a signal handler."""
         self._is_killed = True
         if self._kill is None:  # not started yet, or stopped already
             return
-        if self._operator.on_kill_policy == "leave":
-            self._operator.log.warning("%s is left running, as on_kill_policy says.", self.name)
+        if self._settings.on_kill_policy == "leave":
+            self._log.warning("%s is left running, because on_kill_policy is 'leave'.", self.execution.name)
         elif self._kill.run():
             self._kill = None
 
-    def on_execution_timeout(self) -> None:
-        """Do what ``on_timeout`` says, once Airflow's ``execution_timeout`` has passed."""
-        if self._kill is not None and self._operator.on_timeout == "stop":
-            self._operator.log.warning("The execution_timeout of %s passed. %s", self.name, self.stop()[1])
-        # Airflow calls on_kill next.
-        self._kill = None
+    def perform(self, flow: cmd.Flow[T]) -> T:
+        """Perform a flow, and return or raise what it ends with."""
+        result: Any = None
+        error: AgentTaskError | None = None
+        while True:
+            try:
+                command = flow.throw(error) if error else flow.send(result)
+            except StopIteration as end:
+                return cast("T", end.value)
+            result = error = None
+            try:
+                result = self._do(command)
+            except AgentTaskError as failure:
+                error = failure
 
-    @property
-    def limit(self) -> tuple[float, str] | None:
-        """
-        When to give up, in seconds since 1970, and which argument says so; None for never.
+    def _do(self, command: cmd.Command[Any]) -> Any:
+        match command:
+            case cmd.LoadSubmission() | cmd.SaveSubmission() | cmd.DropSubmission():
+                return self._use_store(command)
+            case cmd.ShowForm() | cmd.MakeForm() | cmd.ReadForm() | cmd.CloseForm():
+                return self._forms.perform(command)
+            case cmd.PushTask() | cmd.PushProgress() | cmd.PushAnswers():
+                return self._xcoms.perform(command)
+            case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
+                return self._call_service(command)
+            case cmd.ReadClock():
+                return time.time()
+            case cmd.Sleep(seconds):
+                return self._sleep(seconds)
+            case cmd.Defer():
+                return self._defer(command)
+            case cmd.Park():
+                return self._park(command)
+            case cmd.StopOnKill(started):
+                return self._stop_on_kill(started)
+            case cmd.ReadMark():
+                return self._read_mark()
+            case cmd.CallReply(question):
+                return ask_program(self._callbacks.reply, question, self._log, clock=time.time)
+            case cmd.Notify(question):
+                return self._notify(question)
+            case cmd.Log(level, message, args):
+                return getattr(self._log, level)(message, *args)
+        raise NotImplementedError(type(command).__name__)
 
-        The time for which a person lets a question wait is not counted.
-        """
-        limits = []
-        if (timeout := self._operator.timeout) is not None:
-            since = self._started.started_at
-            waited = self.conversation.seconds_waited(since)
-            limits.append((since + timeout + waited, f"timeout of {timeout:g} s"))
-        if self._operator.execution_timeout is not None:
-            # Airflow itself counts it anew after each deferral, and not at all in between.
-            seconds, since = self._operator.execution_timeout.total_seconds(), self._ti.start_date.timestamp()
-            waited = self.conversation.seconds_waited(since)
-            limits.append((since + seconds + waited, f"execution_timeout of {seconds:g} s"))
-        return min(limits, default=None)
+    def _use_store(self, command: cmd.Command[Any]) -> Any:
+        match command:
+            case cmd.SaveSubmission(submission):
+                return self._store.save(submission)
+            case cmd.DropSubmission():
+                return self._store.drop()
+        return self._store.load()
 
-    def _build_wait(self) -> TaskWait:
-        return TaskWait(
-            started_at=self._started.started_at,
-            poll_interval=self._operator.poll_interval,
-            deadline=self.limit[0] if self.limit else None,
-            max_outage=self._operator.max_outage,
-        )
+    def _call_service(self, command: cmd.Command[Any]) -> Any:
+        hook = self._callbacks.find_hook()
+        match command:
+            case cmd.StartTask(agent_id, fields):
+                return hook.start_task(agent_id=agent_id, **fields)
+            case cmd.GetTask(started, retries):
+                return hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
+            case cmd.SendMessage(started, text):
+                return hook.send_message(started.agent_task_id, text, started.agent_id)
+            case cmd.StopTask(started):
+                self._kill = None  # a kill has nothing to add
+                return hook.stop_task(started.agent_task_id, started.agent_id)
+        return hook.dialect
 
-    def _defer(self, seconds: float) -> None:
-        operator = self._operator
-        now = time.time()
-        deadline = self.limit[0] if self.limit else None
-        operator.defer(
+    def _stop_on_kill(self, started: StartedTask) -> None:
+        self._kill = WorkerKill(self._callbacks.find_hook, started, self._ti, self._log)
+        if self._is_killed:  # while the start was on its way
+            self.on_kill()
+
+    def _sleep(self, seconds: float) -> None:
+        self._check_not_killed()
+        time.sleep(seconds)
+
+    def _check_not_killed(self) -> None:
+        if self._is_killed and self._kill and self._kill.is_undecided:
+            self.on_kill()
+        if self._kill is None:
+            raise AgentTaskCancelledError(f"{self.execution.name} was stopped, because this task was killed.")
+
+    def _defer(self, command: cmd.Defer) -> NoReturn:
+        # Imported here: every DAG file would pay for the trigger's event loop and HTTP client.
+        from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
+
+        self._check_not_killed()
+        settings, deadline = self._settings, command.deadline
+        self._callbacks.defer(
             trigger=AgentTaskTrigger(
-                conn_id=operator.conn_id,
-                **self._started.to_kwargs(),
-                poll_interval=operator.poll_interval,
-                not_before=now + seconds,
+                conn_id=settings.conn_id,
+                **command.started.to_kwargs(),
+                poll_interval=settings.poll_interval,
+                not_before=command.not_before,
                 deadline=deadline,
-                max_outage=operator.max_outage,
-                notes_progress=operator.do_xcom_push,
-                on_kill_policy=operator.on_kill_policy,
+                max_outage=settings.max_outage,
+                notes_progress=self._pushes_xcoms,
+                on_kill_policy=settings.on_kill_policy,
             ),
             method_name="execute_complete",
-            # Only then has the next stay to read the state store for what is noted of questions.
-            kwargs={"is_asked": True} if self.conversation.is_unsettled else None,
-            timeout=deadline and timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
+            # Only then does the resume have to read the questions from the state store.
+            kwargs={"is_asked": True} if command.has_open_question else None,
+            timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
         )
+        raise AssertionError("defer() does not return")
+
+    def _park(self, command: cmd.Park) -> NoReturn:
+        raise TaskAwaitingInput(
+            method_name="take_answer",
+            kwargs={"question_id": command.question_id},
+            timeout=timedelta(seconds=max(command.seconds, read_shortest_absence())),
+        )
+
+    def _read_mark(self) -> str | None:
+        try:
+            state = read_state(self._ti)
+        except Exception as error:
+            self._log.warning("Airflow did not report the task's state: %s", error)
+            return None
+        return state if state in FINAL_STATES else None
+
+    def _notify(self, question: str | None) -> None:
+        for notifier in self._callbacks.notifiers:
+            try:
+                notifier(cast("Context", {**self._context, "question": question}))
+            except Exception as error:
+                self._log.warning("A notifier failed, the question stays open: %r", error)
+
+
+def _describe_try(ti: Any) -> TaskTry:
+    return TaskTry(
+        # The id distinguishes this task instance from one of the same names in another Airflow with the same
+        # key, the try number one intended start from the next.
+        owner=(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number, ti.id),
+        try_number=ti.try_number,
+        max_tries=ti.max_tries,
+        began_at=ti.start_date.timestamp(),
+        log_url=ti.log_url,
+    )

@@ -1,20 +1,20 @@
-"""What an operator leaves in XCom besides its return value."""
+"""The XCom commands of the agent task's life: what must be readable even if the Airflow task fails."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
-from airflow_agent_tasks.lifecycle.questions import Questions
+from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushProgress, PushTask
 from airflow_agent_tasks.polling.progress_xcom import PROGRESS_KEY
 
 
-class XComNotes:
+class XComs:
     """
-    Leaves what must be readable even if the Airflow task fails.
+    Pushes to the XCom of one task instance.
 
     :param task_instance: Whose XCom.
-    :param is_wanted: False where the operator's ``do_xcom_push`` is.
+    :param is_wanted: False if the operator's ``do_xcom_push`` is.
     """
 
     def __init__(self, task_instance: Any, *, is_wanted: bool) -> None:
@@ -23,27 +23,34 @@ class XComNotes:
         self._progress: Progress | None = None
         self._answers: list[dict[str, Any]] = []
 
-    def push(self, task: AgentTask) -> None:
-        """Leave the id, the state, and what there is of exit code, question and progress."""
+    def perform(self, command: Command[Any]) -> None:
+        """Perform one command."""
         if not self._is_wanted:
             return
+        match command:
+            case PushTask(task):
+                self._push_task(task)
+            case PushProgress(progress):
+                self._push_progress(progress)
+            case PushAnswers(answers):
+                self._push_answers(answers)
+
+    def _push_task(self, task: AgentTask) -> None:
         self._push(key="task_id", value=task.task_id)
         self._push(key="status", value=task.status.value)
         if task.exit_code is not None:
             self._push(key="exit_code", value=task.exit_code)
         if task.status is TaskState.AWAITING_INPUT:
             self._push(key="question", value=task.question)
-        self.push_progress(task)
+        if task.progress:
+            self._push_progress(task.progress)
 
-    def push_answers(self, questions: Questions) -> None:
-        """Leave who answered which question, when and what, on change."""
-        answers = questions.list_answers()
-        if self._is_wanted and answers != self._answers:
+    def _push_progress(self, progress: Progress) -> None:
+        if progress != self._progress:
+            self._push(key=PROGRESS_KEY, value=progress.to_json())
+            self._progress = progress
+
+    def _push_answers(self, answers: list[dict[str, Any]]) -> None:
+        if answers != self._answers:
             self._push(key="answers", value=answers)
             self._answers = answers
-
-    def push_progress(self, task: AgentTask | None) -> None:
-        """Leave the progress, on change."""
-        if self._is_wanted and task and task.progress and task.progress != self._progress:
-            self._push(key=PROGRESS_KEY, value=task.progress.to_json())
-            self._progress = task.progress

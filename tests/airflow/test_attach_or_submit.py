@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -22,8 +23,10 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
 from airflow_agent_tasks.lifecycle.submission import RECORD_KEY
-from airflow_agent_tasks.worker.attach_or_submit import AttachOrSubmit
+from airflow_agent_tasks.worker.driver import Callbacks, Driver
+from tests.task_settings import build_settings
 
 BOTH = pytest.mark.parametrize("service", ["lightcone", "shinzo"])
 START = {"lightcone": "/agent/tasks$", "shinzo": "/agent/request/"}
@@ -71,19 +74,21 @@ class Life:
         ti = SimpleNamespace(
             **{"dag_id": "dag", "run_id": "run", "task_id": "agent", "map_index": -1, "id": uuid4()},
             **{"try_number": self.try_number, "max_tries": self.max_tries, "task": self.task},
+            **{"start_date": datetime.now(timezone.utc), "log_url": "", "xcom_push": None},
         )
-        context: Any = {"ti": ti, "task_state_store": self.store}
-        started, task = AttachOrSubmit(
-            find_hook(f"{self.service}_default"),
-            context,
-            logging.getLogger("attach"),
-            fields={field: f"#sandbox {json.dumps(self.script)}", **self.fields},
-            agent_id=None,
-            on_kill_policy="stop",
+        conn_id = f"{self.service}_default"
+        settings = build_settings(
+            {field: f"#sandbox {json.dumps(self.script)}", **self.fields},
+            conn_id=conn_id,
             on_uncertain_submit=self.on_uncertain_submit,
-            settles=lambda task: task.exit_code in self.settled_by,
-        ).run()
-        assert started.agent_task_id == task.task_id
+            no_retry_on_exit_code=frozenset(self.settled_by),
+        )
+        callbacks = Callbacks(lambda: find_hook(conn_id), lambda **_: None, None, (), ())
+        context: Any = {"ti": ti, "task_state_store": self.store}
+        driver = Driver(settings, callbacks, context, logging.getLogger("attach"), pushes_xcoms=False)
+        found = driver.perform(driver.execution.load())
+        task = driver.perform(attach_or_submit(driver.execution, found))
+        assert driver.execution.started.agent_task_id == task.task_id
         return task
 
     def clear(self) -> None:
@@ -136,7 +141,7 @@ def test_a_retry_starts_anew_after_a_failure(life: Life, states: Any, end: str, 
     first = life.run_try()
     assert life.run_try().task_id != first.task_id
     assert states() == [end, end]
-    assert "did not succeed; a new one is started" in caplog.text
+    assert "did not succeed; starting a new one" in caplog.text
 
 
 @pytest.mark.parametrize("service", ["lightcone"])
@@ -155,7 +160,7 @@ def test_a_retry_starts_anew_when_the_service_has_forgotten_the_task(
     first = life.run_try()
     agent_task_sandbox.forget()
     assert life.run_try().task_id != first.task_id
-    assert "is gone; a new one is started" in caplog.text
+    assert "is gone; starting a new one" in caplog.text
 
 
 @BOTH
@@ -168,7 +173,7 @@ def test_a_retry_attaches_also_while_the_service_does_not_answer(
     again = life.run_try()
     assert (again.task_id, again.status) == (first.task_id, TaskState.UNKNOWN)
     assert states() == ["running"]
-    assert "which cannot be seen just now" in caplog.text
+    assert "whose state is not available now" in caplog.text
 
 
 @BOTH
@@ -299,7 +304,7 @@ def test_a_lost_answer_without_a_key_is_submitted_again_where_that_is_the_policy
     second = life.run_try()
     assert first.task_id != second.task_id
     assert len(states()) == 2
-    assert "It is submitted again, as on_uncertain_submit says" in caplog.text
+    assert "Submitting again, because on_uncertain_submit is 'resubmit'" in caplog.text
     assert life.run_try().task_id == second.task_id
 
 

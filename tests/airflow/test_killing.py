@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,13 +18,15 @@ from airflow.sdk.execution_time import task_runner
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.commands import Sleep
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.polling import kill as killing_of_triggers
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.worker import kill
-from airflow_agent_tasks.worker.driver import WorkerLeg
+from airflow_agent_tasks.worker.driver import Callbacks, Driver
 from airflow_agent_tasks.worker.kill import WorkerKill
+from tests.task_settings import build_settings
 
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 ENDED = ["failed", "success", "skipped", "removed"]
@@ -57,8 +60,25 @@ class Channel:
 def task_instance(state: Any, *, has_next_try: bool = True, map_index: int = -1) -> TaskInstance:
     max_tries = 1 if has_next_try else 0
     return TaskInstance(
-        state=state, try_number=1, max_tries=max_tries, map_index=map_index, xcom_push=lambda **pushed: None
+        state=state,
+        try_number=1,
+        max_tries=max_tries,
+        map_index=map_index,
+        id="id",
+        start_date=datetime.now(timezone.utc),
+        log_url="",
+        xcom_push=lambda **pushed: None,
     )
+
+
+def build_driver(started: StartedTask, ti: TaskInstance, **settings: Any) -> Driver:
+    conn_id = "shinzo_default" if started.agent_id else "lightcone_default"
+    callbacks = Callbacks(lambda: find_hook(conn_id), lambda **_: None, None, (), ())
+    context: Any = {"ti": ti}
+    log = logging.getLogger("worker")
+    driver = Driver(build_settings({}, **settings), callbacks, context, log, pushes_xcoms=False)
+    driver.perform(driver.execution.take(started))
+    return driver
 
 
 @pytest.fixture(params=["lightcone", "shinzo"])
@@ -294,11 +314,11 @@ def test_a_kill_during_the_start_stops_what_was_started(
     operator = operator_class(task_id="agent", do_xcom_push=False, **{field: LONG})
     store = SimpleNamespace(get=lambda key: None, set=lambda key, value: None)
     ti = task_instance("failed")
-    ti.task, ti.id = operator, "id"
+    ti.task = operator
     agent_task_sandbox.faults([{"method": "POST", "path": ".*", "delay_seconds": 0.3}])
 
     def kill_once_it_is_on_the_way() -> None:
-        while not operator._leg:
+        while not operator._driver:
             time.sleep(0.01)
         operator.on_kill()
 
@@ -313,12 +333,7 @@ def test_a_kill_during_the_start_stops_what_was_started(
 def test_a_kill_with_the_policy_leave_stops_nothing(
     started: StartedTask, is_stopped: Any, caplog: Any
 ) -> None:
-    operator_class = ShinzoTaskOperator if started.agent_id else LightconeTaskOperator
-    field = operator_class.hook_class.dialect.instruction_field
-    operator = operator_class(task_id="agent", on_kill_policy="leave", **{field: LONG})
-    leg = WorkerLeg(operator, {"ti": task_instance("failed")})  # type: ignore[arg-type]
-    leg.take(started)
-    leg.on_kill()
+    build_driver(started, task_instance("failed"), on_kill_policy="leave").on_kill()
     assert not is_stopped()
 
 
@@ -332,21 +347,17 @@ def test_a_kill_of_which_airflow_did_not_tell_the_state_is_decided_later(
         is_free.wait()
         return "failed"
 
-    operator_class = ShinzoTaskOperator if started.agent_id else LightconeTaskOperator
-    field = operator_class.hook_class.dialect.instruction_field
-    operator = operator_class(task_id="agent", poll_interval=0.1, **{field: LONG})
-    leg = WorkerLeg(operator, {"ti": task_instance(tell)})  # type: ignore[arg-type]
-    leg.take(started)
-    leg.on_kill()
+    driver = build_driver(started, task_instance(tell), poll_interval=0.1)
+    driver.on_kill()
     assert not is_stopped()
     is_free.set()
     with pytest.raises(AgentTaskCancelledError, match="this task was killed"):
-        leg.wait(leg.check())
+        driver.perform(iter(Sleep(0.1)))
     assert is_stopped()
 
 
 @pytest.mark.parametrize("state", [*ENDED, "running", None, "an error"])
-def test_a_first_stay_ends_with_a_look_at_whether_it_is_still_wanted(
+def test_a_first_execution_ends_with_a_check_whether_it_is_still_wanted(
     agent_task_sandbox: Any, airflow_home: Any, state: str | None
 ) -> None:
     def tell() -> str | None:
@@ -356,7 +367,7 @@ def test_a_first_stay_ends_with_a_look_at_whether_it_is_still_wanted(
 
     operator = ShinzoTaskOperator(task_id="agent", message=LONG, deferrable=True, do_xcom_push=False)
     ti = task_instance(tell)
-    ti.task, ti.id = operator, "id"
+    ti.task = operator
     store = SimpleNamespace(get=lambda key: None, set=lambda key, value: None, delete=lambda key: None)
     is_ended = state in ENDED
     with pytest.raises(AgentTaskCancelledError if is_ended else TaskDeferred):

@@ -35,13 +35,17 @@ def test_a_retry_goes_on_with_the_agent_task_of_the_try_before(
     field = "instruction" if kind.startswith("Lightcone") else "message"
     run = run_dag(
         f"""
-        from airflow.sdk import get_current_context
-
         class LosesItsFirstTry({kind}):
-            def finish(self, leg, decision):
-                if get_current_context()["ti"].try_number == 1:
-                    raise RuntimeError("this try is lost")
-                return super().finish(leg, decision)
+            def execute(self, context):
+                if context["ti"].try_number == 1:
+                    from airflow_agent_tasks.hooks.find_hook import find_hook
+
+                    class Lost(type(find_hook(self.conn_id))):
+                        def get_task(self, *args, **kwargs):
+                            raise RuntimeError("this try is lost")
+
+                    self.hook = Lost(self.conn_id)
+                return super().execute(context)
 
         LosesItsFirstTry(
             task_id="agent", {field}={QUICK!r}, deferrable={deferrable}, retries=1, retry_delay=timedelta(0)
@@ -203,6 +207,7 @@ class Resumed:
         ti = SimpleNamespace(
             **{"dag_id": "dag", "run_id": "run", "task_id": "agent", "map_index": -1, "try_number": 1},
             **{"max_tries": 0, "start_date": started, "task": self.operator, "xcom_push": None},
+            **{"id": "id", "log_url": ""},
         )
         store = SimpleNamespace(
             get=self.store.get,

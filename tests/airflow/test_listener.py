@@ -43,9 +43,14 @@ def leave_one_running(run_dag: Any) -> Callable[..., Any]:
         given = "".join(f", {name}={value!r}" for name, value in arguments.items())
         run = run_dag(
             f"""
-            class IsLost(ShinzoTaskOperator):
-                def finish(self, leg, decision):
+            from airflow_agent_tasks.hooks.shinzo import ShinzoHook
+
+            class Lost(ShinzoHook):
+                def get_task(self, *args, **kwargs):
                     raise RuntimeError("this worker is lost")
+
+            class IsLost(ShinzoTaskOperator):
+                hook = Lost("shinzo_default")
 
             IsLost(task_id="agent", message={LONG!r}, timeout=0.1{given})
             """
@@ -176,9 +181,14 @@ def test_the_agent_tasks_that_the_end_of_a_run_skipped_are_stopped(
 ) -> None:
     run = run_dag(
         f"""
-        class IsLost(ShinzoTaskOperator):
-            def finish(self, leg, decision):
+        from airflow_agent_tasks.hooks.shinzo import ShinzoHook
+
+        class Lost(ShinzoHook):
+            def get_task(self, *args, **kwargs):
                 raise RuntimeError("this worker is lost")
+
+        class IsLost(ShinzoTaskOperator):
+            hook = Lost("shinzo_default")
 
         IsLost(task_id="agent", message={LONG!r})
         """

@@ -13,8 +13,8 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import update
 
-from airflow_agent_tasks.lifecycle import questions
-from airflow_agent_tasks.worker import answer_questions
+from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
+from airflow_agent_tasks.lifecycle import answer_questions, questions
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 BOTH_SERVICES = pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
@@ -174,7 +174,7 @@ def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
     )
     assert run.state == "success"
     assert heard(agent_task_sandbox) == ["One.", "Red."]
-    assert "a page that showed an earlier question" in forms[2]["body"]
+    assert "a form that showed an earlier question" in forms[2]["body"]
 
 
 def test_a_stop_from_a_page_of_an_earlier_question_is_given_back(
@@ -204,19 +204,16 @@ def test_a_stop_whose_worker_is_lost_is_carried_out_by_the_next_try(
     source = ask("May I?", retries=1)[:-1].replace("ShinzoTaskOperator", "LosesItsFirstTry")
     run, _ = run_with_person(
         f"""
-        from airflow_agent_tasks.worker.driver import WorkerLeg
+        from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 
         class LosesItsFirstTry(ShinzoTaskOperator):
             def take_answer(self, context, **kwargs):
-                def lose(leg):
-                    raise RuntimeError("this worker is lost")
+                class Lost(ShinzoHook):
+                    def stop_task(self, *args, **kwargs):
+                        raise RuntimeError("this worker is lost")
 
-                stop = WorkerLeg.stop
-                WorkerLeg.stop = lose
-                try:
-                    return super().take_answer(context, **kwargs)
-                finally:
-                    WorkerLeg.stop = stop
+                self.hook = Lost(self.conn_id)
+                return super().take_answer(context, **kwargs)
 
         {source}, retry_delay=timedelta(0))
         """,
@@ -287,12 +284,12 @@ def test_an_answer_in_the_last_moment_goes_before_the_default(
 ) -> None:
     answered: list[bool] = []
 
-    def answer_late(conversation: Any, question: Any) -> bool:
+    def answer_late(action: RequiredAction) -> Any:
         # The time is up, and the worker is about to close the form.
         if not answered:
             answered.append(True)
             late["api"].answer(late["form"], "Just in time.")
-        return True
+        return close(action)
 
     late: dict[str, Any] = {}
 
@@ -300,7 +297,8 @@ def test_an_answer_in_the_last_moment_goes_before_the_default(
         late.update(api=api, form=form)
         let_time_pass(api, form)
 
-    monkeypatch.setattr(answer_questions.Conversation, "_is_overdue", answer_late)
+    close = RequiredAction.close
+    monkeypatch.setattr(RequiredAction, "close", answer_late)
     source = ask("Which one?", input_timeout=0.5, input_default="Whichever.")
     run, _ = run_with_person(source, [be_late])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["Just in time."])
@@ -360,7 +358,7 @@ def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
     run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
-    assert "the agent still asks, so it is sent again" in log_of(capfd)
+    assert "the agent still asks: sending it again" in log_of(capfd)
 
 
 def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(

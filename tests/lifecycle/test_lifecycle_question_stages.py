@@ -20,7 +20,7 @@ from airflow_agent_tasks.lifecycle.questions import (
     Stage,
     Standing,
 )
-from airflow_agent_tasks.lifecycle.submission import StartRecord
+from airflow_agent_tasks.lifecycle.submission import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 
 NOW = 1_700_000_000.0
@@ -48,7 +48,7 @@ def at(stage: Stage, now: float = NOW) -> Questions:
 
 
 def test_the_first_question_is_new() -> None:
-    assert Questions().judge(ASKS, NOW) is Standing.NEW
+    assert Questions().classify(ASKS, NOW) is Standing.NEW
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_first_question_is_new() -> None:
     ],
 )
 def test_the_same_question_seen_again(stage: Stage, seconds_later: float, standing: Standing) -> None:
-    assert at(stage).judge(ASKS, NOW + seconds_later) is standing
+    assert at(stage).classify(ASKS, NOW + seconds_later) is standing
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -78,7 +78,7 @@ def test_the_same_question_seen_again(stage: Stage, seconds_later: float, standi
     ids=["another text", "another agent task", "more steps done"],
 )
 def test_another_question_is_new_whatever_became_of_the_one_before(stage: Stage, other: AgentTask) -> None:
-    assert at(stage).judge(other, NOW) is Standing.NEW
+    assert at(stage).classify(other, NOW) is Standing.NEW
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_answers_tell_who_when_what_and_whether_it_was_sent() -> None:
 
 @pytest.mark.parametrize("stage", Stage)
 def test_questions_survive_the_store(stage: Stage) -> None:
-    record = StartRecord("key", 1, 0, questions=at(stage))
-    assert StartRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    record = Submission("key", 1, 0, questions=at(stage))
+    assert Submission.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
@@ -201,8 +201,8 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     "stored", [[{}], [{"stage": "asked"}], [{"stage": "?"}], [None], 3, [{"stage": "sent", "reply": 3}]]
 )
 def test_questions_that_cannot_be_read_do_not_hide_the_agent_task(stored: Any) -> None:
-    record = StartRecord("key", 1, 0, task_id="tsk_1")
-    assert StartRecord.from_json({**record.to_json(), "questions": stored}) == record
+    record = Submission("key", 1, 0, task_id="tsk_1")
+    assert Submission.from_json({**record.to_json(), "questions": stored}) == record
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskArgumentError
-from airflow_agent_tasks.lifecycle.submission import StartRecord, build_idempotency_key
+from airflow_agent_tasks.lifecycle.submission import Submission, build_idempotency_key
 from tests.service_samples import LIGHTCONE, SHINZO
 
 OWNER = ("dag", "run", "task", -1, 1)
@@ -18,20 +19,20 @@ REQUEST = {"instruction": "Look.", "max_steps": 3}
 @pytest.mark.parametrize(
     "record",
     [
-        StartRecord("key", 1, 0),
-        StartRecord("key", 2, 1, conn_id="c", on_kill_policy="stop").with_task(
-            "tsk_1", None, 1_700_000_000.5
+        Submission("key", 1, 0),
+        Submission("key", 2, 1, conn_id="c", on_kill_policy="stop").with_task(
+            StartedTask("tsk_1", None, 1_700_000_000.5)
         ),
-        StartRecord("k" * 5000, 3, 4).with_task("tsk_1", "agt_1", 1_700_000_000.5),
+        Submission("k" * 5000, 3, 4).with_task(StartedTask("tsk_1", "agt_1", 1_700_000_000.5)),
     ],
 )
-def test_a_record_survives_the_store(record: StartRecord) -> None:
-    assert StartRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+def test_a_record_survives_the_store(record: Submission) -> None:
+    assert Submission.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
-    stored = {**StartRecord("key", 1, 0).to_json(), "colour": "red"}
-    assert StartRecord.from_json(stored) == StartRecord("key", 1, 0)
+    stored = {**Submission("key", 1, 0).to_json(), "colour": "red"}
+    assert Submission.from_json(stored) == Submission("key", 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     ],
 )
 def test_what_is_no_record_is_none(stored: Any) -> None:
-    assert StartRecord.from_json(stored) is None
+    assert Submission.from_json(stored) is None
 
 
 def test_the_same_start_has_the_same_key() -> None:

@@ -1,0 +1,232 @@
+"""
+Having the questions of the agent answered: by the operator's ``reply``, or by someone in the Airflow UI.
+
+Each step is recorded in the submission record before it is taken, so that whichever try comes next knows
+whether a reply was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskTimeoutError
+from airflow_agent_tasks.lifecycle.auto_reply import build_default_reply, find_fault, format_time
+from airflow_agent_tasks.lifecycle.commands import (
+    CallReply,
+    CloseForm,
+    FindService,
+    Flow,
+    MakeForm,
+    Notify,
+    Park,
+    PushAnswers,
+    PushTask,
+    ReadClock,
+    ReadForm,
+    ShowForm,
+    Sleep,
+    info,
+    warning,
+)
+from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.question_form import (
+    MAX_SHOWN,
+    Asking,
+    clean,
+    names_other_question,
+    read_response,
+)
+from airflow_agent_tasks.lifecycle.questions import STOP, Question, Questions, Reply, Stage, Standing
+from airflow_agent_tasks.lifecycle.send_reply import save_question, send_reply
+from airflow_agent_tasks.lifecycle.status import check
+from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
+from airflow_agent_tasks.lifecycle.submission import Submission
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from airflow_agent_tasks.text import shorten
+
+#: Seconds between two checks whether the agent has taken in a reply.
+SETTLING_CHECK = 2.0
+OTHER_QUESTION = "it was given in a form that showed an earlier question."
+
+
+def resume_questions(execution: Execution, found: Submission | None, task: AgentTask) -> Flow[None]:
+    """Go on where an earlier try stopped, or close the form that it left for another agent task."""
+    last = found.questions.last if found else None
+    if last is None or found is None:
+        return
+    if found.task_id == task.task_id:
+        yield from PushAnswers(found.questions.list_answers())
+        if decision := found.questions.stop_decision:
+            yield from _stop(execution, last, decision)
+    elif last.stage is Stage.ASKED:
+        yield from CloseForm()
+
+
+def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | None]:
+    """
+    Answer the question of the agent task, or park the Airflow task until someone has.
+
+    :return: What is seen of the agent task after that; None where nobody here may answer.
+    """
+    settings = execution.settings
+    asks_people = settings.on_awaiting_input == "ask"
+    if not asks_people and not settings.has_reply:
+        return None
+    questions = yield from execution.require_questions()
+    now = yield from ReadClock()
+    standing = questions.classify(task, now)
+    if standing is Standing.SETTLING:
+        yield from Sleep(SETTLING_CHECK)
+        return (yield from check(execution))
+    yield from PushTask(task)
+    if standing is Standing.NEW:
+        questions = questions.add(task, now)
+        reply = (yield from CallReply(task.question or "")) if settings.has_reply else None
+        if reply is None:
+            return (yield from _ask(execution, task, questions)) if asks_people else None
+        answered = questions.require_last().answer(reply, (yield from ReadClock()))
+        yield from execution.save_questions(questions.put(answered))
+    elif standing is Standing.ASKED:
+        last = questions.require_last()
+        return (yield from _await_answer(execution, task, last)) if asks_people else None
+    elif standing is Standing.UNHEARD:
+        yield from warning(
+            "The reply to question %s was sent, no answer came, and the agent still asks: sending it again.",
+            questions.require_last().number,
+        )
+    return (yield from send_reply(execution))
+
+
+def take_answer(execution: Execution, event: Any, question_id: str | None) -> Flow[Decision]:
+    """Go on after the Airflow task was parked: with an answer, or because it is time to check again."""
+    question = (yield from execution.require_questions()).last
+    response = read_response(event)
+    if question is None or question.stage is not Stage.ASKED or question_id not in (question.id, None):
+        if response:
+            yield from warning("An answer arrived for a question that is no longer open; it is not sent.")
+        return (yield from check(execution, retries=True))
+    if response is None:
+        decision = yield from check(execution, retries=True)
+        is_overdue = yield from _is_overdue(execution, question)
+        if not (decision.task and question.is_of(decision.task) and is_overdue):
+            return decision
+        # Someone may have answered in the last moment.
+        event = yield from CloseForm()
+        default = build_default_reply(execution.settings.input_default, now=(yield from ReadClock()))
+        response = read_response(event) or default
+    if response is None:
+        return (yield from _give_up(execution, question))
+    return (yield from _take_response(execution, question, event, response))
+
+
+def _take_response(execution: Execution, question: Question, event: Any, response: Reply) -> Flow[Decision]:
+    is_for_other = bool(event) and names_other_question(event, question.id)
+    if response.chosen_option == STOP and not is_for_other:
+        return (yield from _stop(execution, question, response))
+    fault = OTHER_QUESTION if is_for_other else find_fault(response)
+    if fault:
+        return (yield from _ask_again(execution, question, fault))
+    yield from save_question(execution, question.answer(response, (yield from ReadClock())))
+    return (yield from check(execution, retries=True))
+
+
+def _await_answer(execution: Execution, task: AgentTask, question: Question) -> Flow[Decision]:
+    # Read here, because parking beside an answer resumes the task at once, which is too soon.
+    event: Mapping[str, Any] | None = yield from ReadForm()
+    if read_response(event):
+        return (yield from take_answer(execution, event, None))
+    asking = yield from _describe(execution, task, question)
+    if event:  # a worker was lost after it had closed the form
+        yield from _show(asking, reopen=True)
+    elif not question.is_shown and (yield from ShowForm(asking)):
+        yield from save_question(execution, replace(question, is_shown=True))
+    return (yield from _park(execution, question))
+
+
+def _ask(execution: Execution, task: AgentTask, questions: Questions) -> Flow[Decision]:
+    question = questions.require_last()
+    yield from info("Question %s of the agent:\n%s", question.number, clean(task.question or "", MAX_SHOWN))
+    is_shown = yield from _show((yield from _describe(execution, task, question)))
+    # Only now: an answer that a later try finds in the form is then surely one to this question.
+    yield from execution.save_questions(questions.put(replace(question, is_shown=is_shown)))
+    if not execution.settings.has_notifiers:
+        return (yield from _park(execution, question))
+    yield from Notify(task.question)
+    # Whoever was notified may have answered already.
+    return (yield from _await_answer(execution, task, question))
+
+
+def _show(asking: Asking, *, reopen: bool = False) -> Flow[bool]:
+    """Open the form, and return whether it shows this very question."""
+    is_shown = yield from ShowForm(asking, reopen=reopen)
+    if not is_shown:
+        yield from MakeForm(asking)
+    return is_shown
+
+
+def _describe(execution: Execution, task: AgentTask, question: Question, notice: str = "") -> Flow[Asking]:
+    service = yield from FindService()
+    return Asking(
+        number=question.number,
+        question_id=question.id,
+        task=task,
+        title=service.title,
+        instruction=str(execution.settings.start_fields.get(service.instruction_field, "")),
+        log_url=execution.attempt.log_url,
+        notice=notice,
+    )
+
+
+def _park(execution: Execution, question: Question) -> Flow[Decision]:
+    settings = execution.settings
+    seconds = settings.input_recheck_interval
+    if settings.input_timeout is not None:
+        seconds = min(seconds, question.asked_at + settings.input_timeout - (yield from ReadClock()))
+    return (yield from Park(question.id, seconds))
+
+
+def _ask_again(execution: Execution, question: Question, fault: str) -> Flow[Decision]:
+    decision = yield from check(execution, retries=True)
+    if decision.task and question.is_of(decision.task):
+        yield from warning("The answer to question %s was rejected: %s", question.number, fault)
+        moment = format_time((yield from ReadClock()))
+        notice = f"**The last reply, given at {moment}, was not sent: {fault}**"
+        asking = yield from _describe(execution, decision.task, question, notice)
+        yield from _show(asking, reopen=True)
+        return (yield from _park(execution, question))
+    return decision
+
+
+def _is_overdue(execution: Execution, question: Question) -> Flow[bool]:
+    limit = execution.settings.input_timeout
+    return limit is not None and (yield from ReadClock()) >= question.asked_at + limit
+
+
+def _give_up(execution: Execution, question: Question) -> Flow[Decision]:
+    # The form is closed. If a next try finds the agent at this question, it asks anew.
+    yield from save_question(execution, question.move(Stage.DROPPED, (yield from ReadClock())))
+    task, fate = yield from stop_or_leave(execution)
+    if task and task.status is TaskState.COMPLETED:
+        return Decision(Verdict.REACHED, task=task)
+    raise AgentTaskTimeoutError(
+        f"Nobody answered question {question.number} of {execution.name} within the input_timeout of "
+        f"{execution.settings.input_timeout:g} s: {shorten(question.text, 500)!r}. {fate}"
+    )
+
+
+def _stop(execution: Execution, question: Question, decision: Reply) -> Flow[Decision]:
+    # Recorded first: a worker that is lost in between would leave the next try to go on.
+    yield from save_question(execution, question.answer(decision, (yield from ReadClock())))
+    task, fate = yield from stop(execution)
+    if task and task.status is TaskState.COMPLETED:
+        return Decision(Verdict.REACHED, task=task)
+    user = decision.answered_by
+    raise AgentTaskCancelledError(
+        f"{user['name']} (id {user['id']}) chose {STOP!r} at {decision.answered_at}, when asked question "
+        f"{question.number}. {fate}",
+        # A next try stops what could not be stopped.
+        is_final=task is not None,
+    )

@@ -1,0 +1,237 @@
+"""
+Attach or submit: at the start of every try, find the agent task of an earlier try or start one.
+
+A retry goes on with the agent task of the earlier try. A clear means "start over": whatever still runs from
+before is stopped, then a new agent task is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
+from airflow_agent_tasks.errors import (
+    AgentTaskArgumentError,
+    AgentTaskError,
+    AgentTaskNotFoundError,
+    AgentTaskUncertainError,
+)
+from airflow_agent_tasks.lifecycle.commands import (
+    FindService,
+    Flow,
+    GetTask,
+    ReadClock,
+    StartTask,
+    StopTask,
+    info,
+    warning,
+)
+from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.submission import Submission, build_idempotency_key
+from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.services.start_fields import read_rendered
+
+STATES_IN_WORDS = {
+    TaskState.QUEUED: "still queued",
+    TaskState.RUNNING: "still running",
+    TaskState.PAUSED: "paused by someone",
+    TaskState.AWAITING_INPUT: "awaiting input",
+    TaskState.UNKNOWN: "still running",
+}
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The start that this try would make."""
+
+    execution: Execution
+    service: Dialect
+    fields: Mapping[str, Any]
+
+    @property
+    def is_idempotent(self) -> bool:
+        return Capability.IDEMPOTENT_START in self.service.capabilities
+
+    @property
+    def resubmits(self) -> bool:
+        return self.execution.settings.on_uncertain_submit == "resubmit"
+
+    @property
+    def on_kill_policy(self) -> str:
+        # An agent task that is started only is meant to outlive its Airflow task.
+        settings = self.execution.settings
+        return settings.on_kill_policy if settings.wait_for_completion else "leave"
+
+    def build_submission(self, key: str) -> Submission:
+        attempt, conn_id = self.execution.attempt, self.execution.settings.conn_id
+        policy = self.on_kill_policy
+        return Submission(key, attempt.try_number, attempt.max_tries, conn_id=conn_id, on_kill_policy=policy)
+
+    def describe_search(self, submission: Submission) -> str:
+        return (
+            f"Search {self.service.title} for a task with the metadata idempotency_key = "
+            f"{submission.idempotency_key!r}, and stop it if it is running."
+        )
+
+
+def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[AgentTask]:
+    """
+    Return the agent task of this try, found or newly started.
+
+    :param found: The record that an earlier try left, or None.
+    :raises AgentTaskUncertainError: when a start may have been carried out and must not be repeated.
+    :raises AgentTaskError: when the service refused, or the state store cannot be used.
+    """
+    service = yield from FindService()
+    start = _Start(execution, service, read_rendered(service.start_fields, execution.settings.start_fields))
+    if found is None:
+        return (yield from _submit(start))
+    # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
+    # first try from the retries would fail once somebody edits them.
+    if found.max_tries != execution.attempt.max_tries:
+        return (yield from _start_over(start, found))
+    if found.started is None:
+        return (yield from _repeat(start, found))
+    return (yield from _attach(start, found, found.started))
+
+
+def _submit(start: _Start) -> Flow[AgentTask]:
+    key = start.fields.get("idempotency_key") or build_idempotency_key(
+        start.execution.attempt.owner, start.fields
+    )
+    submission = start.build_submission(str(key))
+    yield from start.execution.save(submission)
+    try:
+        task = yield from _send(start, submission)
+        _require_new(task)
+    except AgentTaskUncertainError:
+        raise
+    except AgentTaskError:
+        # Surely nothing was started; an intent left here would make the next try think otherwise.
+        yield from start.execution.drop()
+        raise
+    return task
+
+
+def _require_new(task: AgentTask) -> None:
+    # Only possible with a key of the user's own; waiting for a paused task would never end.
+    if task.reused and task.status is TaskState.PAUSED:
+        raise AgentTaskArgumentError(
+            f"A new agent task was intended, but idempotency_key finds {task}, which was stopped before. "
+            "Change the key with each try, for example by {{ ti.try_number }} in it, or leave it out."
+        )
+
+
+def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
+    agent_id = start.execution.settings.agent_id
+    fields = start.service.put_idempotency_key(start.fields, submission.idempotency_key)
+    try:
+        task = yield from StartTask(agent_id, fields)
+    except AgentTaskUncertainError as error:
+        if start.is_idempotent:
+            # The next try sends the same key, and so finds out what happened to this start.
+            error.is_final = False
+            raise
+        yield from warning("%s %s", error, start.describe_search(submission))
+        if not start.resubmits:
+            raise
+        yield from warning("Submitting again, because on_uncertain_submit is 'resubmit'.")
+        task = yield from _resend(agent_id, fields)
+    started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
+    yield from start.execution.take(started)
+    yield from _record(start, submission.with_task(started))
+    yield from info("%s %s", "Found, already started:" if task.reused else "Started", task)
+    return task
+
+
+def _resend(agent_id: str | None, fields: Mapping[str, Any]) -> Flow[AgentTask]:
+    try:
+        return (yield from StartTask(agent_id, fields))
+    except AgentTaskError as error:
+        # Whatever happened to this one, the first submit may have been carried out.
+        failure = AgentTaskUncertainError(f"{error} The first submit was never answered.")
+        failure.is_final = error.is_final and not isinstance(error, AgentTaskUncertainError)
+        raise failure from None
+
+
+def _record(start: _Start, submission: Submission) -> Flow[None]:
+    start.execution.submission = submission
+    try:
+        yield from start.execution.save(submission)
+    except AgentTaskError as error:
+        # Failing here would leave the agent task running with nobody waiting for it.
+        yield from warning("%s If this worker is lost, a retry may not find the agent task.", error)
+
+
+def _repeat(start: _Start, found: Submission) -> Flow[AgentTask]:
+    lost = f"Try {found.try_number} sent its start and was lost before the answer came."
+    if start.is_idempotent:
+        yield from info("%s Sending it again with the same idempotency key.", lost)
+        return (yield from _send(start, found))
+    if start.resubmits:
+        yield from warning("%s Submitting again, because on_uncertain_submit is 'resubmit'.", lost)
+        return (yield from _submit(start))
+    raise AgentTaskUncertainError(
+        f"{lost} {start.service.title} has no idempotency key, so a second start could do the work twice. "
+        f"{start.describe_search(found)} Then clear this task to start over, or set "
+        "on_uncertain_submit='resubmit'."
+    )
+
+
+def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[AgentTask]:
+    task_id, origin = started.agent_task_id, f"started by try {found.try_number}"
+    try:
+        task = yield from GetTask(started)
+    except AgentTaskNotFoundError as error:
+        yield from warning("%s, %s, is gone; starting a new one. %s", task_id, origin, error)
+        return (yield from _submit(start))
+    except AgentTaskError as error:
+        if not error.is_transient:
+            raise
+        yield from warning("Attached to %s, %s, whose state is not available now. %s", task_id, origin, error)
+        yield from start.execution.take(started)
+        return AgentTask(start.service.service, task_id, TaskState.UNKNOWN, agent_id=started.agent_id)
+    # Where a user chose to stop the agent, no other is started in its place.
+    is_settled = start.execution.is_settled_by(task) or found.questions.stop_decision is not None
+    if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not is_settled:
+        yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
+        return (yield from _submit(start))
+    if found.is_stopping and not (task.is_terminal or is_settled):
+        task = yield from StopTask(started)
+        yield from info("%s, %s, was to be stopped; starting a new one.", task, origin)
+        return (yield from _submit(start))
+    yield from start.execution.take(started)
+    yield from info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
+    if found.on_kill_policy != start.on_kill_policy:
+        yield from _record(start, replace(found, on_kill_policy=start.on_kill_policy))
+    return task
+
+
+def _start_over(start: _Start, found: Submission) -> Flow[AgentTask]:
+    lost = f"The start of try {found.try_number}, before the clear, was never answered."
+    old = found.started
+    if old is None and start.is_idempotent:
+        yield from info("%s Sending it again with its idempotency key.", lost)
+        task = yield from _send(start, found)
+        old = start.execution.started
+        if not task.reused:  # it never arrived: what runs now is the new one
+            yield from _record(start, start.build_submission(found.idempotency_key).with_task(old))
+            return task
+    if old is None:
+        yield from warning("%s %s", lost, start.describe_search(found))
+    else:
+        yield from _stop_earlier(old, found.try_number)
+    return (yield from _submit(start))
+
+
+def _stop_earlier(old: StartedTask, try_number: int) -> Flow[None]:
+    try:
+        task = yield from GetTask(old)
+        if not task.is_terminal:
+            task = yield from StopTask(old)
+    except AgentTaskNotFoundError as error:
+        yield from info("%s of try %s, before the clear, is gone: %s", old.agent_task_id, try_number, error)
+    else:
+        yield from info("Starting over after a clear; the agent task of try %s is now %s", try_number, task)

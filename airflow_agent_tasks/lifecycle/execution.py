@@ -1,0 +1,208 @@
+"""One execution of an Airflow task on a worker: ``execute`` or a resume, to its end, deferral or parking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.commands import (
+    DropSubmission,
+    Flow,
+    LoadSubmission,
+    PushAnswers,
+    ReadClock,
+    SaveSubmission,
+    StopOnKill,
+    warning,
+)
+from airflow_agent_tasks.lifecycle.questions import Questions
+from airflow_agent_tasks.lifecycle.submission import Submission
+from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """
+    What the DAG author chose; the operator's arguments of the same names, documented there.
+
+    :param start_fields: The rendered start fields by name.
+    :param execution_timeout: Airflow's own, in seconds, or None.
+    """
+
+    start_fields: Mapping[str, Any]
+    conn_id: str
+    agent_id: str | None
+    wait_for_completion: bool
+    deferrable: bool
+    poll_interval: float | None
+    timeout: float | None
+    execution_timeout: float | None
+    on_timeout: str
+    on_kill_policy: str
+    on_uncertain_submit: str
+    max_outage: float
+    on_awaiting_input: str
+    has_reply: bool
+    has_notifiers: bool
+    input_timeout: float | None
+    input_default: str | None
+    input_recheck_interval: float
+    skip_on_exit_code: frozenset[int]
+    no_retry_on_exit_code: frozenset[int]
+
+
+@dataclass(frozen=True)
+class TaskTry:
+    """
+    The try of the Airflow task.
+
+    :param owner: What names the task instance among all: DAG, run, task, map index, try, id.
+    :param try_number: Its number, from 1.
+    :param max_tries: The number of the last try but one.
+    :param began_at: When Airflow began it, in seconds since 1970.
+    :param log_url: The address of its log in the Airflow UI.
+    """
+
+    owner: tuple[object, ...]
+    try_number: int
+    max_tries: int
+    began_at: float
+    log_url: str
+
+    @property
+    def has_next(self) -> bool:
+        """True if Airflow will try again after a failure."""
+        return self.try_number <= self.max_tries
+
+
+class Execution:
+    """
+    What is known during one execution: the one copy of the submission record, and the agent task.
+
+    :param settings: What the DAG author chose.
+    :param attempt: The try.
+    """
+
+    def __init__(self, settings: TaskSettings, attempt: TaskTry) -> None:
+        self.settings = settings
+        self.attempt = attempt
+        #: The record as it is stored; None where there is none, or nothing needed it yet.
+        self.submission: Submission | None = None
+        self.wait: TaskWait | None = None
+        #: What the last status check saw, as it was logged.
+        self.last_seen: str | None = None
+        self._started: StartedTask | None = None
+
+    @property
+    def started(self) -> StartedTask:
+        """The agent task; known once it is started or found."""
+        if self._started is None:
+            raise AgentTaskError("No agent task is known in this execution.")
+        return self._started
+
+    @property
+    def name(self) -> str:
+        """The agent task in sentences."""
+        return f"Agent task {self.started.agent_task_id}"
+
+    def take(self, started: StartedTask) -> Flow[None]:
+        """Be responsible for this agent task from now on."""
+        self._started = started
+        self.wait = None
+        yield from StopOnKill(started)
+
+    # --- the record
+
+    def load(self) -> Flow[Submission | None]:
+        """Return the record, read once."""
+        if self.submission is None:
+            self.submission = yield from LoadSubmission()
+        return self.submission
+
+    def save(self, submission: Submission) -> Flow[None]:
+        """Write the record."""
+        yield from SaveSubmission(submission)
+        self.submission = submission
+
+    def drop(self) -> Flow[None]:
+        """Remove the record."""
+        yield from DropSubmission()
+        self.submission = None
+
+    def require_questions(self) -> Flow[Questions]:
+        """Return the questions; raises AgentTaskError where the store does not have the record any more."""
+        submission = yield from self.load()
+        if submission is None:
+            raise AgentTaskError(
+                f"Airflow's task state store has no record of {self.name} any more, so its questions cannot "
+                f"be tracked. {self.describe_left()}"
+            )
+        return submission.questions
+
+    def save_questions(self, questions: Questions) -> Flow[None]:
+        """Write the questions into the record, and push the answers to XCom."""
+        yield from self.require_questions()
+        if self.submission:
+            yield from self.save(replace(self.submission, questions=questions))
+        yield from PushAnswers(questions.list_answers())
+
+    # --- limits
+
+    def find_limit(self) -> Flow[tuple[float, str] | None]:
+        """
+        Return when to give up, in seconds since 1970, and which argument says so; None for never.
+
+        The time for which a question waits for someone's answer is not counted.
+        """
+        timeout, execution_timeout = self.settings.timeout, self.settings.execution_timeout
+        limits = []
+        if timeout is not None:
+            limits.append((self.started.started_at, timeout, f"timeout of {timeout:g} s"))
+        if execution_timeout is not None:
+            # Airflow itself counts it anew after each deferral, and not at all in between.
+            limits.append(
+                (self.attempt.began_at, execution_timeout, f"execution_timeout of {execution_timeout:g} s")
+            )
+        if not limits:
+            return None
+        submission, now = (yield from self.load()), (yield from ReadClock())
+        questions = submission.questions if submission else Questions()
+        return min(
+            (since + seconds + questions.seconds_waited(since, now), name) for since, seconds, name in limits
+        )
+
+    def require_wait(self) -> Flow[TaskWait]:
+        """Return the waiting policy of the agent task."""
+        if self.wait is None:
+            limit = yield from self.find_limit()
+            self.wait = TaskWait(
+                started_at=self.started.started_at,
+                poll_interval=self.settings.poll_interval,
+                deadline=limit[0] if limit else None,
+                max_outage=self.settings.max_outage,
+            )
+        return self.wait
+
+    # --- giving up
+
+    def is_settled_by(self, task: AgentTask) -> bool:
+        """Tell whether this end of the agent task decides the Airflow task's end, without another try."""
+        return task.exit_code in self.settings.skip_on_exit_code | self.settings.no_retry_on_exit_code
+
+    def leave(self) -> Flow[str]:
+        """Leave the agent task running on purpose, also when its Airflow task is marked later."""
+        try:
+            if submission := (yield from self.load()):
+                yield from self.save(replace(submission, on_kill_policy="leave"))
+        except AgentTaskError as error:
+            yield from warning("%s", error)
+        return "It was left running."
+
+    def describe_left(self, error: AgentTaskError | None = None) -> str:
+        """Say what happens to an agent task that is left running because it cannot be watched."""
+        if self.attempt.has_next and not (error and error.is_final):
+            return "It was left running, and the next try attaches to it."
+        return "It was left running, and no try is left to attach to it; clearing the task stops it."

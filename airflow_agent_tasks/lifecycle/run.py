@@ -1,0 +1,127 @@
+"""
+The life of an agent task, from the first try of its Airflow task to the last, as the worker lives it.
+
+A try begins with :func:`run`. Where it waits in the triggerer or for someone's answer, it leaves the worker,
+and goes on with one of the ``resume_…`` functions, in another process and with nothing but the submission
+record and a few arguments. Each ends with an :class:`Outcome`, raises, defers or parks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_agent_tasks.agent_task import StartedTask
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
+from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
+from airflow_agent_tasks.lifecycle.commands import (
+    Defer,
+    Flow,
+    PushProgress,
+    PushTask,
+    ReadClock,
+    Sleep,
+    warning,
+)
+from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.outcome import Outcome, resolve
+from airflow_agent_tasks.lifecycle.status import check, check_after, check_still_wanted
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+
+
+def run(execution: Execution) -> Flow[Outcome]:
+    """Find the agent task of an earlier try or start one, and wait for it unless told otherwise."""
+    found = yield from execution.load()
+    task = yield from attach_or_submit(execution, found)
+    yield from resume_questions(execution, found, task)
+    yield from PushTask(task)
+    if not execution.settings.wait_for_completion:
+        return Outcome(task)
+    # The first check is the worker's: a trigger that fires at once can fail its task.
+    decision = yield from check(execution)
+    if execution.settings.deferrable and decision.waits:
+        yield from check_still_wanted(execution)
+    return (yield from _finish(execution, decision))
+
+
+def resume_after_wait(
+    execution: Execution, started: StartedTask, reported: Decision, *, has_open_question: bool
+) -> Flow[Outcome]:
+    """
+    Take the result after the trigger's event.
+
+    :param started: The agent task.
+    :param reported: What the trigger decided; the agent task itself is asked for again.
+    :param has_open_question: True where a question may have been settled meanwhile.
+    """
+    yield from execution.take(started)
+    if has_open_question:
+        yield from execution.load()
+    if reported.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
+        return (yield from resolve(execution, reported))
+    return (yield from _finish(execution, (yield from check_after(execution, reported))))
+
+
+def resume_without_event(
+    execution: Execution, reason: AgentTaskError, verdict: Verdict | None = None
+) -> Flow[Outcome]:
+    """
+    Go on after a deferral that ended without its trigger's event.
+
+    :param reason: What happened; raised where the record names no agent task either.
+    :param verdict: What stands where the agent task still runs; None to wait on.
+    """
+    started = yield from _recall(execution)
+    if started is None:
+        raise reason
+    yield from warning("%s Checking agent task %s.", reason, started.agent_task_id)
+    if verdict is None:
+        decision = yield from check(execution, retries=True)
+    else:
+        decision = yield from check_after(execution, Decision(verdict, error=reason))
+    return (yield from _finish(execution, decision))
+
+
+def resume_with_answer(execution: Execution, event: Any, question_id: str | None) -> Flow[Outcome]:
+    """Go on after the task was parked: with someone's answer, or to check whether the agent still asks."""
+    if (yield from _recall(execution)) is None:
+        raise AgentTaskError("Airflow's task state store no longer says which agent task asked.")
+    return (yield from _finish(execution, (yield from take_answer(execution, event, question_id))))
+
+
+def _recall(execution: Execution) -> Flow[StartedTask | None]:
+    submission = yield from execution.load()
+    started = submission.started if submission else None
+    if started:
+        yield from execution.take(started)
+    return started
+
+
+def _finish(execution: Execution, decision: Decision) -> Flow[Outcome]:
+    """Wait, and have questions answered, until there is an end; then return or raise what it means."""
+    while True:
+        decision = yield from _wait(execution, decision)
+        asking = decision.task if decision.asks else None
+        answered = (yield from answer_question(execution, asking)) if asking else None
+        if answered is None:
+            return (yield from resolve(execution, decision))
+        decision = answered
+
+
+def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
+    """Wait on the worker, or in the triggerer if deferrable, until the decision is another than to wait."""
+    while decision.waits:
+        if decision.task and decision.task.progress:
+            yield from PushProgress(decision.task.progress)
+        if execution.settings.deferrable:
+            limit = yield from execution.find_limit()
+            questions = execution.submission.questions if execution.submission else None
+            yield from Defer(
+                execution.started,
+                (yield from ReadClock()) + decision.seconds,
+                limit[0] if limit else None,
+                bool(questions and questions.is_unsettled),
+            )
+        yield from Sleep(decision.seconds)
+        decision = yield from check(execution)
+    return decision

@@ -1,0 +1,79 @@
+"""
+How a reply reaches the agent exactly once, although its worker may die at any moment.
+
+It is recorded before the request that the reply is on its way, and after the answer that it arrived. Where a
+worker dies in between, or no answer comes, the agent itself shows it: it still asks, or it has gone on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http import HTTPStatus
+from typing import NoReturn, cast
+
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRejectedError, AgentTaskUncertainError
+from airflow_agent_tasks.lifecycle.commands import Flow, ReadClock, SendMessage, info, warning
+from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.questions import Question, Reply, Stage
+from airflow_agent_tasks.lifecycle.status import check
+from airflow_agent_tasks.lifecycle.wait_policy import Decision
+
+#: How often a reply is sent that, as far as anyone can see, does not arrive.
+MAX_ATTEMPTS = 5
+#: What the services answer to messages for an agent task that has ended.
+HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
+
+
+def send_reply(execution: Execution) -> Flow[Decision]:
+    """
+    Send the reply to the newest question, and return what is seen of the agent task then.
+
+    :raises AgentTaskError: where the service refuses it, or it does not arrive in several attempts.
+    """
+    questions = yield from execution.require_questions()
+    question = questions.require_last().move(Stage.SENDING, (yield from ReadClock()))
+    if question.attempts > MAX_ATTEMPTS:
+        yield from _give_up(execution, question)
+    yield from save_question(execution, question)
+    reply = cast("Reply", question.reply)
+    try:
+        yield from SendMessage(execution.started, reply.text or "")
+    except AgentTaskUncertainError as error:
+        yield from warning(
+            "Whether the reply to question %s has arrived will show in what the agent does next. %s",
+            question.number,
+            error,
+        )
+    except AgentTaskError as error:
+        return (yield from _on_refusal(execution, question, error))
+    else:
+        yield from save_question(execution, question.move(Stage.SENT, (yield from ReadClock())))
+        yield from info("Sent the reply of %s to question %s.", reply.answered_by["name"], question.number)
+    return (yield from check(execution))
+
+
+def save_question(execution: Execution, question: Question) -> Flow[None]:
+    """Record what happened to the newest question."""
+    questions = yield from execution.require_questions()
+    yield from execution.save_questions(questions.put(question))
+
+
+def _on_refusal(execution: Execution, question: Question, error: AgentTaskError) -> Flow[Decision]:
+    # It surely was not taken: whichever try next sees the agent at this question sends it.
+    yield from save_question(execution, question.move(Stage.ANSWERED, (yield from ReadClock())))
+    decision = yield from check(execution, retries=True)
+    has_gone_on = decision.task is not None and not question.is_of(decision.task)
+    is_late = isinstance(error, AgentTaskRejectedError) and error.status in HAS_ENDED and has_gone_on
+    if not (error.is_transient or is_late):
+        raise error
+    yield from warning("The reply to question %s was not accepted. %s", question.number, error)
+    return decision
+
+
+def _give_up(execution: Execution, question: Question) -> Flow[NoReturn]:
+    # A next try begins to count anew.
+    yield from save_question(execution, replace(question, stage=Stage.ANSWERED, attempts=0))
+    raise AgentTaskError(
+        f"The reply to question {question.number} of {execution.name} did not arrive in {MAX_ATTEMPTS} "
+        f"attempts. {execution.describe_left()}"
+    )

@@ -1,0 +1,90 @@
+"""One status check of the agent task: ask, log what changed, settle the open question, decide."""
+
+from __future__ import annotations
+
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.lifecycle.commands import (
+    CloseForm,
+    Flow,
+    GetTask,
+    ReadClock,
+    ReadMark,
+    info,
+    warning,
+)
+from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.questions import Stage
+from airflow_agent_tasks.lifecycle.stop import stop
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict, describe_failure, describe_state
+
+
+def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
+    """
+    Ask for the agent task's state once, and decide.
+
+    :param retries: Repeat the request where it fails. A connection that cannot be read counts as a failure to
+        ask, which is waited out like any other.
+    """
+    wait = yield from execution.require_wait()
+    try:
+        task = yield from GetTask(execution.started, retries=retries)
+    except AgentTaskError as error:
+        yield from _log_change(execution, describe_failure(error), is_odd=True)
+        return wait.on_error(error, now=(yield from ReadClock()))
+    yield from _log_change(execution, describe_state(task), is_odd=task.status is TaskState.UNKNOWN)
+    yield from _settle_question(execution, task)
+    return wait.on_state(task, now=(yield from ReadClock()))
+
+
+def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:
+    """
+    Ask once after a deferral, and decide.
+
+    What the trigger decided stands where nothing newer is known: by this worker's clock the time may not be
+    up yet, and waiting again could go round for ever.
+    """
+    decision = yield from check(execution, retries=True)
+    is_over = reported.verdict in (Verdict.TIMEOUT, Verdict.ERROR) and decision.waits
+    is_unseen = reported.verdict is Verdict.OUTAGE and decision.task is None
+    return reported if is_over or is_unseen else decision
+
+
+def check_still_wanted(execution: Execution) -> Flow[None]:
+    """
+    Stop the agent task if the Airflow task was marked meanwhile.
+
+    A first execution is shorter than a worker's heartbeat: it would defer without having noticed, and no
+    trigger that could be killed would ever be created.
+    """
+    state = yield from ReadMark()
+    if state and execution.settings.on_kill_policy == "stop":
+        fate = (yield from stop(execution))[1]
+        raise AgentTaskCancelledError(f"The task was marked {state} meanwhile. {execution.name}: {fate}")
+
+
+def _log_change(execution: Execution, seen: str, *, is_odd: bool) -> Flow[None]:
+    if seen != execution.last_seen:
+        yield from (warning if is_odd else info)("%s", seen)
+    execution.last_seen = seen
+
+
+def _settle_question(execution: Execution, task: AgentTask) -> Flow[None]:
+    """Record what happened to the newest question, once the agent has gone on from it."""
+    before = execution.submission.questions if execution.submission else None
+    if before is None or before.last is None:
+        return
+    questions = before.settle(task, (yield from ReadClock()))
+    if questions is before:
+        return
+    yield from execution.save_questions(questions)
+    number, stage = before.last.number, before.last.stage
+    if stage is Stage.ASKED:
+        yield from info("Question %s was answered or withdrawn elsewhere: %s", number, task)
+        yield from CloseForm()
+    elif stage is Stage.ANSWERED:
+        yield from warning(
+            "The reply to question %s was not sent: the agent no longer asks it. %s", number, task
+        )
+    else:
+        yield from info("The reply to question %s has arrived: %s", number, task)

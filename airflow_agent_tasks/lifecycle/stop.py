@@ -1,0 +1,55 @@
+"""Stopping the agent task, when nothing will wait for it any more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.commands import Flow, StopTask, warning
+from airflow_agent_tasks.lifecycle.execution import Execution
+
+
+def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
+    """
+    Stop the agent task.
+
+    :return: The agent task as the service then describes it, or None where stopping failed; and what happened
+        to it, as a sentence. It may have completed just before, and holds a result then.
+    """
+    yield from _record_intent(execution)
+    try:
+        task = yield from StopTask(execution.started)
+    except AgentTaskError as error:
+        return None, f"Stopping it failed, so it may still be running: {error}"
+    if task.status is TaskState.COMPLETED:
+        return task, "It had completed just before; the next try takes its result."
+    # What was stopped is over: the next try starts a new one, also where stopping is no more than a pause.
+    try:
+        yield from execution.drop()
+    except AgentTaskError as error:
+        yield from warning("%s", error)
+    return task, f"It was stopped: {task}."
+
+
+def _record_intent(execution: Execution) -> Flow[None]:
+    try:
+        if submission := (yield from execution.load()):
+            yield from execution.save(replace(submission, is_stopping=True))
+    except AgentTaskError as error:
+        # It is stopped all the same: what nothing waits for costs money.
+        yield from warning("%s", error)
+
+
+def stop_on_execution_timeout(execution: Execution) -> Flow[None]:
+    """Do what ``on_timeout`` says, once Airflow's ``execution_timeout`` has passed."""
+    if execution.settings.on_timeout == "stop":
+        fate = (yield from stop(execution))[1]
+        yield from warning("The execution_timeout of %s passed. %s", execution.name, fate)
+
+
+def stop_or_leave(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
+    """Do what ``on_timeout`` says; returns what :func:`stop` returns, with None where it was left running."""
+    if execution.settings.on_timeout == "stop":
+        return (yield from stop(execution))
+    return None, (yield from execution.leave())

@@ -1,0 +1,51 @@
+"""The form commands of the agent task's life, with the secrets hidden that Airflow knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import redact
+
+from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
+from airflow_agent_tasks.lifecycle.commands import CloseForm, Command, MakeForm, ShowForm
+from airflow_agent_tasks.lifecycle.question_form import Asking
+from airflow_agent_tasks.logger import Log
+
+if TYPE_CHECKING:
+    from airflow.sdk.execution_time.hitl import HITLUser
+
+
+class Forms:
+    """
+    Performs what concerns the form of one task instance.
+
+    :param task_instance: Whose form.
+    :param users: Who may answer; empty for everyone whom Airflow lets.
+    :param log: The task's log.
+    """
+
+    def __init__(self, task_instance: Any, users: Collection[HITLUser], log: Log) -> None:
+        self._action = RequiredAction(task_instance, log)
+        self._users = list(users)
+
+    def perform(self, command: Command[Any]) -> Any:
+        """Perform one command, and return what it brings back."""
+        match command:
+            case ShowForm(asking, reopen):
+                return self._action.show(_redact(asking), self._users, reopen=reopen)
+            case MakeForm(asking):
+                return self._action.make(_redact(asking), self._users)
+            case CloseForm():
+                return self._action.close()
+        return self._action.read()
+
+
+def _redact(asking: Asking) -> Asking:
+    task = asking.task
+    progress = task.progress
+    if progress and progress.current_step:
+        progress = replace(progress, current_step=str(redact(progress.current_step)))
+    task = replace(task, question=str(redact(task.question or "")), progress=progress)
+    return replace(asking, task=task, instruction=str(redact(asking.instruction)))

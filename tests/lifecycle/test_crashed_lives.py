@@ -1,0 +1,275 @@
+"""
+Every life tried: the worker is lost, the task cleared or killed, before and after each command of each life.
+
+For each it holds: at most one agent task is active at a time, none is left active that nothing waits for,
+each reply is heard once, and no result is lost; by policy where a service gives no way to know whether a
+start arrived. A life that fails is printed as its list of commands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import airflow_agent_tasks
+from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.errors import AgentTaskUncertainError
+from airflow_agent_tasks.services.base import Capability
+from tests.service_samples import LIGHTCONE, SHINZO
+from tests.simulated_world import CLEAR_AFTER_THE_END, Interruption, Script, World, answer_to, describe
+
+FAILED, COMPLETED = TaskState.FAILED, TaskState.COMPLETED
+THREE = ("Which one?", "What colour?", "Sure?")
+PROGRAM = {"has_reply": True, "on_awaiting_input": "fail"}
+
+#: Lives on either service, waiting on the worker and in the triggerer.
+COMMON: dict[str, Script] = {
+    "plain": Script(LIGHTCONE),
+    "plain, late retry": Script(LIGHTCONE, downtime=400.0),
+    "answered by a program": Script(LIGHTCONE, PROGRAM, questions=THREE),
+    "answered by a program, late retry": Script(LIGHTCONE, PROGRAM, questions=THREE, downtime=400.0),
+    "answered by someone": Script(LIGHTCONE, questions=THREE),
+    "answered by someone, late retry": Script(LIGHTCONE, questions=THREE, downtime=400.0),
+    "answered by someone, no plugin": Script(LIGHTCONE, questions=THREE[:1], has_plugin=False),
+    "answered by someone who was notified": Script(LIGHTCONE, {"has_notifiers": True}, questions=THREE[:2]),
+    "stopped by someone": Script(LIGHTCONE, questions=THREE[:2], people="stops", end="failed"),
+    "answered by default": Script(
+        LIGHTCONE, {"input_timeout": 60.0, "input_default": "x"}, questions=THREE[:1], people="silent"
+    ),
+    "nobody answers": Script(
+        LIGHTCONE, {"input_timeout": 60.0}, questions=THREE[:1], people="silent", retries=2, end="failed"
+    ),
+    "must not ask": Script(
+        LIGHTCONE, {"on_awaiting_input": "fail"}, questions=THREE[:1], retries=2, end="failed"
+    ),
+    "returns the question": Script(LIGHTCONE, {"on_awaiting_input": "return"}, questions=THREE[:1]),
+    "fails, then completes": Script(LIGHTCONE, ends=(FAILED, COMPLETED)),
+    "timeout": Script(LIGHTCONE, {"timeout": 5.0}, retries=2, end="failed"),
+    "timeout, left": Script(LIGHTCONE, {"timeout": 5.0, "on_timeout": "leave"}, end="failed", retries=0),
+    "short outage": Script(LIGHTCONE, outage=(3.0, 200.0), downtime=60.0),
+    "long outage": Script(LIGHTCONE, {"max_outage": 60.0}, outage=(3.0, 200.0), downtime=60.0),
+    "no retries": Script(LIGHTCONE, retries=0),
+    "started only": Script(LIGHTCONE, {"wait_for_completion": False}),
+    "kept when killed": Script(LIGHTCONE, {"on_kill_policy": "leave"}),
+    "the answer to the start is lost": Script(
+        LIGHTCONE, {"on_uncertain_submit": "resubmit"}, lost_answers=("start",)
+    ),
+    "the answer to a message is lost": Script(
+        LIGHTCONE, PROGRAM, questions=THREE[:2], lost_answers=("message",)
+    ),
+}
+OF_LIGHTCONE = {
+    "skipped by exit code": Script(
+        LIGHTCONE, {"skip_on_exit_code": frozenset({3})}, ends=(FAILED,), exit_code=3, end="skipped"
+    ),
+    "not retried by exit code": Script(
+        LIGHTCONE, {"no_retry_on_exit_code": frozenset({3})}, ends=(FAILED,), exit_code=3, end="failed"
+    ),
+}
+OF_SHINZO = {"uncertain start fails": Script(SHINZO, lost_answers=("start",), end="failed")}
+
+
+def list_lives() -> Iterator[tuple[str, Script]]:
+    for deferrable, where in ((False, "on the worker"), (True, "deferred")):
+        for service in (LIGHTCONE, SHINZO):
+            own = OF_LIGHTCONE if service is LIGHTCONE else OF_SHINZO
+            for name, script in {**COMMON, **own}.items():
+                settings = {"poll_interval": 10.0, **script.settings, "deferrable": deferrable}
+                yield (
+                    f"{service.service}, {where}: {name}",
+                    replace(script, service=service, settings=settings),
+                )
+
+
+LIVES = dict(list_lives())
+KINDS = ("crash", "clear", "kill")
+
+
+def count_commands(script: Script, *interruptions: Interruption) -> int:
+    """Return how many commands a life takes after its last interruption."""
+    return World(script, interruptions).live().since_last
+
+
+def list_singles(script: Script) -> Iterator[tuple[Interruption, ...]]:
+    for number in range(1, count_commands(script) + 1):
+        for kind, is_after in itertools.product(KINDS, (False, True)):
+            yield (Interruption(kind, number, is_after),)
+    yield (CLEAR_AFTER_THE_END,)
+
+
+def list_pairs(script: Script) -> Iterator[tuple[Interruption, ...]]:
+    # After a command is before the next one: nothing lies between them.
+    for number in range(1, count_commands(script) + 1):
+        first = Interruption("crash", number, is_after=True)
+        for later in range(1, count_commands(script, first) + 1):
+            yield first, Interruption("crash", later, is_after=True)
+
+
+def live(script: Script, interruptions: tuple[Interruption, ...]) -> None:
+    """Live a life, and check what holds for all."""
+    world = World(script, interruptions)
+    try:
+        world.live()
+        check(world, interruptions)
+    except AssertionError as error:
+        lines = "\n".join(map(describe, world.journal))
+        raise AssertionError(f"{error}\n{script}\n{interruptions}\n{lines}") from None
+
+
+def check(world: World, interruptions: tuple[Interruption, ...]) -> None:
+    script = world.script
+    has_keys = Capability.IDEMPOTENT_START in script.service.capabilities
+    assert not world.doubled, f"started while another was active: {world.doubled}"
+    for task in world.tasks.values():
+        replies = [(number, text) for _, number, text in task.heard]
+        numbers = [number for number, _ in replies]
+        assert len(set(numbers)) == len(numbers), f"{task.task_id} heard a reply twice: {replies}"
+        expected = script.settings.get("input_default")
+        for number, text in replies:
+            assert text == (expected or answer_to(script.questions[number])), f"a wrong reply: {replies}"
+    assert len(set(world.answered)) == len(world.answered), f"asked twice: {world.answered}"
+    check_nothing_is_left(world, has_keys=has_keys)
+    check_end(world, interruptions, has_keys=has_keys)
+
+
+def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
+    settings = world.settings
+    is_left = (
+        not settings.wait_for_completion
+        or settings.on_awaiting_input == "return"
+        or settings.on_timeout == "leave"
+        or (settings.on_kill_policy == "leave" and world.state == "killed")
+    )
+    active = {task.task_id for task in world.list_active()}
+    # Of a start that was never recorded only the service knows. With a key, the next try finds it; without
+    # one, and where no try is left, a person has to look, which the log says.
+    unknown = active - world.recorded
+    if not has_keys or world.state in ("killed", "failed"):
+        active -= unknown
+    assert is_left or not active, f"left active: {active}"
+
+
+def check_end(world: World, interruptions: tuple[Interruption, ...], *, has_keys: bool) -> None:
+    script, kinds = world.script, [each.kind for each in interruptions]
+    if world.state == "killed":
+        assert "kill" in kinds
+        return
+    is_cut_short = (
+        "crash" in kinds and world.try_number > world.max_tries - world.script.retries + script.retries
+    )
+    is_unknowable = not has_keys and (
+        "start" in script.lost_answers or isinstance(world.error, AgentTaskUncertainError)
+    )
+    if not (is_cut_short or is_unknowable or script.retries == 0):
+        assert world.state == script.end, f"the Airflow task ends {world.state}, not {script.end}"
+    if world.state == "success":
+        assert world.result is not None
+        delivered = world.tasks[world.result.task_id]
+        if world.settings.wait_for_completion and world.settings.on_awaiting_input != "return":
+            assert world.result.result == f"result of {delivered.task_id}"
+            assert len(delivered.heard) == len(script.questions), "a question was never answered"
+        check_no_result_was_dropped(world)
+
+
+def check_no_result_was_dropped(world: World) -> None:
+    if world.clears:
+        return
+    completed = [task for task in world.tasks.values() if task.locate(world.now)[1] is COMPLETED]
+    lost = {task.task_id for task in completed if task.task_id in world.recorded} - set(world.delivered)
+    assert not lost, f"completed, and nobody has the result: {lost}"
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_a_quiet_life_ends_as_it_should(name: str) -> None:
+    live(LIVES[name], ())
+    world = World(LIVES[name]).live()
+    assert world.state == LIVES[name].end
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_each_life_survives_each_interruption(name: str, record_property: Any) -> None:
+    record_property("lives with one interruption", live_all(LIVES[name], list_singles(LIVES[name])))
+
+
+@pytest.mark.parametrize("name", [name for name in LIVES if "late retry" not in name])
+def test_each_life_survives_each_pair_of_crashes(name: str, record_property: Any) -> None:
+    record_property("lives with two crashes", live_all(LIVES[name], list_pairs(LIVES[name])))
+
+
+def live_all(script: Script, lives: Iterable[tuple[Interruption, ...]]) -> int:
+    """Live all, and return how many there were."""
+    number = 0
+    for interruptions in lives:
+        live(script, interruptions)
+        number += 1
+    return number
+
+
+# --- the checks themselves: mistakes that they have to find ------------------------------------------------
+
+#: What is wrong → module of the life, its text, the text with the mistake.
+MISTAKES = {
+    "the record is saved late": (
+        "attach_or_submit",
+        "    yield from start.execution.save(submission)\n    try:\n",
+        "    try:\n",
+    ),
+    "the key is renewed": (
+        "attach_or_submit",
+        "return (yield from _send(start, found))",
+        "return (yield from _submit(start))",
+    ),
+    "a reply is marked as sent before it is": (
+        "send_reply",
+        ".move(Stage.SENDING, (yield from ReadClock()))",
+        ".move(Stage.SENT, (yield from ReadClock()))",
+    ),
+    "the stop is forgotten after a clear": (
+        "attach_or_submit",
+        "        yield from _stop_earlier(old, found.try_number)",
+        "        pass",
+    ),
+    "the result is dropped": (
+        "outcome",
+        '        yield from info("Completed: %s", task)\n',
+        '        yield from info("Completed: %s", task)\n        yield from execution.drop()\n',
+    ),
+    "a stop is not recorded before it is made": ("stop", "    yield from _record_intent(execution)\n", ""),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
+    module, right, wrong = MISTAKES[mistake]
+    package = Path(airflow_agent_tasks.__file__).parent
+    for name in ("__init__.py", "text.py", "logger.py", "agent_task.py", "errors.py"):
+        (tmp_path / package.name).mkdir(exist_ok=True)
+        shutil.copy(package / name, tmp_path / package.name)
+    for name in ("services", "lifecycle"):
+        shutil.copytree(package / name, tmp_path / package.name / name)
+    path = tmp_path / package.name / "lifecycle" / f"{module}.py"
+    source = path.read_text(encoding="utf-8")
+    assert source.count(right) == 1
+    path.write_text(source.replace(right, wrong), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(package.parent)])}
+    program = "from tests.lifecycle.test_crashed_lives import find_failure; find_failure()"
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert "AssertionError: " in found.stderr, found.stderr or "no life has failed"
+
+
+def find_failure() -> None:
+    """Live until a life fails."""
+    for script in LIVES.values():
+        live_all(script, itertools.chain([()], list_singles(script)))
