@@ -112,7 +112,7 @@ def test_a_form_that_was_answered_stays_as_it_is_when_closed(ti: Any, action: An
 @pytest.mark.parametrize("state", ["success", "failed", "awaiting_input", "scheduled", None])
 def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, state: Any) -> None:
     set_state(ti, state)
-    with pytest.raises(AgentTaskCancelledError, match="marked or cleared meanwhile"):
+    with pytest.raises(AgentTaskCancelledError, match="marked or cleared in the meantime"):
         action.show(ask(1, "Which one?"), [])
     assert form_of(ti) is None
 
