@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "operators": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
-    | {"services", "lifecycle", "hooks", "polling", "triggers"}
+    | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
     | {"operators.arguments", "worker.airflow_errors"},
     "decorators": GROUND | {"services", "operators", "worker.airflow_errors"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks"},

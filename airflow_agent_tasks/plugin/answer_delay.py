@@ -72,7 +72,7 @@ def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> 
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
+    from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
     from airflow_agent_tasks.lifecycle.question_form import OPTIONS
 
     query = (
@@ -92,7 +92,7 @@ def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> 
         return 0.0
     if row.state == "running":  # about to be parked
         return 1.0
-    gone_at = row.updated_at + timedelta(seconds=read_shortest_absence())
+    gone_at = row.updated_at + timedelta(seconds=read_resume_guard())
     if (seconds := (gone_at - timezone.utcnow()).total_seconds()) > 0:
         return float(seconds)
     # A scheduler tells its heartbeat after it has heard what its workers report; a busy one is late.

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
-from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
+from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import StartRecords
 from airflow_agent_tasks.errors import (
     AgentTaskCancelledError,
@@ -224,7 +224,7 @@ class Conversation:
         raise TaskAwaitingInput(
             method_name="take_answer",
             kwargs={"question_id": question.id},
-            timeout=timedelta(seconds=max(seconds, read_shortest_absence())),
+            timeout=timedelta(seconds=max(seconds, read_resume_guard())),
         )
 
     def _ask_again(self, question: Question, fault: str) -> Decision:

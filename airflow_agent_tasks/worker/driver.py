@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
+from airflow_agent_tasks.airflow_compat.resume_guard import build_deferral_timeout
 from airflow_agent_tasks.airflow_compat.state_store import StartRecords
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, has_next_try, read_state
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
-
-#: Seconds after the deadline at which Airflow ends a deferral whose trigger did not: none was alive.
-BACKSTOP = 30.0
 
 
 class WorkerLeg:
@@ -241,5 +238,5 @@ class WorkerLeg:
             method_name="execute_complete",
             # Only then has the next stay to read the state store for what is noted of questions.
             kwargs={"is_asked": True} if self.conversation.is_unsettled else None,
-            timeout=deadline and timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
+            timeout=build_deferral_timeout(deadline, now=now) if deadline else None,
         )
