@@ -9,6 +9,7 @@ module needs the other one.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,10 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "operators": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
-    | {"services", "lifecycle", "hooks", "polling", "triggers"}
+    | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
     | {"operators.arguments", "worker.airflow_errors"},
     "decorators": GROUND | {"services", "operators", "worker.airflow_errors"},
-    "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks"},
+    "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
     "provider_info": {"hooks.connection_form"},
     "sandbox": GROUND | {"services"},
@@ -55,6 +56,29 @@ PURE = {"text", "logger", "agent_task", "errors", "services", "lifecycle", "poll
 WITHOUT_AIRFLOW = {*GROUND, "services", "lifecycle", "client", "provider_info", "sandbox", ""}
 #: Modules of those layers that may import Airflow all the same, inside functions and for types.
 LAZY_AIRFLOW = {"sandbox.cli"}
+
+#: What every other room may import of Airflow, and why it counts as public. Airflow's page "Public Interface"
+#: and the reference of the Task SDK name most of them; what neither names may change in any release.
+PUBLIC_AIRFLOW = {
+    "airflow.sdk": "the public interface for DAG authors and tasks: all names in its __all__, and no others",
+    "airflow.sdk.exceptions": "where the public exceptions stand; airflow.exceptions only passes them on",
+    "airflow.sdk.log": "mask_secret is documented; amask_secret and redact stand beside it, without a _",
+    "airflow.triggers.base": "BaseTrigger and TriggerEvent are documented, for deferrable operators",
+    "airflow.listeners": "hookimpl is documented, for listeners",
+    "airflow.plugins_manager": "AirflowPlugin is documented, for plugins",
+    "airflow.cli.cli_config": "documented for the commands that a provider adds",
+    "airflow.providers.common.compat.sdk": "another provider's public module, for all providers",
+}
+DOOR = "airflow_compat"
+#: Imports past the door that are being mended: each must still be there.
+PAST_THE_DOOR = {
+    "decorators.agent_task": {
+        "airflow.sdk.bases.decorator.DecoratedOperator",
+        "airflow.sdk.bases.decorator.TaskDecorator",
+        "airflow.sdk.bases.decorator.task_decorator_factory",
+        "airflow.sdk.definitions.context.context_merge",
+    },
+}
 
 #: All that the pure rooms need besides themselves.
 PURE_MODULES = {
@@ -196,6 +220,42 @@ def test_nothing_left_of_the_hooks_imports_airflow(module: str) -> None:
     assert airflow == []
 
 
+def list_airflow_names(tree: ast.AST) -> Iterator[str]:
+    """Yield each name of Airflow that a module imports, wherever it stands, or holds as a text of its own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = re.findall(r"^airflow\.[\w.:]+$", node.value)
+        else:
+            continue
+        yield from (name for name in names if name == "airflow" or name.startswith("airflow."))
+
+
+def is_public(name: str) -> bool:
+    """Tell whether a module outside the door may import a name of Airflow."""
+    module, _, attribute = name.rpartition(".")
+    if module == "airflow.sdk":
+        import airflow.sdk
+
+        return attribute in airflow.sdk.__all__
+    return module in PUBLIC_AIRFLOW and not attribute.startswith("_")
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) != DOOR])
+def test_only_the_door_imports_private_parts_of_airflow(module: str) -> None:
+    private = {name for name in list_airflow_names(parse(module)) if not is_public(name)}
+    assert private == PAST_THE_DOOR.get(module, set())
+
+
+def test_each_module_behind_the_door_stands_in_its_table() -> None:
+    behind = {module.partition(".")[2] for module in MODULES if layer_of(module) == DOOR} - {""}
+    named = set(re.findall("``([a-z_]+)``", ast.get_docstring(parse(DOOR)) or ""))
+    assert behind <= named
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if is_pure(module)])
 def test_the_pure_rooms_import_nothing_that_does_io_waits_or_reads_a_clock(module: str) -> None:
     others = [found.target for found in list_imports(module) if not found.target.startswith(PACKAGE)]
@@ -278,6 +338,36 @@ def test_an_import_is_found_wherever_it_stands() -> None:
         ("airflow_agent_tasks.agent_task", False, True),
         ("socket", False, False),
         ("airflow.sdk", True, False),
+    ]
+
+
+PAST_THE_DOOR_SAMPLE = """
+import airflow.sdk
+import airflow.models.dag as dag
+from airflow.sdk import BaseHook, timezone
+from airflow.sdk.log import mask_secret, _secret
+if TYPE_CHECKING:
+    from airflow.sdk.execution_time.hitl import HITLUser
+class Some:
+    def run(self):
+        from airflow import settings
+        import_module("airflow.jobs.job")
+        import_string("airflow.models.hitl:HITLDetail")
+        print("airflow.cfg is read", "airflow_agent_tasks.errors")
+"""
+
+
+def test_a_private_part_of_airflow_is_found_wherever_it_stands() -> None:
+    found = [name for name in list_airflow_names(ast.parse(PAST_THE_DOOR_SAMPLE)) if not is_public(name)]
+    assert sorted(found) == [
+        "airflow.jobs.job",
+        "airflow.models.dag",
+        "airflow.models.hitl:HITLDetail",
+        "airflow.sdk",
+        "airflow.sdk.execution_time.hitl.HITLUser",
+        "airflow.sdk.log._secret",
+        "airflow.sdk.timezone",
+        "airflow.settings",
     ]
 
 

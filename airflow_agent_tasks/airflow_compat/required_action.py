@@ -5,38 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
 from airflow.sdk import conf
 
-from airflow_agent_tasks.airflow_compat.signed_orders import sign
 from airflow_agent_tasks.client.settings import ClientSettings
-from airflow_agent_tasks.client.sync_client import SyncClient
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking
 from airflow_agent_tasks.logger import Log
 from airflow_agent_tasks.services.http import Request
 
-if TYPE_CHECKING:
-    from airflow.sdk.execution_time.hitl import HITLUser
-
-#: Where this package's part in the API server listens.
+#: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/required-action"
 #: Seconds for the API server to answer.
 TIMEOUT = 10.0
-#: What Airflow takes where ``[api] base_url`` is not set.
+#: Airflow's own default for ``[api] base_url``.
 DEFAULT_SERVER = "http://localhost:8080"
+
+
+class HITLUser(TypedDict):
+    """A user who may answer, as in ``airflow.sdk.execution_time.hitl``."""
+
+    id: str
+    name: str
 
 
 class RequiredAction:
     """
-    Shows and closes the form. There is one for each task instance, whatever the agent asks in it.
+    Opens, reads and closes the form. Each task instance has one, for all questions of its agent.
 
-    Airflow 3.3 lets a worker make a form, but keeps the first text of it, and lets nobody close one. So both
-    are done by this package's plugin in the API server; where it cannot be reached, the form says so.
+    Airflow 3.3 lets a worker open a form, but keeps its first text, and closes none without an answer. So
+    this package's plugin in the API server does both. Where it cannot be reached, the form says so.
 
-    :param task_instance: Whose form.
-    :param log: Where it is told that the plugin cannot be reached.
+    :param task_instance: The Airflow task instance.
+    :param log: Where a plugin that cannot be reached is reported.
     """
 
     def __init__(self, task_instance: Any, log: Log) -> None:
@@ -46,46 +48,51 @@ class RequiredAction:
 
     def show(self, asking: Asking, users: Sequence[HITLUser], *, reopen: bool = False) -> bool:
         """
-        Open the form with this question's text, without an answer to an earlier one.
+        Open the form with this question's text, and remove an answer to an earlier question.
 
-        :param users: Who may answer; empty for everybody whom Airflow lets.
+        :param users: Who may answer; empty for everyone whom Airflow allows.
         :param reopen: Remove an answer to this very question, too.
-        :return: False where the plugin cannot be reached.
+        :return: False if the plugin cannot be reached.
         """
         form = asdict(asking.build_form())
         order = {"do": "show", "question_id": asking.question_id, "reopen": reopen, **form}
-        return self._order({**order, "options": list(OPTIONS), "assigned_users": list(users)}) is not None
+        return self._send({**order, "options": list(OPTIONS), "assigned_users": list(users)}) is not None
 
     def make(self, asking: Asking, users: Sequence[HITLUser]) -> None:
-        """Open the form by Airflow's own means; one that was made before keeps its text."""
-        # Imported here: Airflow sets the channel to the supervisor only when the process runs.
+        """Open the form without the plugin; on Airflow 3.3 one that exists already keeps its text."""
+        # Imported here, because every DAG file imports this module.
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
         form = asking.build_lasting_form()
         upsert_hitl_detail(self._ti.id, list(OPTIONS), **asdict(form), assigned_users=list(users))
 
     def read(self) -> Mapping[str, Any] | None:
-        """Return the answer that somebody has given meanwhile, as Airflow gives it, or None."""
-        reply = self._order({"do": "read"})
+        """Return the answer, in the form of Airflow's resume event, or None if there is none yet."""
+        reply = self._send({"do": "read"})
         return reply.get("response") if reply else None
 
     def close(self) -> Mapping[str, Any] | None:
-        """Close the form, unless somebody has answered it: then return the answer, as Airflow gives it."""
-        reply = self._order({"do": "close"})
+        """Close the form, unless it was answered; then return the answer, as :meth:`read` does."""
+        reply = self._send({"do": "close"})
         return reply.get("response") if reply else None
 
-    def _order(self, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        signed = {"task_instance_id": str(self._ti.id), **order}
+    def _send(self, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """
+        Send an order to the plugin and return its reply, or None if it cannot be reached.
+
+        :raises AgentTaskCancelledError: when the Airflow task is no longer running.
+        """
+        addressed = {"task_instance_id": str(self._ti.id), **order}
         reasons = []
         for server in _list_servers():
             try:
-                reply = _send(server, signed)
+                reply = _send(server, addressed)
             except AgentTaskError as error:
                 reasons.append(str(error))
                 continue
             if reply is None:
                 raise AgentTaskCancelledError(
-                    "Airflow says that this task does not run any more: it was marked or cleared meanwhile."
+                    "This Airflow task is no longer running: it was marked or cleared in the meantime."
                 )
             return reply
         if not self._has_warned:
@@ -96,14 +103,18 @@ class RequiredAction:
         self._has_warned = True
         self._log.warning(
             "The form under Required Actions cannot show each question's own text, because this package's "
-            "plugin in Airflow's API server did not take it: is the package installed there, is [api] "
-            "secret_key the same as here, and does [api] base_url lead there from this worker? %s",
+            "plugin in Airflow's API server cannot be reached. Check that the package is installed there, "
+            "that [api] secret_key is the same on both, and that this worker can reach [api] base_url. %s",
             reasons,
         )
 
 
 def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the plugin's reply; None where the task does not run any more."""
+    """Return the plugin's reply, or None if the task is no longer running."""
+    # Imported here, because every DAG file imports this module: requests takes 50 ms, and more under load.
+    from airflow_agent_tasks.airflow_compat.signed_orders import sign
+    from airflow_agent_tasks.client.sync_client import SyncClient
+
     token = sign(conf.get("api", "secret_key", fallback=None) or "", order)
     settings = ClientSettings(
         server,
@@ -129,7 +140,7 @@ def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _list_servers() -> Iterable[str]:
-    """Return the addresses of API servers: the one for workers first, which may serve nothing else."""
+    """Return the API servers' addresses; first the workers' own, which may serve nothing else."""
     page = conf.get("api", "base_url", fallback=None) or "/"
     page = (DEFAULT_SERVER + page if page.startswith("/") else page).rstrip("/")
     workers = conf.get("core", "execution_api_server_url", fallback=None) or page

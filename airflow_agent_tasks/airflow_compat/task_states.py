@@ -1,32 +1,47 @@
-"""Which state Airflow says a task instance is in, asked from a worker or from a trigger."""
+"""The states of Airflow task instances. Imports nothing heavy: every Airflow process imports this module."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: States of a task instance that nobody leaves but by a clear: it was marked, or its DAG run timed out.
+#: States that a task instance leaves only by a clear: it ended, was marked, or its DAG run timed out.
 FINAL_STATES = frozenset({"failed", "success", "skipped", "removed"})
 
 
 def has_next_try(task_instance: Any) -> bool:
-    """Tell whether Airflow will try again after a failure."""
+    """Return True if Airflow retries after a failure."""
     return bool(task_instance.try_number <= task_instance.max_tries)
 
 
+def is_database_row(component: Any) -> bool:
+    """
+    Return True for what the API server or the scheduler hands to a listener, False for a worker's.
+
+    Both have task instances of their own class. The server's are rows of its database.
+    """
+    # SQLAlchemy's mark rather than the class: importing the class would cost a worker seconds.
+    return hasattr(type(component), "__mapper__")
+
+
 def read_state(task_instance: Any) -> str | None:
-    """Ask Airflow for the task instance's state, from a worker; raises what Airflow's client raises."""
-    states = task_instance.get_task_states(**_build_query(task_instance))
-    return _pick(states, task_instance)
+    """
+    Return the task instance's state, or None if it is not found; for a worker.
+
+    :raises Exception: whatever Airflow's client raises.
+    """
+    return _pick(task_instance.get_task_states(**_build_query(task_instance)), task_instance)
 
 
 async def aread_state(task_instance: Any) -> str | None:
-    """Ask Airflow for the task instance's state, from a trigger; raises what Airflow's client raises."""
-    # Imported here: every DAG file would pay for it, and Airflow sets the channel only when the process runs.
-    from airflow.sdk.execution_time.comms import GetTaskStates
-    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+    """
+    Return the task instance's state, or None if it is not found; for a trigger.
 
-    reply: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**_build_query(task_instance)))
-    return _pick(reply.task_states, task_instance)
+    :raises Exception: whatever Airflow's client raises.
+    """
+    # Imported here, because every DAG file imports this module.
+    from airflow_agent_tasks.airflow_compat.supervisor import aget_task_states
+
+    return _pick(await aget_task_states(**_build_query(task_instance)), task_instance)
 
 
 def _build_query(task_instance: Any) -> dict[str, Any]:

@@ -48,7 +48,8 @@ from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
-    from airflow.sdk.execution_time.hitl import HITLUser
+
+    from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
 #: Seconds after which a parked task looks whether its question still stands.
 INPUT_RECHECK_INTERVAL = 600.0

@@ -13,7 +13,7 @@ from airflow_agent_tasks.services.start_fields import read_rendered
 from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
-    from airflow.sdk.execution_time.hitl import HITLUser
+    from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
 T = TypeVar("T")
 

@@ -1,11 +1,12 @@
 """
-Holds an answer back until the worker that asked has surely left.
+Only for Airflow 3.3; delete with the first version whose scheduler accepts every early resume.
 
-Airflow resumes a parked task the moment it is answered. The worker may report up to ``[workers]
-min_heartbeat_interval`` late that it is done with the task, and the scheduler then fails a task that was
-resumed before: somebody who waits for the next question, and is quick, would end the whole work.
-Every Airflow process imports this module, so it imports what it needs only when somebody answers; all of that
-is light, or loaded in an API server anyway.
+Airflow 3.4 accepts one while the task is still queued, but may fail a task that runs again already.
+
+Delays an answer until the scheduler has seen the exit of the worker that asked. Airflow resumes a parked task
+the moment it is answered. The worker may report up to ``[workers] min_heartbeat_interval`` late that it has
+parked the task, and the scheduler then fails a task that has been resumed before.
+Every Airflow process imports this module, so it imports the rest only when an answer arrives.
 """
 
 from __future__ import annotations
@@ -14,86 +15,66 @@ import asyncio
 import logging
 import re
 import time
-from datetime import timedelta
+from collections.abc import Iterable
 from typing import Any
 
 log = logging.getLogger(__name__)
 
-#: A scheduler that has not told its heartbeat for so long lives no more.
-SCHEDULER_ALIVE = timedelta(seconds=30)
-#: Seconds after which an answer is let through, beyond those that the worker may need to leave.
-LONGEST_HOLD = 20.0
-#: The states of a task whose worker may still be there; a deferred one is resumed by an answer, too.
-HELD_IN = ("running", "deferred", "awaiting_input")
-_PATH = re.compile(
+#: Seconds after which an answer goes on in any case, beyond those that the worker may need to leave.
+MAX_DELAY = 20.0
+#: Airflow's route for an answer; REST under /api/v2 is public.
+ANSWER_PATH = re.compile(
     "/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/(?P<run_id>[^/]+)/taskInstances/(?P<task_id>[^/]+)"
-    "/(?P<map_index>-?[0-9]+)/hitlDetails"
+    "/(?P<map_index>-?[0-9]+)/hitlDetails$"
 )
 
 
-class AnswerHold:
+class AnswerDelay:
     """
-    A middleware of the API server: lets an answer to one of our forms through some seconds later.
+    ASGI middleware that delays answers to our forms by a few seconds.
 
-    :param app: What answers requests.
+    :param app: The next ASGI app.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            _check_at_startup(scope["app"])
         is_answer = scope["type"] == "http" and scope["method"] == "PATCH"
-        if is_answer and (found := _PATH.search(scope["path"])) and _has_credentials(scope):
+        if is_answer and (found := ANSWER_PATH.search(scope["path"])) and _has_credentials(scope):
             try:
-                await _hold(found.groupdict())
+                await _delay(found.groupdict())
             except Exception as error:
-                log.warning("An answer is let through at once, since its task cannot be seen: %s", error)
+                log.warning("An answer is not delayed, because its task cannot be read: %s", error)
         await self._app(scope, receive, send)
 
 
+def _check_at_startup(app: Any) -> None:
+    from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts, report
+
+    check_private_parts()
+    if not has_answer_route(app.routes):
+        report("no route for answers is known", "an answer within seconds of its question may fail the task")
+
+
+def has_answer_route(routes: Iterable[Any]) -> bool:
+    """Return True if one of an app's routes is the one on which answers are delayed."""
+    paths = [route.path for route in routes if "PATCH" in (getattr(route, "methods", None) or ())]
+    return any(ANSWER_PATH.search(re.sub("{[^}]+}", "1", path)) for path in paths)
+
+
 def _has_credentials(scope: Any) -> bool:
-    """Tell whether Airflow may know who this is: it refuses others, and they are to cost it nothing here."""
+    """Return True if Airflow may know the sender: it rejects others, so they must cost no query here."""
     return any(name in (b"authorization", b"cookie") for name, _ in scope["headers"])
 
 
-async def _hold(place: dict[str, str]) -> None:
-    begun_at = time.monotonic()
-    while (seconds := await asyncio.to_thread(_seconds_to_hold, **place)) > 0:
-        if time.monotonic() - begun_at > seconds + LONGEST_HOLD:
+async def _delay(task: dict[str, str]) -> None:
+    from airflow_agent_tasks.airflow_compat.parked_tasks import read_answer_delay
+
+    arrived_at = time.monotonic()
+    while (seconds := await asyncio.to_thread(read_answer_delay, **task)) > 0:
+        if time.monotonic() - arrived_at > seconds + MAX_DELAY:
             return
         await asyncio.sleep(min(seconds, 1.0))
-
-
-def _seconds_to_hold(dag_id: str, run_id: str, task_id: str, map_index: str) -> float:
-    from airflow.jobs.job import Job
-    from airflow.models.hitl import HITLDetail
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.sdk import timezone
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
-    from airflow_agent_tasks.lifecycle.question_form import OPTIONS
-
-    query = (
-        select(TaskInstance.state, TaskInstance.updated_at, HITLDetail.options)
-        .filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=int(map_index))
-        .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
-    )
-    schedulers = select(Job.latest_heartbeat).where(
-        Job.job_type == "SchedulerJob",
-        Job.state == "running",
-        Job.latest_heartbeat > timezone.utcnow() - SCHEDULER_ALIVE,
-    )
-    with create_session() as session:
-        row = session.execute(query).one_or_none()
-        heartbeats = session.scalars(schedulers).all()
-    if row is None or tuple(row.options) != OPTIONS or row.state not in HELD_IN:
-        return 0.0
-    if row.state == "running":  # about to be parked
-        return 1.0
-    gone_at = row.updated_at + timedelta(seconds=read_shortest_absence())
-    if (seconds := (gone_at - timezone.utcnow()).total_seconds()) > 0:
-        return float(seconds)
-    # A scheduler tells its heartbeat after it has heard what its workers report; a busy one is late.
-    return 1.0 if any(beat is not None and beat < gone_at for beat in heartbeats) else 0.0

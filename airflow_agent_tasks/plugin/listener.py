@@ -1,97 +1,106 @@
 """
-What is done once Airflow has taken note that a task has ended.
+Cleanup once Airflow has recorded that a task or a DAG run has ended.
 
-On a worker, after a success: the record of the agent task is removed. Before, a worker that died in between
-would have left neither a result nor the way to it.
+On a worker, after a success, it removes the record of the agent task. If the record went earlier, a worker
+that dies in between would leave neither a result nor a way to it.
 
-In the API server and the scheduler, when they end a task themselves: its agent task is stopped.
-A task that is marked failed or success has no worker and no trigger to tell while it awaits a person's input,
-is up for retry, queued, or deferred and not yet taken by a triggerer; nor has one whose worker was lost in
-its last try. So the agent task that its record names is stopped from here. When a whole DAG run is ended,
-Airflow tells nothing of the tasks that it skips, so they are looked up. Every Airflow process imports this
-module: it imports what it needs only when something is to be stopped.
+In the API server and the scheduler it stops the agent tasks of the tasks that they end themselves. A task
+that is marked failed or success while it awaits input, is up for retry or queued, or is deferred without a
+triggerer, has neither worker nor trigger to notify; nor has one whose worker was lost on the last try. When a
+whole DAG run ends, Airflow does not notify listeners of the tasks that it skips, so these are looked up.
+
+Every Airflow process imports this module, so it imports the rest only when there is something to stop.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from airflow.listeners import hookimpl
 
-from airflow_agent_tasks.lifecycle.submission import RECORD_KEY
+from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, is_database_row
 
 log = logging.getLogger(__name__)
 
-#: Of the API server's and the scheduler's task instances; those of a worker are of another class.
-SERVER_CLASS = "airflow.models.taskinstance"
-FINAL_STATES = ("failed", "success", "skipped")
+
+@runtime_checkable
+class KeepsRecord(Protocol):
+    """An operator whose record of an agent task is removed after its success."""
+
+    def forget_agent_task(self, context: Any) -> None:
+        """Remove the record, if Airflow has stored the success."""
+
+
+@hookimpl
+def on_starting(component: Any) -> None:
+    """Check that this package fits Airflow, when a scheduler or a triggerer starts."""
+    if is_database_row(component):  # its job; a worker starts too often for this
+        from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts
+
+        check_private_parts()
 
 
 @hookimpl
 def on_task_instance_success(task_instance: Any) -> None:
-    """Look after what was marked as success, and tidy up after what succeeded on this worker."""
-    look_after(task_instance)
-    forget = getattr(getattr(task_instance, "task", None), "forget_agent_task", None)
-    if type(task_instance).__module__ != SERVER_CLASS and forget:
+    """Stop the agent task of a task that was marked success; on a worker, remove its record."""
+    stop_agent_task_of(task_instance)
+    operator = getattr(task_instance, "task", None)
+    if not is_database_row(task_instance) and isinstance(operator, KeepsRecord):
         try:
-            forget(task_instance.get_template_context())
-        except Exception as error:  # which would silence the listeners of others
+            operator.forget_agent_task(task_instance.get_template_context())
+        except Exception as error:  # which would keep other listeners from being called
             log.warning("The record of an agent task could not be removed: %s", error)
 
 
 @hookimpl
 def on_task_instance_failed(task_instance: Any) -> None:
-    """Look after what was marked as failed, or whose worker was lost."""
-    look_after(task_instance)
+    """Stop the agent task of a task that was marked failed, or whose worker was lost."""
+    stop_agent_task_of(task_instance)
 
 
 @hookimpl
 def on_task_instance_skipped(task_instance: Any) -> None:
-    """Look after what was marked as skipped."""
-    look_after(task_instance)
+    """Stop the agent task of a task that was marked skipped."""
+    stop_agent_task_of(task_instance)
 
 
 @hookimpl
 def on_dag_run_success(dag_run: Any) -> None:
-    """Look after the tasks that were skipped when the run was marked as success."""
-    look_after_run(dag_run)
+    """Stop the agent tasks of the tasks that were skipped when the run was marked success."""
+    stop_agent_tasks_of_skipped(dag_run)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: Any) -> None:
-    """Look after the tasks that were skipped when the run was marked as failed, or had timed out."""
-    look_after_run(dag_run)
+    """Stop the agent tasks of the tasks that were skipped when the run was marked failed or timed out."""
+    stop_agent_tasks_of_skipped(dag_run)
 
 
-def look_after(task_instance: Any) -> None:
-    """Have the agent task of a task instance stopped that a server ended; returns at once."""
+def stop_agent_task_of(task_instance: Any) -> None:
+    """Stop the agent task of a task that this server has ended; returns at once."""
     ti, state = task_instance, str(getattr(task_instance.state, "value", task_instance.state))
-    if type(ti).__module__ == SERVER_CLASS and state in FINAL_STATES:
-        from airflow_agent_tasks.plugin.orphan_stopper import EndedTask, begin_to_stop
+    if is_database_row(ti) and state in FINAL_STATES:
+        from airflow_agent_tasks.airflow_compat.ended_tasks import EndedTask
+        from airflow_agent_tasks.plugin.orphan_stopper import stop_in_background
 
-        begin_to_stop(EndedTask(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.max_tries, state))
+        stop_in_background(EndedTask(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.max_tries, state))
 
 
-def look_after_run(dag_run: Any) -> None:
-    """Have the agent tasks of a run's skipped tasks stopped; returns at once."""
+def stop_agent_tasks_of_skipped(dag_run: Any) -> None:
+    """Stop the agent tasks of the tasks that a run's end has skipped; returns at once."""
     if _has_records(dag_run.dag_id, dag_run.run_id):
-        from airflow_agent_tasks.plugin.orphan_stopper import begin_to_stop_skipped
+        from airflow_agent_tasks.plugin.orphan_stopper import stop_skipped_in_background
 
-        begin_to_stop_skipped(dag_run.dag_id, dag_run.run_id)
+        stop_skipped_in_background(dag_run.dag_id, dag_run.run_id)
 
 
 def _has_records(dag_id: str, run_id: str) -> bool:
-    """Tell whether a run has agent tasks at all: a scheduler that runs none is to do no more than this."""
-    from airflow.models.task_state_store import TaskStateStoreModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    query = select(TaskStateStoreModel.id).filter_by(dag_id=dag_id, run_id=run_id, key=RECORD_KEY).limit(1)
-    # Not the session of this thread, in the middle of whose work this is called.
+    """Return True if a run has agent tasks: for a run without any, a scheduler does no more than this."""
     try:
-        with create_session(scoped=False) as session:
-            return session.scalar(query) is not None
-    except Exception as error:  # which would silence the listeners of others
-        log.warning("Whether run %s of %s had agent tasks cannot be seen: %s", run_id, dag_id, error)
+        from airflow_agent_tasks.airflow_compat.ended_tasks import has_records
+
+        return has_records(dag_id, run_id)
+    except Exception as error:  # which would keep other listeners from being called
+        log.warning("Could not read whether run %s of DAG %s had agent tasks: %s", run_id, dag_id, error)
         return True

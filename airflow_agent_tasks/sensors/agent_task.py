@@ -1,4 +1,4 @@
-"""The sensor that waits for a state of an agent task that something else started."""
+"""The sensor that waits for a state of an agent task that another task or system started."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
+from airflow_agent_tasks.airflow_compat.resume_guard import build_deferral_timeout
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
     AgentTaskError,
@@ -29,13 +30,10 @@ from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Seconds that Airflow waits for a trigger beyond its own deadline.
-BACKSTOP = 120.0
-
 
 class AgentTaskSensor(BaseSensorOperator):
     """
-    Wait until an agent task is in one of the target states; fail at once when it no longer can be.
+    Wait until an agent task is in one of the target states; fail at once if it can no longer get there.
 
     Returns the agent task as JSON (``AgentTask.to_json``), in every mode.
 
@@ -48,7 +46,9 @@ class AgentTaskSensor(BaseSensorOperator):
     :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's ``default_deferrable``.
     :param poke_interval: Fixed seconds between checks. Default None: 2 s at first, growing to 30 s with the
         time waited; 60 s with ``mode="reschedule"``.
-    :raises AirflowFailException: when no target state can be reached any more.
+    :raises AirflowFailException: when no target state can be reached any more, or for what a retry would meet
+        again: a wrong argument, a refused key.
+    :raises AirflowSensorTimeout: when ``timeout`` passed.
     """
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
@@ -71,7 +71,7 @@ class AgentTaskSensor(BaseSensorOperator):
         self.conn_id = conn_id
         self.target_states = _read_states(target_states)
         self.deferrable = deferrable
-        # Asked only now: mode may have come from default_args.
+        # Only now: mode may come from default_args.
         grows = poke_interval is None and not self.reschedule and not self.exponential_backoff
         self._fixed_interval = None if grows else self.poke_interval
         self._next_interval = self.poke_interval
@@ -90,7 +90,7 @@ class AgentTaskSensor(BaseSensorOperator):
         return self.resume_execution("check_or_defer", None, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; ``never_fail`` covers our own errors too, as it does while poking."""
+        """Resume after a deferral; ``never_fail`` covers our own errors too, as it does while poking."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AgentTaskError as error:
@@ -99,19 +99,19 @@ class AgentTaskSensor(BaseSensorOperator):
             raise
 
     def check_or_defer(self, context: Context) -> Any:
-        """Ask once, and wait in the triggerer unless that was enough."""
+        """Check once, and defer unless a target state is reached."""
         done = self.poke(context)
         return done.xcom_value if done else self._defer(self._start())
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Ask once."""
+        """Check once."""
         with airflow_failures():
             if self._watch is None:
                 self._watch = self._build_watch(self._start())
             return self._judge(self._watch.check(lambda: self.hook))
 
     def execute_complete(self, context: Context, event: Any) -> Any:
-        """Return the agent task after the trigger's event; its state is asked again."""
+        """Check once more after the trigger's event, and return the agent task or defer again."""
         with airflow_failures():
             started, said = read_event(event)
             if said.verdict in (Verdict.ERROR, Verdict.OUTAGE) and said.error:
@@ -127,11 +127,13 @@ class AgentTaskSensor(BaseSensorOperator):
     def _judge(self, decision: Decision) -> PokeReturnValue:
         if decision.waits:
             self._next_interval = decision.seconds
+            if self._fixed_interval is None:
+                self.poke_interval = decision.seconds  # Airflow reads it before each wait.
             return PokeReturnValue(False)
         if decision.verdict is Verdict.OUTAGE:
-            raise AgentTaskUnavailableError(f"Gave up asking for a state. The last failure: {decision.error}")
+            raise AgentTaskUnavailableError(f"Gave up checking the state. Last failure: {decision.error}")
         if decision.task is None:
-            raise decision.error or AgentTaskError(f"Agent task {self.agent_task_id} was not seen.")
+            raise decision.error or AgentTaskError(f"Agent task {self.agent_task_id} has no known state.")
         if decision.verdict is Verdict.UNREACHABLE:
             raise AgentTaskUnreachableStateError(
                 f"{decision.task} can no longer become {' or '.join(self.target_states)}.",
@@ -161,14 +163,8 @@ class AgentTaskSensor(BaseSensorOperator):
                 deadline=deadline,
             ),
             method_name="execute_complete",
-            # The trigger ends its wait by itself; this is for one that does not.
-            timeout=timedelta(seconds=max(0.0, deadline - now) + BACKSTOP),
+            timeout=build_deferral_timeout(deadline, now=now),
         )
-
-    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
-        if self._fixed_interval is None:
-            return self._next_interval
-        return super()._get_next_poke_interval(*args, **kwargs)
 
 
 def _read_states(states: str | Collection[str]) -> list[str]:

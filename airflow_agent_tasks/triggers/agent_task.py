@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
-from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
+from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.polling.kill import keep, stop_if_abandoned
@@ -140,15 +140,15 @@ class AgentTaskTrigger(BaseTrigger):
     def _draw_first_wait(self, wait: TaskWait, *, now: float) -> float:
         """Return the seconds until the first check."""
         # In dag.test() there is no task instance, and no scheduler to mind.
-        absence = read_shortest_absence() if self.task_instance else 0.0
+        guard = read_resume_guard() if self.task_instance else 0.0
         seconds = self.not_before - now
         if seconds <= 0:
-            # Begun anew, and maybe with thousands of others, when a triggerer was started again. All those
-            # whose draw is shorter than the absence would ask in the same moment, at its end.
-            seconds = absence + random.random() * wait.begin(now=now).seconds  # noqa: S311
+            # Restarted with the triggerer, maybe with thousands of others. Without the guard in the sum, all
+            # whose draw is shorter would check in the same moment, at its end.
+            seconds = guard + random.random() * wait.begin(now=now).seconds  # noqa: S311
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - now)
-        return max(seconds, absence)
+        return max(seconds, guard)
 
 
 _DEFAULTS = {

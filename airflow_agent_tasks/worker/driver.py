@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
-from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
+from airflow_agent_tasks.airflow_compat.resume_guard import build_deferral_timeout, read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
@@ -29,12 +29,10 @@ from airflow_agent_tasks.worker.xcoms import XComs
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
-    from airflow.sdk.execution_time.hitl import HITLUser
+
+    from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
 T = TypeVar("T")
-
-#: Seconds after the deadline at which Airflow ends a deferral whose trigger did not: none was alive.
-BACKSTOP = 30.0
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,7 @@ class Driver:
             method_name="execute_complete",
             # Only then does the resume have to read the questions from the state store.
             kwargs={"is_asked": True} if command.has_open_question else None,
-            timeout=deadline and timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP),
+            timeout=None if deadline is None else build_deferral_timeout(deadline, now=time.time()),
         )
         raise AssertionError("defer() does not return")
 
@@ -219,7 +217,7 @@ class Driver:
         raise TaskAwaitingInput(
             method_name="take_answer",
             kwargs={"question_id": command.question_id},
-            timeout=timedelta(seconds=max(command.seconds, read_shortest_absence())),
+            timeout=timedelta(seconds=max(command.seconds, read_resume_guard())),
         )
 
     def _read_mark(self) -> str | None:

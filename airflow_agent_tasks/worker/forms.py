@@ -14,7 +14,7 @@ from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.logger import Log
 
 if TYPE_CHECKING:
-    from airflow.sdk.execution_time.hitl import HITLUser
+    from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
 
 class Forms:

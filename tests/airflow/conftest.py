@@ -99,7 +99,7 @@ def api_server(airflow_home: Path) -> Iterator[str]:
         # What a worker signs with; there may be no airflow.cfg yet when Airflow is imported.
         patch.setenv("AIRFLOW__API__SECRET_KEY", "a-key-of-the-tests")
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
-        # An answer is held back for so long, and a second more; the test of that has a scheduler.
+        # An answer is delayed by this, and a second more; the test of that has a scheduler.
         patch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
         server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

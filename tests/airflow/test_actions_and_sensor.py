@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowRescheduleException
+from pytest_mock import MockerFixture
 
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.hooks.shinzo import ShinzoHook
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from airflow_agent_tasks.polling.status_check import StatusWatch
 from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
 
 SLOW = '#sandbox {"steps": 200, "step_seconds": 1}'
@@ -181,10 +190,36 @@ def test_never_fail_skips_a_sensor_on_an_unknown_task(run_dag: Any, mode: str) -
     assert run.task_state("sensor") == "skipped"
 
 
-def test_a_sensor_knows_that_it_is_rescheduled_also_by_default_args() -> None:
-    arguments = {"task_id": "sensor", "agent_task_id": "tsk_1", "conn_id": "shinzo_default"}
-    sensor = AgentTaskSensor(**arguments, default_args={"mode": "reschedule"})
-    assert sensor._get_next_poke_interval(0.0, lambda: 0.0, 1) == 60
+@pytest.mark.parametrize(
+    ("arguments", "waits"),
+    [
+        ({}, [2.0, 3.0]),
+        ({"poke_interval": 7}, [7, 7]),
+        # Airflow knows the mode only after its default_args.
+        ({"default_args": {"mode": "reschedule"}}, [60]),
+    ],
+    ids=["growing", "fixed", "reschedule"],
+)
+def test_a_sensor_waits_as_long_as_the_wait_policy_says_unless_told_otherwise(
+    mocker: MockerFixture, arguments: dict[str, Any], waits: list[float]
+) -> None:
+    decisions = [Decision(Verdict.WAIT, seconds=seconds) for seconds in (2.0, 3.0)]
+    reached = Decision(Verdict.REACHED, task=AgentTask("shinzo", "tsk_1", TaskState.COMPLETED))
+    mocker.patch.object(StatusWatch, "check", side_effect=[*decisions, reached])
+    slept: list[float] = []
+    clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
+    mocker.patch("airflow.sdk.bases.sensor.time", clock)
+    target = {"task_id": "sensor", "agent_task_id": "tsk_1", "conn_id": "shinzo_default"}
+    sensor = AgentTaskSensor(**target, **arguments)
+    sensor.hook = ShinzoHook("shinzo_default")
+    ti = SimpleNamespace(get_first_reschedule_date=lambda context: None)
+    began_at = datetime.now(timezone.utc)
+    try:
+        sensor.execute({"ti": ti, "task_reschedule_count": 0})
+    except AirflowRescheduleException as rescheduled:
+        # In whole ten seconds: some pass before Airflow reckons it.
+        slept.append((rescheduled.reschedule_date - began_at).total_seconds() // 10 * 10)
+    assert slept == waits
 
 
 def test_an_id_that_rendered_to_a_number_is_text_again(run_dag: Any, agent_task_sandbox: Any) -> None:

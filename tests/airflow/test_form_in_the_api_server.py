@@ -21,7 +21,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat import required_action, signed_orders
+from airflow_agent_tasks.airflow_compat import parked_tasks, required_action, signed_orders
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
@@ -112,7 +112,7 @@ def test_a_form_that_was_answered_stays_as_it_is_when_closed(ti: Any, action: An
 @pytest.mark.parametrize("state", ["success", "failed", "awaiting_input", "scheduled", None])
 def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, state: Any) -> None:
     set_state(ti, state)
-    with pytest.raises(AgentTaskCancelledError, match="marked or cleared meanwhile"):
+    with pytest.raises(AgentTaskCancelledError, match="marked or cleared in the meantime"):
         action.show(ask(1, "Which one?"), [])
     assert form_of(ti) is None
 
@@ -176,49 +176,51 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 
 
 @pytest.fixture
-def hold(ti: Any, action: Any) -> Iterator[Any]:
-    """Return a function that tells for how many seconds an answer to the task would be held back."""
+def delay(ti: Any, action: Any) -> Iterator[Any]:
+    """Return a function that tells for how many seconds an answer to the task would be delayed."""
     place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
     action.show(ask(1, "Which one?"), [])
-    yield lambda: answer_delay._seconds_to_hold(**place, map_index="-1")
+    yield lambda: parked_tasks.read_answer_delay(**place, map_index="-1")
     with create_session() as session:
         session.execute(delete(Job))
 
 
-def test_an_answer_is_held_back_until_the_worker_has_left(ti: Any, hold: Any) -> None:
-    assert hold() == 1.0
+def test_an_answer_is_delayed_until_the_worker_has_left(ti: Any, delay: Any) -> None:
+    assert delay() == 1.0
     set_state(ti, "awaiting_input")
-    assert 0 < hold() <= 1
+    assert 0 < delay() <= 1
     set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
-    assert hold() == 0
+    assert delay() == 0
     set_state(ti, "deferred")
-    assert 0 < hold() <= 1
+    assert 0 < delay() <= 1
     set_state(ti, "scheduled")
-    assert hold() == 0
+    assert delay() == 0
 
 
 @pytest.mark.parametrize(
     ("seconds_ago", "state", "seconds"), [(3, "running", 1.0), (0, "running", 0.0), (90, "running", 0.0)]
 )
-def test_an_answer_is_held_back_until_the_scheduler_has_heard_of_it(
-    ti: Any, hold: Any, seconds_ago: float, state: str, seconds: float
+def test_an_answer_is_delayed_until_the_scheduler_has_heard_of_it(
+    ti: Any, delay: Any, seconds_ago: float, state: str, seconds: float
 ) -> None:
     set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
     beat = timezone.utcnow() - timedelta(seconds=seconds_ago)
     with create_session() as session:
         session.add(Job(job_type="SchedulerJob", state=state, latest_heartbeat=beat))
-    assert hold() == seconds
+    assert delay() == seconds
 
 
-def test_the_forms_of_others_are_not_held_back(ti: Any, hold: Any) -> None:
+def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, delay: Any) -> None:
     with create_session() as session:
         session.execute(update(HITLDetail).filter_by(ti_id=ti.id).values(options=["Approve", "Reject"]))
-    assert hold() == 0
-    assert answer_delay._seconds_to_hold("no", "such", "task", "-1") == 0
+    assert delay() == 0
+    assert parked_tasks.read_answer_delay("no", "such", "task", "-1") == 0
 
 
-def test_an_answer_is_let_through_in_the_end(ti: Any, api_server: str, hold: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(answer_delay, "LONGEST_HOLD", -1.0)
+def test_an_answer_is_delayed_for_a_limited_time(
+    ti: Any, api_server: str, delay: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(answer_delay, "MAX_DELAY", -1.0)
     from airflow_api import AirflowApi
 
     form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
@@ -250,6 +252,6 @@ def test_every_request_goes_on_to_airflow_and_few_are_looked_up(
     # No database takes such a number: the look-up fails, and tells so.
     path = f"/api/v2/dags/d/dagRuns/r/taskInstances/t/{10**30}/hitlDetails"
     whole = {"type": "http", "method": "PATCH", "path": path, "headers": [(b"cookie", b"x")], **scope}
-    asyncio.run(answer_delay.AnswerHold(airflow)(whole, "receive", "send"))
+    asyncio.run(answer_delay.AnswerDelay(airflow)(whole, "receive", "send"))
     assert arrived == [(whole, "receive", "send")]
-    assert ("is let through at once" in caplog.text) is is_looked_up
+    assert ("is not delayed" in caplog.text) is is_looked_up

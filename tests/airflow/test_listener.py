@@ -15,6 +15,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import update
 
+from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from airflow_agent_tasks.plugin import listener, orphan_stopper
 
 # Python looks at the threads once more when it ends, later than all that was to be done at the end.
@@ -82,12 +83,28 @@ def left(sandbox: Any) -> list[str]:
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped"])
 def test_the_agent_task_of_an_ended_task_is_stopped(
-    leave_one_running: Any, agent_task_sandbox: Any, state: str
+    leave_one_running: Any, agent_task_sandbox: Any, caplog: Any, state: str
 ) -> None:
     task_instance = leave_one_running()
-    assert left(agent_task_sandbox) == ["running"]
+    (task,) = agent_task_sandbox.tasks()
+    assert task["status"] == "running"
+    caplog.set_level("INFO", orphan_stopper.__name__)
     end(task_instance, state)
     assert left(agent_task_sandbox) == ["cancelled"]
+    assert f"ended as {state}, so agent task {task['task_id']} was stopped (now cancelled)." in caplog.text
+
+
+def test_an_agent_task_that_has_ended_before_is_left_as_it_is(
+    leave_one_running: Any, agent_task_sandbox: Any, caplog: Any
+) -> None:
+    task_instance = leave_one_running()
+    (task,) = agent_task_sandbox.tasks()
+    ShinzoHook("shinzo_default").cancel_task(task["task_id"], task["agent_id"])
+    caplog.set_level("INFO", orphan_stopper.__name__)
+    end(task_instance, "failed")
+    assert "its agent task had ended before" in caplog.text
+    cancels = [request for request in agent_task_sandbox.requests() if request["path"].endswith("/cancel")]
+    assert len(cancels) == 1
 
 
 @pytest.mark.parametrize("state", ["up_for_retry", "queued", "running", None])
@@ -120,7 +137,7 @@ def test_a_task_instance_of_a_worker_is_left_to_the_worker() -> None:
         state = "failed"
 
     orphan_stopper.get_threads.cache_clear()
-    listener.look_after(RuntimeTaskInstance())
+    listener.stop_agent_task_of(RuntimeTaskInstance())
     assert orphan_stopper.get_threads.cache_info().currsize == 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat.resume_guard import read_shortest_absence
+from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
@@ -99,7 +99,7 @@ def test_a_trigger_that_begins_anew_asks_at_a_moment_drawn_from_the_first_wait(
     trigger = build_trigger(agent_task_id=task.task_id, poll_interval=300.0, not_before=time.time() - 1)
     trigger.task_instance = SimpleNamespace(task_id="agent") if is_scheduled else None
     run_trigger(trigger)
-    assert slept[0] == (read_shortest_absence() if is_scheduled else 0) + 300 * drawn
+    assert slept[0] == (read_resume_guard() if is_scheduled else 0) + 300 * drawn
 
 
 @pytest.mark.parametrize("deadline", [None, 0.1])
@@ -178,7 +178,7 @@ def test_a_scheduled_trigger_does_not_fire_before_the_scheduler_knows_of_the_def
     monkeypatch: Any,
 ) -> None:
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "4")
-    assert read_shortest_absence() == 5
+    assert read_resume_guard() == 5
     trigger = build_trigger(conn_id="there_is_none", deadline=time.time() - 1)
     trigger.task_instance = SimpleNamespace(task_id="agent")
 

@@ -46,7 +46,7 @@ with DAG("hostile_asks", schedule=None):
     agent()
 """
 # Lightcone's agent is waited for by the worker, Shinzo's by the trigger.
-# A second where the default is five: an answer is held back until the worker that asked has surely left.
+# A second where the default is five: an answer is delayed until the scheduler has seen the worker's exit.
 SETTINGS = {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}
 DAGS = {"shinzo_asks.py": SHINZO, "lightcone_asks.py": LIGHTCONE, "hostile_asks.py": HOSTILE}
 

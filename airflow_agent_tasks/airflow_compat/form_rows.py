@@ -1,0 +1,56 @@
+"""A task's form under Required Actions as rows of Airflow's database; for the plugin in the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from airflow.configuration import conf
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
+
+from airflow_agent_tasks.airflow_compat.question_text import show_question
+
+
+def read_secret_key() -> str | None:
+    """Return the key that workers sign their orders with, or None if this server has none."""
+    # Not airflow.sdk.conf: where no key is set, it returns the text "{SECRET_KEY}", which everyone knows.
+    return conf.get("api", "secret_key", fallback=None) or None
+
+
+def carry_out(order: Mapping[str, Any]) -> dict[str, Any] | None:
+    """
+    Show, read or close the form of a running task.
+
+    :param order: ``do`` ("show", "read" or "close") and ``task_instance_id``; to show also the form's fields,
+        ``question_id`` and ``reopen``.
+    :return: What became of it: ``response`` is the answer in the form of Airflow's resume event, or None.
+        None instead of a dict if the task is no longer running.
+    """
+    with create_session() as session:
+        # Locked in the same sequence as in Airflow's own answer route, so that neither waits for the other.
+        ti = session.get(TaskInstance, UUID(order["task_instance_id"]), with_for_update={"of": TaskInstance})
+        if ti is None or ti.state != TaskInstanceState.RUNNING:
+            return None
+        form = session.get(HITLDetail, ti.id, with_for_update={"of": HITLDetail})
+        if order["do"] != "show":
+            response = _read_response(form)
+            if form and not response and order["do"] == "close":
+                form.responded_at, form.chosen_options = datetime.now(timezone.utc), []
+            return {"response": response}
+        if form is None:
+            form = HITLDetail(ti_id=ti.id)
+            session.add(form)
+        show_question(form, order)
+        return {"shown": True}
+
+
+def _read_response(form: HITLDetail | None) -> dict[str, Any] | None:
+    if form is None or not form.response_received:
+        return None
+    response = form.as_resume_event_payload()
+    return {**response, "responded_at": response["responded_at"].isoformat()}

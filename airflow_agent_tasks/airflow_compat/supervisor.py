@@ -1,0 +1,24 @@
+"""
+What a trigger asks of the triggerer's supervisor.
+
+Imported only when a trigger asks: a DAG file would pay for it. A triggerer has loaded all of it anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetTaskStates
+
+
+async def aget_task_states(**query: Any) -> dict[str, Any]:
+    """
+    Return the states of task instances, by run id and then by task id.
+
+    :param query: The fields of Airflow's ``GetTaskStates``.
+    """
+    # Looked up at each call: Airflow sets the channel only once the process runs.
+    response: Any = await task_runner.SUPERVISOR_COMMS.asend(GetTaskStates(**query))
+    states: dict[str, Any] = response.task_states
+    return states
