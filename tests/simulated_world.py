@@ -22,7 +22,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.lifecycle import commands as cmd
-from airflow_agent_tasks.lifecycle.auto_reply import ask_program
+from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.question_form import Asking
@@ -473,7 +473,7 @@ class World:
             case cmd.PushAnswers(answers):
                 self.xcoms["answers"] = answers
             case cmd.CallReply(question):
-                return ask_program(answer_to, question, _Silent(), clock=lambda: self.now)
+                return call_reply(answer_to, question, _Silent(), clock=lambda: self.now)
             case _:
                 return self._use_form(command)
         return None

@@ -25,7 +25,7 @@ from airflow_agent_tasks.hooks.connection_settings import (
     list_secrets,
     read_extra,
 )
-from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.services.base import HAS_ENDED, Capability, Dialect
 from airflow_agent_tasks.services.event_stream import EventStreamParser
 from airflow_agent_tasks.services.http import Request, Response
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 #: The id of a task that no service has, for ``test_connection``.
 NO_SUCH_TASK = "airflow-connection-test"
-#: What the services answer to orders for an agent task that has ended.
-HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
 
 
 class AgentTaskHook(BaseHook):

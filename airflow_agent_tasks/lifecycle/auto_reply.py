@@ -1,4 +1,4 @@
-"""Replies that no person gives: those of a user's function, and the one for when nobody answers."""
+"""Automatic replies: those of the operator's ``reply``, and the default for when nobody answers in time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from airflow_agent_tasks.lifecycle.questions import SEND, Reply
 from airflow_agent_tasks.logger import Log
 
 
-def ask_program(
-    program: Callable[[str], str | None] | None, question: str, log: Log, *, clock: Callable[[], float]
+def call_reply(
+    function: Callable[[str], str | None] | None, question: str, log: Log, *, clock: Callable[[], float]
 ) -> Reply | None:
-    """Return what the operator's ``reply`` answers, or None where it leaves the question to others."""
-    if program is None:
+    """Return what the operator's ``reply`` answers, or None where it leaves the question open."""
+    if function is None:
         return None
-    name = getattr(program, "__name__", type(program).__name__)
+    name = getattr(function, "__name__", type(function).__name__)
     try:
-        text = program(question)
-    except Exception as error:  # of the user's own code; a person can still answer
+        text = function(question)
+    except Exception as error:  # of the user's own code; someone can still answer
         log.warning("reply (%s) failed, so it answers nothing: %r", name, error)
         return None
     reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, format_time(clock()))

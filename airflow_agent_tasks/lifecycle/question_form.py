@@ -1,8 +1,8 @@
 """
-The form in which a person is asked: its text, and what came back.
+The form of a question under Required Actions: its text, and how its answer is read.
 
-The page renders the body as Markdown. All that a service or an agent said stands in fenced blocks there,
-where nothing is markup, no address becomes a link, and nothing is loaded.
+The Airflow UI renders the body as Markdown. All text of a service or an agent goes into fenced blocks, where
+nothing is markup, no address becomes a link, and nothing is loaded.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from airflow_agent_tasks.text import shorten
 OPTIONS = (SEND, STOP)
 REPLY_FIELD = "reply"
 QUESTION_FIELD = "question_id"
-#: Characters of a reply; longer ones are given back.
+#: The most characters of a reply; longer ones are rejected.
 MAX_REPLY = 10_000
-#: Bounds of what is shown of foreign text: a person has to read it, and a page to lay it out.
+#: Limits for text of a service or an agent: someone has to read it, and a browser to lay it out.
 MAX_SHOWN = 4_000
 MAX_SHOWN_OF_INSTRUCTION = 1_000
 MAX_LINES = 60
@@ -32,14 +32,14 @@ MAX_SUBJECT = 120
 LINE_LENGTH = 80
 
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-#: Joins letters in some scripts; all other format characters hide or turn around what stands beside them.
+#: Joins letters in some scripts; all other format characters hide or reverse their neighbours.
 _JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True)
 class Form:
     """
-    What a person is shown, as Airflow's human-in-the-loop forms have it.
+    What the form shows, in the terms of Airflow's human-in-the-loop forms.
 
     :param subject: One line of plain text.
     :param body: Markdown.
@@ -54,15 +54,15 @@ class Form:
 @dataclass(frozen=True)
 class Asking:
     """
-    All that a person needs to know to answer.
+    Everything that someone needs to answer.
 
     :param number: Which question of this agent task it is, from 1.
-    :param question_id: What names it among all questions.
+    :param question_id: Its id among all questions.
     :param task: The agent task, at its question.
     :param title: The service's name in sentences.
-    :param instruction: What the agent was told to do.
-    :param log_url: The page of the Airflow task.
-    :param notice: What to say first, such as why an answer was given back.
+    :param instruction: The agent's instruction.
+    :param log_url: The address of the task's log in the Airflow UI.
+    :param notice: A first paragraph, such as why an answer was rejected.
     """
 
     number: int
@@ -97,10 +97,10 @@ class Asking:
     def _describe(self, question: str) -> tuple[str, ...]:
         return (
             _fence(question, MAX_SHOWN),
-            f"Write what to tell it and choose **{SEND}**. **{STOP}** stops it and fails this task.",
-            "What it works on:",
+            f"Type your reply and press **{SEND}**. **{STOP}** stops the agent and fails this task.",
+            "Working on:",
             _fence("\n".join(self._list_facts()), MAX_SHOWN_OF_INSTRUCTION),
-            "What it was told to do:",
+            "Original instruction:",
             _fence(self.instruction, MAX_SHOWN_OF_INSTRUCTION),
             f"[This task in Airflow, with its log]({_link(self.log_url)})",
         )
@@ -121,22 +121,22 @@ class Asking:
 def build_reply_param() -> dict[str, Any]:
     """Return the form's one visible field, as Airflow serializes a param."""
     schema = {"type": ["null", "string"], "title": "Reply", "format": "multiline", "maxLength": MAX_REPLY}
-    help_text = f"What to tell the agent. Needed with {SEND}."
+    help_text = f"Your reply to the agent. Required with {SEND}."
     return {"value": None, "description": help_text, "schema": schema, "source": "task"}
 
 
 def build_question_param(question_id: str) -> dict[str, Any]:
     """
-    Return a hidden field that names the question, as Airflow serializes a param.
+    Return a hidden field that holds the question's id, as Airflow serializes a param.
 
-    A page that was opened for an earlier question can still be sent off, and Airflow takes it.
+    A form that was opened for an earlier question can still be submitted, and Airflow accepts it.
     """
     schema = {"type": "string", "const": question_id}
     return {"value": question_id, "description": None, "schema": schema, "source": "task"}
 
 
 def names_other_question(event: Mapping[str, Any], question_id: str) -> bool:
-    """Tell whether an answer was given to another question; one over REST need not name any."""
+    """Return True if an answer names another question; one over REST need not name any."""
     given = event.get("params_input")
     named = given.get(QUESTION_FIELD) if isinstance(given, Mapping) else None
     return named not in (None, question_id)
@@ -144,9 +144,9 @@ def names_other_question(event: Mapping[str, Any], question_id: str) -> bool:
 
 def read_response(event: Any) -> Reply | None:
     """
-    Return what a person chose and wrote, or None where nobody did.
+    Return what a user chose and wrote, or None where nobody has answered.
 
-    Whoever may answer can send anything: Airflow does not check the field against its schema.
+    Users who may answer can send anything: Airflow does not check the field against its schema.
     """
     chosen = event.get("chosen_options") if isinstance(event, Mapping) else None
     if not isinstance(chosen, list | tuple) or not chosen:
@@ -165,7 +165,7 @@ def read_response(event: Any) -> Reply | None:
 
 
 def clean(text: str, limit: int) -> str:
-    """Return foreign text without characters that do not show, or turn others around; lines are kept."""
+    """Return text without characters that are invisible or reverse others; line breaks are kept."""
     text = _LINE_ENDS.sub("\n", text[: limit * 2]).expandtabs(4)
     text = "".join(c for c in text if c in "\n" + _JOINERS or unicodedata.category(c)[0] != "C")
     return text.strip("\n")[:limit]
@@ -178,7 +178,7 @@ def _fence(text: str, limit: int) -> str:
     # Counted in what is shown: taking a character out may have joined two runs of backticks.
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
     ticks = "`" * max(3, longest + 1)
-    # Without a language the page shows a fenced block as running text, all in one line.
+    # Without a language the Airflow UI shows a fenced block as running text, all in one line.
     return "\n".join([f"{ticks}text", *lines, ticks])
 
 

@@ -1,9 +1,9 @@
 """
-What an agent has asked while it works for one Airflow task, and how far the reply to each question got.
+The question log: what an agent has asked for one Airflow task, and how far the reply to each question got.
 
-A reply has to reach the agent exactly once, although its worker may die at any moment: so each step is noted
-before it is taken. The services give their questions no ids. A question is told from the one before by its
-text and the steps done; and where both are the same, by the time since the reply was sent.
+A reply has to reach the agent exactly once, although its worker may die at any moment: so each step is
+recorded before it is taken. The services give their questions no ids. A question is distinguished from the
+one before by its text and the steps done; where both are the same, by the time since the reply was sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEND = "Send"
 STOP = "Stop the agent"
 #: Seconds for which a service may go on showing a question whose reply it has been sent.
 SETTLING_TIME = 30.0
-#: Of each question so much is kept, and so many questions: they stand in a database row.
+#: The most characters of a question, and the most questions, that are kept: they go into a database row.
 MAX_TEXT = 1_000
 MAX_QUESTIONS = 200
 
@@ -30,9 +30,9 @@ MAX_QUESTIONS = 200
 class Stage(str, Enum):
     """How far a question got."""
 
-    #: A person is asked.
+    #: Someone is asked in the Airflow UI.
     ASKED = "asked"
-    #: There is a reply that was not sent yet.
+    #: There is a reply that has not been sent yet.
     ANSWERED = "answered"
     #: The reply is on its way; it may have arrived.
     SENDING = "sending"
@@ -42,7 +42,7 @@ class Stage(str, Enum):
 
 
 class Standing(Enum):
-    """What the question of an agent task that awaits input means, in the light of what went before."""
+    """What the question of an agent task that awaits input is, given the questions before it."""
 
     NEW = "new"
     ASKED = "asked"
@@ -56,11 +56,11 @@ class Standing(Enum):
 @dataclass(frozen=True)
 class Reply:
     """
-    What is to be said to the agent, or done with it.
+    What to send to the agent, or to do with it.
 
     :param chosen_option: The option of the form.
-    :param text: The words, or None.
-    :param answered_by: ``{"id", "name"}`` of who gave it.
+    :param text: The text, or None.
+    :param answered_by: ``{"id", "name"}`` of the user who gave it.
     :param answered_at: When, as an ISO 8601 time stamp.
     """
 
@@ -76,13 +76,13 @@ class Question:
     One question of the agent.
 
     :param number: Its place among the questions of this agent task, from 1.
-    :param text: Its words, shortened.
-    :param fingerprint: What tells it from the question before.
+    :param text: Its text, shortened.
+    :param fingerprint: What distinguishes it from the question before.
     :param asked_at: When it was seen, in seconds since 1970.
     :param stage: How far it got.
     :param changed_at: When it got there, in seconds since 1970.
-    :param waited: Seconds for which a person let it wait.
-    :param is_shown: Whether the form of the Airflow task shows it; else that tells of an earlier one.
+    :param waited: Seconds for which it waited for someone's answer.
+    :param is_shown: True if the form of the Airflow task shows it, and not an earlier one.
     :param attempts: How often the reply was sent, or tried to be.
     :param reply: What was replied.
     """
@@ -100,15 +100,15 @@ class Question:
 
     @property
     def id(self) -> str:
-        """What names this question among all questions."""
+        """The id of this question among all questions."""
         return f"{self.number}-{self.fingerprint}"
 
     def is_of(self, task: AgentTask) -> bool:
-        """Tell whether the agent task stands at this question."""
+        """Return True if the agent task awaits the answer to this question."""
         return task.status is TaskState.AWAITING_INPUT and build_fingerprint(task) == self.fingerprint
 
     def seconds_waited(self, now: float, since: float = 0.0) -> float:
-        """Return for how long a person has let it wait since a moment."""
+        """Return for how many seconds since a moment it has waited for someone's answer."""
         ended_at = now if self.stage is Stage.ASKED else self.asked_at + self.waited
         return max(0.0, ended_at - max(self.asked_at, since))
 
@@ -127,7 +127,7 @@ class Question:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Question:
-        """Return the question that was stored; raises TypeError, ValueError or KeyError for what is none."""
+        """Return the question that was stored; raises TypeError, ValueError or KeyError for anything else."""
         known = pick_fields(cls, stored)
         reply = known.get("reply")
         known["reply"] = None if reply is None else Reply(**pick_fields(Reply, reply))
@@ -152,13 +152,13 @@ class Questions:
 
     @property
     def stop_decision(self) -> Reply | None:
-        """Who has decided to stop the agent, and when; None where nobody did."""
+        """The decision to stop the agent, with its user and time; None where nobody made one."""
         reply = self.last.reply if self.last else None
         return reply if reply and reply.chosen_option == STOP else None
 
     @property
     def is_unsettled(self) -> bool:
-        """True while it is not known what becomes of the newest question."""
+        """True while it is open what happens to the newest question."""
         is_under_way = self.last and self.last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING)
         return bool(is_under_way) and not self.stop_decision
 
@@ -184,7 +184,7 @@ class Questions:
         return self.put(last.move(Stage.SENT if last.stage is Stage.SENDING else Stage.DROPPED, now))
 
     def add(self, task: AgentTask, now: float) -> Questions:
-        """Return the questions with the one at which the agent task stands."""
+        """Return the questions with the one that the agent task asks now."""
         number = self.last.number + 1 if self.last else 1
         question = Question(
             number, (task.question or "")[:MAX_TEXT], build_fingerprint(task), asked_at=now, changed_at=now
@@ -196,11 +196,11 @@ class Questions:
         return Questions((*self.items[:-1], question))
 
     def seconds_waited(self, since: float, now: float) -> float:
-        """Return for how many seconds persons were waited for since a moment."""
+        """Return for how many seconds since a moment questions have waited for someone's answer."""
         return sum(question.seconds_waited(now, since) for question in self.items)
 
     def list_answers(self) -> list[dict[str, Any]]:
-        """Return who answered, when and what, as plain JSON."""
+        """Return the answers with their users and times, as plain JSON."""
         return [
             {
                 "number": question.number,
@@ -232,6 +232,6 @@ def pick_fields(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_fingerprint(task: AgentTask) -> str:
-    """Return what tells the question of an agent task from others."""
+    """Return what distinguishes the question of an agent task from others."""
     steps = task.progress.steps_completed if task.progress else None
     return hashlib.sha256(json.dumps([task.task_id, task.question, steps]).encode()).hexdigest()[:16]

@@ -8,7 +8,6 @@ worker dies in between, or no answer comes, the agent itself shows it: it still 
 from __future__ import annotations
 
 from dataclasses import replace
-from http import HTTPStatus
 from typing import NoReturn, cast
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRejectedError, AgentTaskUncertainError
@@ -17,11 +16,10 @@ from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.questions import Question, Reply, Stage
 from airflow_agent_tasks.lifecycle.status import check
 from airflow_agent_tasks.lifecycle.wait_policy import Decision
+from airflow_agent_tasks.services.base import HAS_ENDED
 
 #: How often a reply is sent that, as far as anyone can see, does not arrive.
 MAX_ATTEMPTS = 5
-#: What the services answer to messages for an agent task that has ended.
-HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
 
 
 def send_reply(execution: Execution) -> Flow[Decision]:

@@ -1,8 +1,8 @@
 """
 The waiting decision: how long to wait for an agent task, and when to stop.
 
-Worker, trigger and sensor all hold one :class:`TaskWait`, tell it what a status check brought, and obey the
-:class:`Decision`. It is pure: the caller passes the time and does the sleeping.
+Worker, trigger and sensor each hold one :class:`TaskWait`, report the result of each status check to it, and
+follow its :class:`Decision`. It is pure: the caller passes the time and does the sleeping.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENDED_OR_ASKING = TERMINAL_STATES | {TaskState.AWAITING_INPUT}
 
 
 class Verdict(str, Enum):
-    """What the caller has to do next."""
+    """What the caller does next."""
 
     WAIT = "wait"
     REACHED = "reached"
@@ -57,12 +57,12 @@ class Decision:
 
     @property
     def waits(self) -> bool:
-        """True while the caller is to ask again."""
+        """True while the caller has to check again."""
         return self.verdict is Verdict.WAIT
 
     @property
     def asks(self) -> bool:
-        """True where the agent task stands at a question."""
+        """True if the agent task awaits an answer."""
         return (
             self.verdict is Verdict.REACHED
             and self.task is not None
@@ -104,7 +104,7 @@ class TaskWait:
         self._failures = 0
 
     def begin(self, *, now: float) -> Decision:
-        """Return the wait before the first check, where a check was just made by somebody else."""
+        """Return the wait before the first check, where another process has just made one."""
         return self._wait(self._interval(now), now)
 
     def on_state(self, task: AgentTask, *, now: float) -> Decision:

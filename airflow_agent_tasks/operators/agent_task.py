@@ -26,6 +26,7 @@ from airflow_agent_tasks.lifecycle.run import (
     resume_without_event,
     run,
 )
+from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Verdict
 from airflow_agent_tasks.operators.actions import (
     AgentTaskCancelOperator,
@@ -43,7 +44,6 @@ from airflow_agent_tasks.operators.arguments import (
     check_seconds,
     check_users,
 )
-from airflow_agent_tasks.triggers.agent_task import read_event
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
 if TYPE_CHECKING:

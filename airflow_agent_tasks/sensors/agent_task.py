@@ -21,10 +21,11 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.operators.arguments import read_id
 from airflow_agent_tasks.polling.status_check import StatusWatch
-from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, read_event
+from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:

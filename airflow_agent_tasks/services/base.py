@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Collection, Iterable, Mapping
 from enum import Flag, auto
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from airflow_agent_tasks.agent_task import TERMINAL_STATES, AgentTask, TaskState
@@ -16,6 +17,10 @@ from airflow_agent_tasks.text import shorten
 
 #: What a reply tells of a task's state.
 STATE_FIELDS = ("status", "exit_code", "progress", *response_values.QUESTION_KEYS)
+
+
+#: What the services answer to a message, pause or cancel for an agent task that has ended.
+HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
 
 
 class Capability(Flag):

@@ -14,12 +14,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.polling.kill import keep, stop_if_abandoned
 from airflow_agent_tasks.polling.progress_xcom import ProgressNotes
 from airflow_agent_tasks.polling.shared_poller import enter_place
 from airflow_agent_tasks.polling.status_check import StatusWatch
-from airflow_agent_tasks.text import shorten
 
 _ENDED_OR_ASKING = sorted(state.value for state in ENDED_OR_ASKING)
 
@@ -154,38 +154,3 @@ class AgentTaskTrigger(BaseTrigger):
 _DEFAULTS = {
     name: parameter.default for name, parameter in signature(AgentTaskTrigger.__init__).parameters.items()
 }
-
-
-def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
-    """Return the event's payload; :func:`read_event` is its counterpart."""
-    task, error = decision.task, decision.error
-    return {
-        "verdict": decision.verdict.value,
-        **started.to_kwargs(),
-        "status": task.status.value if task else None,
-        "exit_code": task.exit_code if task else None,
-        "error": str(error) if error else None,
-        "is_final": bool(error and error.is_final),
-    }
-
-
-def read_event(event: Any) -> tuple[StartedTask, Decision]:
-    """
-    Read an event's payload, of which only the ids, the verdict and the failure are believed.
-
-    What the agent task is like, the worker asks the service itself.
-
-    :raises AgentTaskError: for what is no event of ours: an event crosses a database and maybe two
-        versions, and an answer given to a form of the same task instance arrives in its place.
-    """
-    try:
-        started = StartedTask(str(event["agent_task_id"]), event["agent_id"], float(event["started_at"]))
-        verdict = Verdict(event["verdict"])
-    except (KeyError, TypeError, ValueError):
-        raise AgentTaskError(
-            f"The task was resumed with something that is no event of its trigger: {shorten(repr(event))}. "
-            "The agent task was left as it is."
-        ) from None
-    error = AgentTaskError(str(event.get("error") or "the trigger gave no reason"))
-    error.is_final = event.get("is_final") is True
-    return started, Decision(verdict, error=error)

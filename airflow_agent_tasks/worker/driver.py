@@ -17,7 +17,7 @@ from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_st
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
-from airflow_agent_tasks.lifecycle.auto_reply import ask_program
+from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, TaskTry
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
@@ -145,7 +145,7 @@ class Driver:
             case cmd.ReadMark():
                 return self._read_mark()
             case cmd.CallReply(question):
-                return ask_program(self._callbacks.reply, question, self._log, clock=time.time)
+                return call_reply(self._callbacks.reply, question, self._log, clock=time.time)
             case cmd.Notify(question):
                 return self._notify(question)
             case cmd.Log(level, message, args):

@@ -1,4 +1,4 @@
-"""The kill of a running worker: stop the agent task unless somebody will go on waiting for it."""
+"""The kill of a running worker: stop the agent task unless a next try will attach to it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class WorkerKill:
     """
     What ``on_kill`` of a worker does. It runs in a signal handler, on top of whatever the worker was doing.
 
-    So all is done in threads, on a connection of its own: what the interrupted code holds (a lock of
+    So everything happens in threads, on a connection of its own: what the interrupted code holds (a lock of
     Airflow's channel, of a connection pool) stays held until the handler returns.
 
     :param find_hook: Returns the hook of the service.
     :param started: The agent task.
     :param task_instance: The Airflow task instance.
-    :param log: Where it is told what was done, and why.
+    :param log: The task's log.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class WorkerKill:
         self._log = log
         self._state: str | None = None
         self.has_stopped = False
-        #: True where Airflow did not tell the state in time: the interrupted code may have held its channel.
+        #: True if Airflow did not report the state in time: the interrupted code may have held its channel.
         self.is_undecided = False
 
     def run(self) -> bool:
@@ -49,7 +49,7 @@ class WorkerKill:
             self._log.warning(
                 "This worker is being ended while the task is %s: agent task %s is left running, and the "
                 "next try attaches to it.",
-                self._state or "in a state that Airflow does not tell",
+                self._state or "in a state that Airflow does not report",
                 self._started.agent_task_id,
             )
             return False
@@ -68,7 +68,7 @@ class WorkerKill:
         try:
             self._state = read_state(self._ti)
         except Exception as error:
-            self._log.warning("Airflow did not tell the task's state: %s", error)
+            self._log.warning("Airflow did not report the task's state: %s", error)
 
     def _stop(self) -> None:
         started = self._started

@@ -17,9 +17,10 @@ from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.trigger_event import build_event, read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.polling import connection_cache
-from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger, build_event, read_event
+from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 
 
 def build_trigger(**arguments: Any) -> AgentTaskTrigger:

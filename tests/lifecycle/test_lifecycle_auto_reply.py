@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_agent_tasks.lifecycle.auto_reply import ask_program, build_default_reply, find_fault
+from airflow_agent_tasks.lifecycle.auto_reply import build_default_reply, call_reply, find_fault
 from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY
 from airflow_agent_tasks.lifecycle.questions import SEND, Reply
 
@@ -25,7 +25,7 @@ def fail(question: str) -> str | None:
 
 
 def test_a_function_answers_under_its_own_name_and_with_the_time() -> None:
-    reply = ask_program(answer_briefly, "Go on?", LOG, clock=lambda: NOW)
+    reply = call_reply(answer_briefly, "Go on?", LOG, clock=lambda: NOW)
     assert reply == Reply(
         SEND, "Go on?: yes", {"id": "reply", "name": "answer_briefly"}, "2026-09-21T14:13:20+00:00"
     )
@@ -48,7 +48,7 @@ def test_a_function_answers_under_its_own_name_and_with_the_time() -> None:
 def test_a_question_is_left_to_others(
     program: Callable[[str], Any] | None, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert ask_program(program, "Go on?", LOG, clock=lambda: NOW) is None
+    assert call_reply(program, "Go on?", LOG, clock=lambda: NOW) is None
     assert caplog.messages == ([logged] if logged else [])
 
 

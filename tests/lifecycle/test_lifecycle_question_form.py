@@ -94,7 +94,7 @@ def test_hostile_words_are_no_markup_wherever_they_stand(words: str, form_of: An
 def test_lines_fit_the_page_and_are_bounded_in_number(words: str) -> None:
     lines = ask(words).build_form().body.split("\n")
     assert len(lines) < 2 * MAX_LINES
-    assert all(len(line) <= LINE_LENGTH for line in lines if not line.startswith(("Write", "[", "`")))
+    assert all(len(line) <= LINE_LENGTH for line in lines if not line.startswith(("Type", "[", "`")))
 
 
 def test_the_form_tells_all_that_is_needed_to_answer() -> None:

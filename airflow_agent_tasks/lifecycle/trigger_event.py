@@ -1,0 +1,45 @@
+"""The event with which the trigger resumes its task; it crosses a database, and maybe two versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_agent_tasks.agent_task import StartedTask
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from airflow_agent_tasks.text import shorten
+
+
+def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
+    """Return the event's payload; :func:`read_event` is its counterpart."""
+    task, error = decision.task, decision.error
+    return {
+        "verdict": decision.verdict.value,
+        **started.to_kwargs(),
+        "status": task.status.value if task else None,
+        "exit_code": task.exit_code if task else None,
+        "error": str(error) if error else None,
+        "is_final": bool(error and error.is_final),
+    }
+
+
+def read_event(event: Any) -> tuple[StartedTask, Decision]:
+    """
+    Read an event's payload, of which only the ids, the verdict and the failure are trusted.
+
+    The state of the agent task itself is asked for again.
+
+    :raises AgentTaskError: for anything else than our event, such as an answer given to a form of the same
+        task instance, which arrives in its place.
+    """
+    try:
+        started = StartedTask(str(event["agent_task_id"]), event["agent_id"], float(event["started_at"]))
+        verdict = Verdict(event["verdict"])
+    except (KeyError, TypeError, ValueError):
+        raise AgentTaskError(
+            f"The task was resumed with something other than its trigger's event: {shorten(repr(event))}. "
+            "The agent task was left as it is."
+        ) from None
+    error = AgentTaskError(str(event.get("error") or "the trigger gave no reason"))
+    error.is_final = event.get("is_final") is True
+    return started, Decision(verdict, error=error)
