@@ -7,6 +7,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
+# The pure tests, and those of sockets: no test in them starts an Airflow.
+QUICK_TESTS := tests/test_*.py tests/services tests/lifecycle tests/polling tests/client tests/hooks tests/sandbox tests/lab
 PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore \
 	apache-airflow-providers-dbt-cloud apache-airflow-providers-http requests_toolbelt statsd
 
@@ -14,20 +16,22 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test coverage lint format demo faults parked bench up down build clean
+.PHONY: help venv peers check test coverage lint format demo faults parked bench up down build clean
 
 help:
-	@echo "make demo     run the example DAGs through a real Airflow, on the embedded sandbox (about a minute)"
+	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (40 minutes)"
-	@echo "make parked   let 100 agent tasks wait for a person, and count what they occupy meanwhile (5 minutes)"
+	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (5 minutes)"
 	@echo "make bench    measure what waiting costs, beside other providers, and print the tables (40 minutes)"
-	@echo "make up       start the same and leave it running; prints the page's address"
+	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
-	@echo "make test     run the tests; PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
+	@echo "make test     run all tests; PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff lay out the code"
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
+	@echo "make peers    install the providers to compare with into .peers; faults and bench do it by themselves"
 	@echo "make build    build the wheel and the source archive into dist/"
 	@echo "make clean    remove all that these targets made"
 
@@ -45,8 +49,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@mv $(UNFINISHED) $(INSTALLED)
 	@touch $(INSTALLED)
 
-# Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would put a
-# second Airflow beside them: they use the one in .venv. The check tells when a package is missing in the list.
+# Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would
+# install a second Airflow beside them: they use the one in .venv. The check fails if the list lacks a package.
 $(PEERS): $(INSTALLED) constraints.txt
 	@echo "installing the packages to compare with into .peers ..."
 	@rm -rf .peers
@@ -54,6 +58,11 @@ $(PEERS): $(INSTALLED) constraints.txt
 		--target .peers $(PEER_PACKAGES)
 	@PYTHONPATH=.peers $(BIN)/python -m pip check --disable-pip-version-check
 	@touch $(PEERS)
+
+peers: $(PEERS)
+
+check: lint
+	$(BIN)/pytest -n 2 $(QUICK_TESTS) $(PYTEST_ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
@@ -65,32 +74,32 @@ coverage: $(INSTALLED)
 		--cov=airflow_agent_tasks.agent_task --cov=airflow_agent_tasks.polling.circuit_breaker --cov-branch --cov-report=term-missing --cov-fail-under=100
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy airflow_agent_tasks demo faults benchmarks
+	$(BIN)/ruff check
+	$(BIN)/mypy airflow_agent_tasks lab
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 demo: $(INSTALLED)
-	@$(BIN)/python demo/run_demo.py
+	@$(BIN)/python -m lab.demo
 
 faults: $(INSTALLED) $(PEERS)
-	@$(BIN)/python faults/run_faults.py --runs $(RUNS) --peers
+	@$(BIN)/python -m lab.faults --runs $(RUNS) --peers
 
 parked: $(INSTALLED)
-	@$(BIN)/python faults/parked.py
+	@$(BIN)/python -m lab.benchmarks.parked_tasks
 
 bench: $(INSTALLED) $(PEERS)
-	@$(BIN)/python benchmarks/run_bench.py
+	@$(BIN)/python -m lab.benchmarks
 
 up: $(INSTALLED)
-	@$(BIN)/python demo/up.py
+	@$(BIN)/python -m lab.demo.up
 
-# No virtual environment needed: what runs has to be stoppable when .venv is gone.
+# Without the virtual environment: what is running must be stoppable when .venv is gone.
 down:
-	@$(PYTHON) demo/down.py
+	@$(PYTHON) -m lab.demo.down
 
 build: $(INSTALLED)
 	$(BIN)/python -m build

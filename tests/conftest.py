@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from lab.cluster.airflow_cluster import AirflowCluster
+
 _HOME = tempfile.TemporaryDirectory(prefix="airflow-agent-tasks-")
 AIRFLOW_HOME = Path(_HOME.name)
 
@@ -21,9 +23,6 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "TZAFO
 os.environ["AIRFLOW_HOME"] = str(AIRFLOW_HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
-
-for _folder in ("demo", "faults", "benchmarks"):
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / _folder))
 
 
 def pytest_unconfigure() -> None:
@@ -66,19 +65,17 @@ def sandbox() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def cluster(request: Any, sandbox: Any, tmp_path_factory: Any) -> Iterator[Any]:
     """
-    A real Airflow, with its own processes, for the tests that need the scheduler, the triggerer or the page.
+    A real Airflow, with its own processes, for the tests that need the scheduler, the triggerer or the UI.
 
     It has the module's ``DAGS`` (file name → source) and, where there are any, its ``SETTINGS`` (environment
     variables).
     """
-    from airflow_cluster import AirflowCluster
-
     folder = tmp_path_factory.mktemp("airflow")
     dags = folder / "dags"
     dags.mkdir()
     for name, source in request.module.DAGS.items():
         (dags / name).write_text(source)
-    # The demo shortens this interval; here the package has to live with what users have.
+    # The demo shortens this interval; here the package must work with what users have.
     environment = {
         **sandbox.connection_variables(),
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",

@@ -30,7 +30,7 @@ def test_a_test_that_a_document_names_exists(path: str, name: str) -> None:
 def list_fault_cases() -> set[str]:
     calls = [
         node
-        for path in (ROOT / "faults").glob("*_cases.py")
+        for path in (ROOT / "lab" / "faults" / "cases").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]

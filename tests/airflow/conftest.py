@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_api import AirflowApi
+
+from lab.cluster.airflow_api import AirflowApi
 
 PREAMBLE = """
 from datetime import datetime, timedelta

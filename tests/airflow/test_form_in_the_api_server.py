@@ -26,6 +26,7 @@ from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.plugin import answer_delay
+from lab.cluster.airflow_api import AirflowApi
 
 KEY = "a-key-of-the-tests"
 ANSWER = {"chosen_options": ["Send"], "params_input": {"reply": "One."}}
@@ -221,8 +222,6 @@ def test_an_answer_is_delayed_for_a_limited_time(
     ti: Any, api_server: str, delay: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(answer_delay, "MAX_DELAY", -1.0)
-    from airflow_api import AirflowApi
-
     form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
     form["task_instance"] |= {"dag_id": ti.dag_id, "task_id": ti.task_id}
     AirflowApi(api_server).answer(form, "One.")

@@ -8,25 +8,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from serving import Service, serve
+from lab.benchmarks.mock_service_process import MockServiceControl, run_mock_service
 
-WAITER = Path(__file__).parents[2] / "benchmarks" / "waiter.py"
 TASKS = 300
 
 
 def test_hundreds_of_tasks_share_a_hundred_connections_and_each_gets_its_event(tmp_path: Path) -> None:
-    with serve(tmp_path) as url:
+    with run_mock_service(tmp_path) as url:
         done = subprocess.run(
-            [sys.executable, str(WAITER), "ours", url, str(TASKS), "1", "3"],
+            [sys.executable, "-m", "lab.benchmarks.measure_waiting", "ours", url, str(TASKS), "1", "3"],
             capture_output=True,
             text=True,
             timeout=120,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        counts = Service(url).read_counts()
+        counts = MockServiceControl(url).read_counts()
     # The benchmark itself opens some more, to read the counts.
     assert counts["connections"] <= 100 + 10
-    assert counts["asked"] == measured["ended"] == TASKS
+    assert counts["polled"] == measured["ended"] == TASKS
     # Nothing was said but on change.
     assert "Seen" not in done.stderr

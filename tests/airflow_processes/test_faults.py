@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lab.faults.cases import OUR_CASES
+from lab.faults.round import run_round
+
 
 def test_every_fault_has_the_right_outcome(tmp_path: Path) -> None:
-    from run_faults import OUR_CASES, perform_round
-
-    outcomes = perform_round(tmp_path, OUR_CASES)
+    outcomes = run_round(tmp_path, OUR_CASES)
 
     problems = {name: outcome.problems for name, outcome in outcomes.items() if outcome.problems}
     assert problems == {}

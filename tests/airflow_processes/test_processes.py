@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import Leader, Program, find_family, find_titled, is_running, read_leader, wait_until
+
+from lab.cluster.processes import (
+    Program,
+    SessionLeader,
+    find_by_command_line,
+    find_process_tree,
+    is_running,
+    read_session_leader,
+    wait_until,
+)
 
 # Starts one process in a group of its own (as Airflow's tasks are) and one in a session of its own (as its
 # bash tasks are), and waits; {} is what it does on SIGTERM.
@@ -41,7 +50,9 @@ class Started:
         self.children = {int(pid) for pid in output.read_text().split()}
 
     def find_left(self) -> set[int]:
-        return find_family([self.program.leader]) | {pid for pid in self.children if read_leader(pid).started}
+        return find_process_tree([self.program.leader]) | {
+            pid for pid in self.children if read_session_leader(pid).started
+        }
 
 
 @pytest.fixture(params=[OBEYS, IGNORES], ids=["obeys SIGTERM", "ignores SIGTERM"])
@@ -52,7 +63,7 @@ def started(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Started]
 
 
 def test_children_with_a_group_or_a_session_of_their_own_belong_to_the_program(started: Started) -> None:
-    assert find_family([started.program.leader]) == {started.program.leader.pid, *started.children}
+    assert find_process_tree([started.program.leader]) == {started.program.leader.pid, *started.children}
 
 
 @pytest.mark.parametrize("grace", [0, 0.3])
@@ -64,17 +75,17 @@ def test_nothing_is_left_of_a_stopped_program(started: Started, grace: float) ->
 
 
 def test_a_process_with_the_same_id_but_another_start_is_not_taken_for_the_leader(started: Started) -> None:
-    later = Leader(started.program.leader.pid, started="at another time")
+    later = SessionLeader(started.program.leader.pid, started="at another time")
 
     assert is_running(started.program.leader)
     assert not is_running(later)
-    assert find_family([later]) == set()
+    assert find_process_tree([later]) == set()
 
 
 def test_a_process_is_found_by_a_part_of_its_command_line(started: Started, tmp_path: Path) -> None:
     script = "in_a_group.pid, in_a_session.pid"
 
-    assert find_titled("no process has this in its " + "title") == set()
-    assert started.program.leader.pid in find_titled(script)
+    assert find_by_command_line("no process has this in its " + "title") == set()
+    assert started.program.leader.pid in find_by_command_line(script)
     started.program.stop(grace=0)
-    assert started.program.leader.pid not in find_titled(script)
+    assert started.program.leader.pid not in find_by_command_line(script)

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from lab.cluster.airflow_cluster import ClusterError
+from lab.cluster.processes import wait_until
+
 SHORT_TASKS = """
 from airflow.sdk import DAG
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
@@ -48,8 +51,6 @@ def test_agent_tasks_shorter_than_the_workers_heartbeat_do_not_fail(cluster: Any
 
 
 def test_a_deferred_task_shows_its_agents_progress(cluster: Any) -> None:
-    from processes import wait_until
-
     run_id = cluster.api.trigger("slow_task")
     shown: list[int] = []
 
@@ -77,8 +78,6 @@ def test_an_api_server_that_crashes_is_started_again_and_the_request_answered(cl
 
 
 def test_a_component_that_ends_by_itself_is_an_error(cluster: Any) -> None:
-    from airflow_cluster import ClusterError
-
     cluster.programs["dag-processor"].send_signal(signal.SIGKILL)
     assert cluster.programs["dag-processor"].wait(timeout=10) == -signal.SIGKILL
     with pytest.raises(ClusterError, match="dag-processor ended with exit status -9"):

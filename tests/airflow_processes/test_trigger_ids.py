@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from trigger_ids import never_reuse_trigger_ids
+
+from lab.cluster.sqlite_trigger_ids import never_reuse_trigger_ids
 
 
 @pytest.mark.parametrize("is_changed", [False, True])

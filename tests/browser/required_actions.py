@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from airflow_api import AirflowApi, TaskInstance
 from playwright.sync_api import Locator
-from processes import wait_until
 from visitor import Visitor
+
+from lab.cluster.airflow_api import AirflowApi, TaskInstance
+from lab.cluster.processes import wait_until
 
 #: Milliseconds for a page to be there, on a busy machine.
 PAGE_TIMEOUT = 30_000

@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 import pytest
-from airflow_api import TaskInstance
-from processes import wait_until
 from required_actions import RequiredActions
 from visitor import Visitor
+
+from lab.cluster.airflow_api import TaskInstance
+from lab.cluster.processes import wait_until
 
 SHINZO = """
 from airflow.sdk import DAG

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from certificate import write_certificate
 
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import (
@@ -21,6 +20,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES
+from lab.benchmarks.tls_certificate import write_certificate
 from tests.raw_server import Exchange, RawServer, cut, drip, head, reply, silence
 
 PATIENCE = 0.4

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from simulation import simulate
+
+from lab.benchmarks.simulate_polls import simulate
 
 
 @pytest.mark.parametrize(("minutes", "share"), [(10, 0.55), (60, 0.27)])

@@ -60,10 +60,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> EmptyEnvironment:
     return environment
 
 
-def test_the_wheel_is_typed_and_brings_no_tests(installed: EmptyEnvironment) -> None:
+def test_the_wheel_is_typed_and_brings_neither_tests_nor_lab(installed: EmptyEnvironment) -> None:
     listed = installed.run("python", "-m", "pip", "show", "-f", "airflow-agent-tasks")
     assert "airflow_agent_tasks/py.typed" in listed
     assert "tests/" not in listed
+    assert "lab/" not in listed
 
 
 def test_airflow_lists_the_provider(installed: EmptyEnvironment) -> None:

@@ -1,0 +1,1 @@
+"""``make bench`` and ``make parked``: what waiting for agent tasks costs, measured."""

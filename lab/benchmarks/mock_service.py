@@ -1,0 +1,145 @@
+"""
+The mock service that every contender polls: plain asyncio, to cost as little CPU as possible.
+
+Prints its address. It implements as much of each provider's API as a status check needs. A task's id is its
+number; it runs until the time that ``/control/finish`` sets, on the monotonic clock, which all processes of a
+machine share. ``/control/counts`` returns the counts so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from typing import cast
+from urllib.parse import parse_qsl, urlsplit
+
+import uvloop
+
+from lab.console import build_parser
+
+#: The rest of a status response.
+TEXT = "The agent works on it. " * 12
+
+
+def build_lightcone(number: int, is_over: bool) -> object:
+    return {
+        "task_id": str(number),
+        "status": "completed" if is_over else "running",
+        "exit_code": 0 if is_over else None,
+        "created_at": "2026-01-01T00:00:00Z",
+        "log": TEXT,
+    }
+
+
+def build_dbt(number: int, is_over: bool) -> object:
+    status = 10 if is_over else 3
+    return {
+        "status": {"code": 200, "is_success": True},
+        "data": {"id": number, "status": status, "log": TEXT},
+    }
+
+
+def build_anthropic(number: int, is_over: bool) -> object:
+    return {
+        "id": str(number),
+        "type": "session",
+        "status": "terminated" if is_over else "running",
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+        "archived_at": None,
+        "title": TEXT,
+        "metadata": {},
+        "outcome_evaluations": [],
+    }
+
+
+#: (how the path begins, what builds the response)
+RESPONSES = [
+    ("/agent/tasks/", build_lightcone),
+    ("/sensor/", build_lightcone),
+    ("/api/v2/accounts/", build_dbt),
+    ("/v1/sessions/", build_anthropic),
+]
+
+
+class MockService:
+    """The tasks, and the counts of their polls."""
+
+    def __init__(self) -> None:
+        self.polls = self.connections = 0
+        self.first_polled: dict[int, float] = {}
+        self.finish = {"at": float("inf"), "seconds": 1.0, "tasks": 1.0}
+
+    def answer(self, target: str) -> tuple[int, object]:
+        parts = urlsplit(target)
+        if parts.path == "/control/counts":
+            return 200, self._count()
+        if parts.path == "/control/finish":
+            self.finish = {name: float(value) for name, value in parse_qsl(parts.query)}
+            return 200, {}
+        self.polls += 1
+        number = int(parts.path.rstrip("/").rpartition("/")[2])
+        self.first_polled.setdefault(number, time.monotonic())
+        is_over = time.monotonic() >= self._end_of(number)
+        build = next(build for beginning, build in RESPONSES if parts.path.startswith(beginning))
+        # The sensor waits until the response is no longer a 404.
+        is_missing = parts.path.startswith("/sensor/") and not is_over
+        return 404 if is_missing else 200, build(number, is_over)
+
+    def _end_of(self, number: int) -> float:
+        return self.finish["at"] + self.finish["seconds"] * number / self.finish["tasks"]
+
+    def _count(self) -> dict[str, float]:
+        moments = self.first_polled.values()
+        return {
+            "polls": self.polls,
+            "connections": self.connections,
+            "polled": len(moments),
+            "first_polled_at": min(moments, default=0.0),
+            "last_first_polled_at": max(moments, default=0.0),
+        }
+
+
+class Connection(asyncio.Protocol):
+    """One connection: requests without a body, one after the other."""
+
+    def __init__(self, service: MockService) -> None:
+        self._service = service
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self._service.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while b"\r\n\r\n" in self._received:
+            head, _, self._received = self._received.partition(b"\r\n\r\n")
+            status, content = self._service.answer(head.split(b" ", 2)[1].decode())
+            body = json.dumps(content).encode()
+            self._transport.write(
+                b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+                % (status, len(body), body)
+            )
+
+
+async def serve(certificate: str | None) -> None:
+    """Serve until the process ends; with TLS if there is a certificate."""
+    service, tls = MockService(), None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0, backlog=4096, ssl=tls)
+    print(f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = build_parser("lab.benchmarks.mock_service", __doc__)
+    parser.add_argument(
+        "certificate", nargs="?", help="a PEM file with its key; without one it speaks plain HTTP"
+    )
+    uvloop.run(serve(parser.parse_args().certificate))

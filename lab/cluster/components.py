@@ -1,0 +1,19 @@
+"""The programs that make up an Airflow."""
+
+from __future__ import annotations
+
+#: Airflow's command for each component. The log servers are off: their ports are fixed, and the API server
+#: reads the files itself. Workers have an API server of their own: the one behind the UI writes its audit log
+#: on its event loop, and if a worker's request in the same process holds SQLite's write lock at that moment,
+#: both wait for each other until one of them fails with "database is locked".
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    "api-server": ("api-server", "--apps", "core"),
+    "worker-api-server": ("api-server", "--apps", "execution"),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+#: The components that listen on a port.
+API_SERVERS = ("api-server", "worker-api-server")
+#: The entries of Airflow's health report that must all be "healthy".
+HEALTH_NAMES = ("metadatabase", "scheduler", "dag_processor", "triggerer")

@@ -1,0 +1,102 @@
+"""How each run of the demo has to end, and what the reviewer replies to the agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ExpectedTask:
+    """
+    How a task has to end.
+
+    :param state: Its state in Airflow.
+    :param count: Its number of task instances; more than one where the task is mapped.
+    :param tries: How often each is started; None accepts any number.
+    :param status: The agent task's final status; None accepts any.
+    :param exit_code: The agent task's exit code; None accepts any.
+    :param answers: Who sent which reply to each of its questions, as ``name: reply``.
+    """
+
+    state: str = "success"
+    count: int = 1
+    tries: int | None = None
+    status: str | None = None
+    exit_code: int | None = None
+    answers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ExpectedRun:
+    """
+    How a run of a DAG has to end.
+
+    :param state: Its state in Airflow.
+    :param tasks: How each task of the DAG has to end, by the task's id.
+    """
+
+    state: str
+    tasks: Mapping[str, ExpectedTask]
+
+
+#: The reviewer's reply by a part of the question.
+REVIEWER_REPLIES = {
+    "Contoso GmbH in Hamburg": "The one in Hamburg.",
+    "May I spend 12 EUR": "Yes.",
+    "a desk chair for 420 EUR": "No, repair the old one.",
+}
+#: Airflow's name for the reviewer: the demo has no users.
+REVIEWER = "Anonymous"
+
+#: By DAG. Those that ask a question come first: they take the longest.
+EXPECTED_RUNS = {
+    "supplier_check": ExpectedRun(
+        "success",
+        {
+            "check_supplier": ExpectedTask(
+                tries=1, status="completed", answers=[f"{REVIEWER}: The one in Hamburg.", f"{REVIEWER}: Yes."]
+            ),
+            "file_report": ExpectedTask(),
+        },
+    ),
+    "office_order": ExpectedRun(
+        "success",
+        {
+            "order": ExpectedTask(
+                tries=1,
+                exit_code=0,
+                answers=["answer_routine: Yes, order it.", f"{REVIEWER}: No, repair the old one."],
+            ),
+            "note_expenses": ExpectedTask(),
+        },
+    ),
+    "company_research": ExpectedRun(
+        "success",
+        {
+            "read_companies": ExpectedTask(),
+            "research": ExpectedTask(count=4, tries=1, status="completed"),
+            "load_answers": ExpectedTask(),
+        },
+    ),
+    "code_review": ExpectedRun(
+        "success",
+        {
+            "review": ExpectedTask(tries=1, status="completed"),
+            "decide": ExpectedTask(),
+            "block_merge": ExpectedTask(),
+            "approve_merge": ExpectedTask("skipped"),
+        },
+    ),
+    "nightly_run": ExpectedRun(
+        "success",
+        {
+            "export_report": ExpectedTask(tries=2, exit_code=0),
+            "check_prices": ExpectedTask("skipped", tries=1, exit_code=99),
+            "renew_listing": ExpectedTask("failed", tries=1, exit_code=2),
+            "alert": ExpectedTask(tries=1),
+        },
+    ),
+}
+#: The rows that company_research writes, one for each company.
+RESEARCH_ROWS = 4

@@ -1,0 +1,1 @@
+"""``make faults``: real processes and connections, broken on purpose, and what becomes of the agent tasks."""

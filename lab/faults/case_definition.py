@@ -1,0 +1,165 @@
+"""What defines a row of the fault table: the remote task, the Airflow task, and the expected outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: A scenario as a generator that yields where it waits, so that many can run at the same time.
+Steps = Iterator[None]
+
+#: Steps of every scripted remote task: enough to show progress, too few to flood the log.
+SCRIPT_STEPS = 10
+
+#: Seconds that a remote task works that must not end by itself.
+LONG = 600.0
+#: The operator's arguments for waiting on a worker.
+ON_WORKER = {"deferrable": False}
+
+
+class CaseError(Exception):
+    """A case could not be run, for example because something never happened."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """
+    The expected outcome of one run of a case.
+
+    :param started: Remote tasks that were started.
+    :param stopped: Remote tasks that Airflow's side cancelled or paused.
+    :param left_running: Remote tasks still running at the end, because nothing may stop them.
+    :param state: The Airflow task's final state.
+    :param tries: How often the Airflow task was started; None accepts any number.
+    :param results: How often its result was delivered.
+    :param asked: How many questions were asked in Airflow.
+    :param received: The messages that the remote tasks received, in this order, from any sender.
+    """
+
+    started: int = 1
+    stopped: int = 0
+    left_running: int = 0
+    state: str = "success"
+    tries: int | None = 1
+    results: int = 1
+    asked: int = 0
+    received: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Describe it in the table's words."""
+        words = [f"{self.started} started"]
+        words += [f"{self.stopped} stopped"] if self.stopped else []
+        words += [f"{self.left_running} left running"] if self.left_running else []
+        words += [f"{self.asked} asked, {len(self.received)} answered"] if self.asked else []
+        tries = "" if self.tries is None else f" in {self.tries} {'try' if self.tries == 1 else 'tries'}"
+        return ", ".join([*words, f"{self.state}{tries}"])
+
+
+#: One remote task, one try, one result.
+EXACTLY_ONE = Expected()
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One row.
+
+    :param name: The DAG's id.
+    :param title: Its name in the table.
+    :param service: ``lightcone`` or ``shinzo``; or that of a peer.
+    :param expected: The expected outcome.
+    :param is_comparison: True for a peer: shown for comparison, without a verdict.
+    :param seconds: How long the remote task works.
+    :param later_seconds: How long a remote task works that a later try starts; default the same.
+    :param first_exit_code: Exit code of a remote task that the first try starts; others end with 0.
+    :param ask: The remote task's questions; with any, the case is about them.
+    :param arguments: The operator's arguments.
+    :param run_timeout: Seconds that the DAG run may take, or None.
+    :param retries: The Airflow task's retries.
+    :param uses_fault_proxy: True where the connection to the service is what fails.
+    :param connection_extra: Extra fields of the connection.
+    """
+
+    name: str
+    title: str
+    service: str
+    expected: Expected = EXACTLY_ONE
+    is_comparison: bool = False
+    seconds: float = 12.0
+    later_seconds: float | None = None
+    first_exit_code: int = 0
+    ask: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    run_timeout: float | None = None
+    retries: int = 2
+    uses_fault_proxy: bool = False
+    connection_extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def connection_id(self) -> str:
+        """The Airflow connection to this case's own service."""
+        return f"{self.service}_{self.name}"
+
+    @property
+    def waits_deferred(self) -> bool:
+        """True where the triggerer waits and not a worker."""
+        return bool(self.arguments.get("deferrable", True))
+
+    @property
+    def result(self) -> Any:
+        """The remote task's result; Lightcone has none besides the exit code."""
+        return {"case": self.name} if self.service == "shinzo" else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values that the DAG file needs."""
+        return {
+            "name": self.name,
+            "service": self.service,
+            "run_timeout": self.run_timeout,
+            "retries": self.retries,
+            "text": self._build_text(),
+            "arguments": {"deferrable": True, "poll_interval": 1, **self.arguments},
+        }
+
+    def _build_text(self) -> str:
+        later = self.seconds if self.later_seconds is None else self.later_seconds
+        script = {
+            "steps": SCRIPT_STEPS,
+            "step_seconds": by_try(self.seconds / SCRIPT_STEPS, later / SCRIPT_STEPS),
+            "exit_code": by_try(self.first_exit_code, 0),
+            "ask": json.dumps(self.ask),
+            "result": json.dumps(self.result),
+        }
+        return "#sandbox {" + ", ".join(f'"{key}": {value}' for key, value in script.items()) + "}"
+
+
+def by_try(first: float, later: float) -> str:
+    """Return a template: one value for the first try of the Airflow task, another for the later ones."""
+    return f"{{{{ {first} if ti.try_number == 1 else {later} }}}}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """
+    The fault of one case, or of several cases at once.
+
+    :param drive: Causes the fault; called with the ``CaseRun`` of each of the cases.
+    :param cases: The cases.
+    """
+
+    drive: Callable[..., Steps]
+    cases: tuple[Case, ...]
+
+
+def scenario(
+    drive: Callable[..., Steps],
+    name: str,
+    title: str,
+    service: str,
+    expected: Expected = EXACTLY_ONE,
+    **options: Any,
+) -> Scenario:
+    """Return a scenario of one case; see ``Case`` for the options."""
+    return Scenario(drive, (Case(name, title, service, expected, **options),))

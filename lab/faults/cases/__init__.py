@@ -1,0 +1,22 @@
+"""All cases of the fault table, by what breaks."""
+
+from __future__ import annotations
+
+from lab.faults.cases.components import COMPONENT_SCENARIOS
+from lab.faults.cases.questions import QUESTION_SCENARIOS
+from lab.faults.cases.service import SERVICE_SCENARIOS
+from lab.faults.cases.users import LIMIT_SCENARIOS, USER_SCENARIOS
+from lab.faults.cases.workers import WORKER_SCENARIOS
+
+#: Scenarios that run at the same time, the longest first.
+CONCURRENT_SCENARIOS = (
+    *SERVICE_SCENARIOS,
+    *LIMIT_SCENARIOS,
+    *QUESTION_SCENARIOS,
+    *WORKER_SCENARIOS,
+    *USER_SCENARIOS,
+)
+#: Scenarios that break a part of Airflow: they run one after the other, with nothing beside them.
+EXCLUSIVE_SCENARIOS = COMPONENT_SCENARIOS
+CASES = [case for scenario in (*CONCURRENT_SCENARIOS, *EXCLUSIVE_SCENARIOS) for case in scenario.cases]
+OUR_CASES = [case for case in CASES if not case.is_comparison]

@@ -1,0 +1,195 @@
+"""Cases in which a part of Airflow breaks; they run one after the other."""
+
+from __future__ import annotations
+
+import signal
+
+from lab.cluster.components import API_SERVERS, COMPONENTS
+from lab.faults.case_definition import LONG, ON_WORKER, Case, Expected, Scenario, Steps
+from lab.faults.case_run import CaseRun
+from lab.faults.cases.questions import ASKING, RECEIVED_ONCE, answer_after
+from lab.faults.cases.users import mark_and_measure
+from lab.faults.our_case_run import OurCaseRun
+from lab.faults.peer_case_run import PeerCaseRun
+
+#: Airflow's line in the trigger's log when it takes a trigger away from a triggerer.
+CANCELLED_TRIGGER = "Trigger cancelled by user action"
+#: Seconds to watch a triggerer after it woke up.
+WATCH_SECONDS = 6.0
+
+
+def start_all(*runs: CaseRun) -> Steps:
+    """Start several DAG runs at the same time, and wait until Airflow waits for each remote task."""
+    for run in runs:
+        run.start()
+    for run in runs:
+        yield from run.until_waited_for()
+
+
+def kill_the_triggerer(taken_over: OurCaseRun, expiring: OurCaseRun, untaken: OurCaseRun) -> Steps:
+    """SIGKILL the only triggerer; one deferral times out meanwhile, then another triggerer is started."""
+    yield from taken_over.start_and_wait()
+    expiring.start()
+    yield from expiring.until_deferred()
+    cluster = taken_over.cluster
+    cluster.stop_program("triggerer", grace=0)
+    untaken.start()
+    yield from untaken.until_deferred()
+    yield from mark_and_measure(untaken, "failed")
+    yield from expiring.until_stopped()
+    yield from expiring.until_ended()
+    cluster.start_component("triggerer")
+    yield from taken_over.until_ended()
+
+
+def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
+    """Freeze the triggerer that waits, let another take over, wake it, and watch what it does."""
+    runs: tuple[CaseRun, ...] = (run, *peers)
+    yield from start_all(*runs)
+    frozen = run.cluster.programs["triggerer"]
+    first = run.task.triggerer_id
+    frozen.send_signal(signal.SIGSTOP)
+    try:
+        run.cluster.start_component("triggerer", name="triggerer-2")
+        yield from run.until(lambda: run.task.triggerer_id != first, "another triggerer took over")
+        asked = len(run.list_requests("GET"))
+        yield from run.until(lambda: len(run.list_requests("GET")) > asked, "it checked the state")
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+    yield from run.until(
+        lambda: all(CANCELLED_TRIGGER in each.read_logs("*.trigger.*") for each in runs),
+        "the first one noticed",
+    )
+    yield from run.pause(WATCH_SECONDS)
+    for each in runs:
+        yield from each.until_ended()
+    run.cluster.stop_program("triggerer")
+
+
+def restart_the_api_servers(deferred: OurCaseRun, on_worker: OurCaseRun, parked: OurCaseRun) -> Steps:
+    """Restart both API servers: the one for the UI and the one for workers."""
+    parked.start()
+    form = yield from parked.until_asked()
+    yield from start_all(deferred, on_worker)
+    cluster = deferred.cluster
+    for name in API_SERVERS:
+        cluster.stop_program(name)
+    for name in API_SERVERS:
+        cluster.start_component(name)
+    yield from answer_after(parked, form)
+    yield from deferred.until_ended()
+    yield from on_worker.until_ended()
+
+
+#: Seconds for which all of Airflow is away.
+AWAY_SECONDS = 60.0
+
+
+def stop_the_machine(deferred: OurCaseRun, on_worker: OurCaseRun, parked: OurCaseRun) -> Steps:
+    """SIGKILL everything of Airflow at once, and start it again after a minute."""
+    parked.start()
+    form = yield from parked.until_asked()
+    yield from start_all(deferred, on_worker)
+    cluster = deferred.cluster
+    cluster.stop(grace=0)
+    yield from deferred.pause(AWAY_SECONDS)
+    for component in COMPONENTS:
+        cluster.start_component(component)
+    yield from answer_after(parked, form)
+    yield from deferred.until_ended()
+    yield from on_worker.until_ended()
+
+
+COMPONENT_SCENARIOS = (
+    Scenario(
+        kill_the_triggerer,
+        (
+            Case(
+                "triggerer_killed",
+                "the only triggerer killed, another started",
+                "lightcone",
+                seconds=60.0,
+            ),
+            Case(
+                "timeout_without_triggerer",
+                "timeout passes, no triggerer lives (backstop)",
+                "shinzo",
+                Expected(stopped=1, state="failed", results=0),
+                seconds=LONG,
+                retries=0,
+                arguments={"timeout": 8},
+            ),
+            Case(
+                "failed_without_triggerer",
+                "marked failed while deferred, no triggerer lives",
+                "lightcone",
+                Expected(stopped=1, state="failed", results=0),
+                seconds=LONG,
+            ),
+        ),
+    ),
+    Scenario(
+        freeze_a_triggerer,
+        (
+            Case(
+                "triggerer_frozen",
+                "a triggerer frozen, another takes over, then it wakes",
+                "shinzo",
+                seconds=40.0,
+            ),
+            Case(
+                "triggerer_frozen_peer",
+                "the same with the trigger of apache-airflow-providers-anthropic",
+                "anthropic",
+                is_comparison=True,
+                seconds=40.0,
+            ),
+        ),
+    ),
+    Scenario(
+        restart_the_api_servers,
+        (
+            Case("api_restart_deferred", "API servers restarted; deferred", "lightcone", seconds=20.0),
+            Case(
+                "api_restart_on_worker",
+                "API servers restarted; waiting on a worker",
+                "shinzo",
+                # With this short heartbeat timeout, Airflow may count the worker as lost.
+                Expected(tries=None),
+                seconds=20.0,
+                arguments=ON_WORKER,
+            ),
+            Case(
+                "api_restart_parked",
+                "API servers restarted; parked at a question",
+                "lightcone",
+                RECEIVED_ONCE,
+                **ASKING,
+            ),
+        ),
+    ),
+    Scenario(
+        stop_the_machine,
+        (
+            # This one ends while Airflow is away, the other afterwards.
+            Case(
+                "machine_stopped_deferred", "all of Airflow killed for 60 s; deferred", "shinzo", seconds=40.0
+            ),
+            Case(
+                "machine_stopped_on_worker",
+                "all of Airflow killed for 60 s; waiting on a worker",
+                "lightcone",
+                Expected(tries=2),
+                seconds=90.0,
+                arguments=ON_WORKER,
+            ),
+            Case(
+                "machine_stopped_parked",
+                "all of Airflow killed for 60 s; parked at a question",
+                "shinzo",
+                RECEIVED_ONCE,
+                **ASKING,
+            ),
+        ),
+    ),
+)

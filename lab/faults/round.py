@@ -1,0 +1,150 @@
+"""One round: a fresh Airflow in which every case runs once."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from lab.cluster.airflow_api import AirflowApiError, TaskInstance
+from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
+from lab.console import log_progress
+from lab.faults.case_definition import Case, CaseError, Scenario, Steps
+from lab.faults.case_run import CaseRun, Outcome
+from lab.faults.cases import CONCURRENT_SCENARIOS, EXCLUSIVE_SCENARIOS
+from lab.faults.our_case_run import OurCaseRun
+from lab.faults.peer_case_run import PeerCaseRun
+
+#: More would make two busy cores miss the five seconds in which an agent task must be stopped.
+MAX_CONCURRENT_SCENARIOS = 10
+#: Seconds between two polls of Airflow.
+POLL_INTERVAL = 0.3
+DAG_FILE = Path(__file__).with_name("fault_dags.py")
+
+SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": "8",
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    # Seconds after which a worker counts as lost, and between two checks for lost ones; default 300 and 10.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    # Seconds after which a triggerer counts as lost, and between two heartbeats; default 30 and 5.
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    # While the API server is away, a worker retries every two seconds. By default its waits grow, and with
+    # the short timeout above it would count as lost.
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "60",
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "2",
+}
+
+
+def run_round(home: Path, cases: Sequence[Case]) -> dict[str, Outcome]:
+    """
+    Run these cases once in a fresh Airflow, and return the outcomes by name.
+
+    :param home: An empty or missing folder, or that of an earlier round.
+    :param cases: The cases; those of a scenario that other cases share run as well.
+    """
+    concurrent = select_scenarios(CONCURRENT_SCENARIOS, cases)
+    exclusive = select_scenarios(EXCLUSIVE_SCENARIOS, cases)
+    return Round(home).run(concurrent, exclusive)
+
+
+def select_scenarios(scenarios: Sequence[Scenario], cases: Sequence[Case]) -> list[Scenario]:
+    """Return the scenarios of these cases, whole but for the peers that were not asked for."""
+    kept = []
+    for scenario in scenarios:
+        if any(case in cases for case in scenario.cases):
+            members = tuple(case for case in scenario.cases if case in cases or not case.is_comparison)
+            kept.append(Scenario(scenario.drive, members))
+    return kept
+
+
+class Round:
+    """
+    A running Airflow with one run of each case.
+
+    :param home: An empty or missing folder, or that of an earlier round.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._tasks: dict[str, TaskInstance] = {}
+
+    def run(self, concurrent: Sequence[Scenario], exclusive: Sequence[Scenario]) -> dict[str, Outcome]:
+        """
+        Run every scenario once and return the outcomes by case.
+
+        :param concurrent: Scenarios that run at the same time.
+        :param exclusive: Scenarios that break a part of Airflow; they run one after the other.
+        """
+        cases = [case for scenario in (*concurrent, *exclusive) for case in scenario.cases]
+        with ExitStack() as stack:
+            self._runs = {case.name: stack.enter_context(build_run(case)) for case in cases}
+            self._cluster = stack.enter_context(self._build_cluster())
+            self._cluster.wait_for_dags(self._runs)
+            for run in self._runs.values():
+                run.attach(self._cluster, self._tasks)
+            log_progress(f"Airflow is ready at {self._cluster.api.base_url}")
+            self._run_scenarios(concurrent, MAX_CONCURRENT_SCENARIOS)
+            self._run_scenarios(exclusive, 1)
+        return {name: run.outcome for name, run in self._runs.items()}
+
+    def _build_cluster(self) -> AirflowCluster:
+        dags_folder = self._home / "dags"
+        shutil.rmtree(dags_folder, ignore_errors=True)
+        dags_folder.mkdir(parents=True)
+        shutil.copy(DAG_FILE, dags_folder)
+        environment = dict(SETTINGS)
+        for run in self._runs.values():
+            run.write_dag(dags_folder)
+            environment |= run.environment
+        return AirflowCluster(self._home / "airflow", dags_folder=dags_folder, environment=environment)
+
+    def _run_scenarios(self, scenarios: Iterable[Scenario], max_concurrent: int) -> None:
+        waiting = deque(scenarios)
+        active: list[Steps] = []
+        while waiting or active:
+            while waiting and len(active) < max_concurrent:
+                active.append(self._run_scenario(waiting.popleft()))
+            self._cluster.check_programs()
+            self._poll_airflow()
+            active = [steps for steps in active if advance(steps)]
+            time.sleep(POLL_INTERVAL)
+
+    def _poll_airflow(self) -> None:
+        try:
+            found = self._cluster.api.list_tasks("~", "~")
+        except AirflowApiError:
+            # One case restarts the API server; until it answers again, the last poll stands.
+            return
+        self._tasks.update({task.dag_id: task for task in found})
+
+    def _run_scenario(self, scenario: Scenario) -> Steps:
+        runs = [self._runs[case.name] for case in scenario.cases]
+        started = time.monotonic()
+        try:
+            yield from scenario.drive(*runs)
+        except (CaseError, AirflowApiError, ClusterError) as error:
+            for run in runs:
+                run.check(False, str(error))
+        for run in runs:
+            run.check_outcome()
+            verdict = "; ".join(run.outcome.problems) or "as expected"
+            log_progress(f"{run.case.name}, {time.monotonic() - started:.0f} s: {verdict}")
+
+
+def build_run(case: Case) -> CaseRun:
+    """Return a run of a case: of ours, or of a peer in the same situation."""
+    return PeerCaseRun(case) if case.is_comparison else OurCaseRun(case)
+
+
+def advance(steps: Steps) -> bool:
+    """Run a scenario up to its next wait; return False if it has ended."""
+    try:
+        next(steps)
+    except StopIteration:
+        return False
+    return True

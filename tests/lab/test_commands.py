@@ -1,0 +1,71 @@
+"""The lab's commands: each explains itself, and says at once what it lacks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import peers
+from lab.benchmarks import __main__ as benchmarks
+from lab.faults import __main__ as faults
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [
+    path
+    for folder in ("airflow_agent_tasks", "example_dags", "lab", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for path in (ROOT / "lab").rglob("*.py")
+    if '__name__ == "__main__"' in path.read_text()
+)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_targets_of_the_makefile_are_commands() -> None:
+    named = re.findall(r"-m (lab[\w.]*)", (ROOT / "Makefile").read_text())
+    assert len(named) == 6
+    assert set(named) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_prints_the_usage_and_does_nothing_else(command: str) -> None:
+    done = run("-m", command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: python -m {command} [-h]")
+
+
+def test_make_down_needs_no_installed_package() -> None:
+    done = run("-S", "-m", "lab.demo.down", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "first_step"),
+    [(benchmarks, [], "describe_processors"), (faults, ["--peers"], "run_round")],
+    ids=["benchmarks", "faults"],
+)
+def test_a_comparison_without_the_other_providers_names_the_target_that_installs_them(
+    command: Any, arguments: list[str], first_step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "PEERS_FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    monkeypatch.setattr(command, first_step, lambda *_: pytest.fail("it began all the same"))
+    with pytest.raises(SystemExit, match="are not installed: run `make peers` first"):
+        command.main()
+
+
+def test_no_source_changes_the_import_path() -> None:
+    change = re.compile("sys" + r"\.path\b")
+    assert [str(path) for path in SOURCES if change.search(path.read_text())] == []
