@@ -1,0 +1,91 @@
+"""The table of the package's rooms: files, lines, and the imports that go in and out."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = "airflow_agent_tasks"
+
+
+def list_modules(root: Path) -> dict[str, Path]:
+    """Return the modules below a package's folder, by their names without the package's."""
+    paths = {path.relative_to(root).with_suffix(""): path for path in root.rglob("*.py")}
+    return {".".join(part for part in name.parts if part != "__init__"): path for name, path in paths.items()}
+
+
+def list_imports(path: Path, modules: dict[str, Path]) -> Iterator[str]:
+    """Yield the modules of the package that a file imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
+            base = (node.module or "").removeprefix(PACKAGE).removeprefix(".")
+            for alias in node.names:
+                name = f"{base}.{alias.name}".removeprefix(".")
+                yield name if name in modules else base
+
+
+def room_of(module: str) -> str:
+    """Return a module's room: its folder, or itself where it stands at the top."""
+    return module.partition(".")[0]
+
+
+def find_circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that import each other, directly or in a round."""
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        pending = [start]
+        while pending:
+            for target in arrows.get(pending.pop(), set()) - seen:
+                seen.add(target)
+                pending.append(target)
+        return seen
+
+    reached = {module: reach(module) for module in arrows}
+    groups = {
+        tuple(sorted(other for other in reached[module] if module in reached.get(other, set())))
+        for module in arrows
+        if module in reached[module]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def print_table(root: Path) -> None:
+    """Print one line for each room, and the circles between modules."""
+    modules = list_modules(root)
+    arrows = {name: set(list_imports(path, modules)) - {name, ""} for name, path in modules.items()}
+    files: Counter[str] = Counter()
+    lines: Counter[str] = Counter()
+    going_in: Counter[str] = Counter()
+    going_out: Counter[str] = Counter()
+    for name, path in modules.items():
+        room = room_of(name)
+        files[room] += 1
+        lines[room] += len(path.read_text(encoding="utf-8").splitlines())
+        for target in arrows[name]:
+            if room_of(target) != room:
+                going_out[room] += 1
+                going_in[room_of(target)] += 1
+    print(f"{'room':16} {'files':>5} {'lines':>6} {'in':>4} {'out':>4}")
+    for room in sorted(files):
+        cells = f"{files[room]:5} {lines[room]:6} {going_in[room]:4} {going_out[room]:4}"
+        print(f"{room or '(package)':16} {cells}")
+    totals = f"{sum(files.values()):5} {sum(lines.values()):6} {going_in.total():4} {going_out.total():4}"
+    print(f"{'all':16} {totals}")
+    circles = find_circles(arrows)
+    print(f"circles: {len(circles)}", *(" ↔ ".join(circle) for circle in circles), sep="\n  ")
+
+
+def main() -> None:
+    """Print the table of this checkout, or of another folder of the package."""
+    parser = argparse.ArgumentParser(prog="python -m lab.rooms", description=__doc__)
+    default = Path(__file__).resolve().parents[1] / PACKAGE
+    parser.add_argument("folder", nargs="?", type=Path, default=default, help="the package's folder")
+    print_table(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()
