@@ -12,7 +12,7 @@ from airflow_agent_tasks.services.http import Request, Response
 from airflow_agent_tasks.services.lightcone import LightconeDialect
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
-REPLIES = Path(__file__).parent / "replies"
+REPLIES = Path(__file__).parent / "services" / "replies"
 
 LIGHTCONE = LightconeDialect()
 SHINZO = ShinzoDialect()
