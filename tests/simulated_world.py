@@ -9,7 +9,8 @@ the next try, the trigger, the resume, the plugin that stops abandoned agent tas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask, TaskState
@@ -189,6 +190,10 @@ class World:
         self.since_last = 0
         #: Each command, and what became of it: what is printed of a life that fails.
         self.journal: list[str | cmd.Command[Any]] = []
+        #: The kinds of the interruptions so far.
+        self.kinds: list[str] = []
+        #: Called after each command of the worker.
+        self.on_command: Callable[[World], None] | None = None
         #: The ids that the submission record has ever named; others the service alone knows.
         self.recorded: set[str] = set()
         #: Agent tasks that were started while another was active.
@@ -199,24 +204,26 @@ class World:
         self.clears = 0
         self.polls = 0
         self._was_cleared = False
+        self._is_worker_lost = False
 
     # --- Airflow
 
     def live(self) -> World:
-        """Live to the end."""
-        flow = self._begin_try(run)
-        while flow is not None:
-            flow = self._go_on(flow)
-            if flow is None:
-                self._stop_abandoned()
-                flow = self._clear_after_the_end()
-        return self
+        """Live to the end, from the beginning or from where :meth:`lose_worker` was called."""
+        flow = self._after_loss() if self._is_worker_lost else self._begin_try(run)
+        while True:
+            while flow is not None:
+                flow = self._go_on(flow)
+            self._stop_abandoned()
+            if (flow := self._clear_after_the_end()) is None:
+                return self
 
     def _clear_after_the_end(self) -> Any:
         if not self.pending or self.pending[0] != CLEAR_AFTER_THE_END:
             return None
         self.pending.pop(0)
         self.state, self.is_killed, self.since_last = "running", False, 0
+        self.kinds.append("clear")
         self._clear()
         return self._next_try("cleared after the end")
 
@@ -352,6 +359,32 @@ class World:
 
     # --- interruptions
 
+    def fork(self) -> World:
+        """Return a world of its own that is as this one is now, but for the worker's process."""
+        other = copy(self)
+        other.tasks = {task_id: replace(task, heard=[*task.heard]) for task_id, task in self.tasks.items()}
+        other.form = self.form and replace(self.form)
+        for name in (
+            "lost_answers",
+            "recorded",
+            "doubled",
+            "delivered",
+            "answered",
+            "pending",
+            "journal",
+            "kinds",
+        ):
+            setattr(other, name, copy(getattr(self, name)))
+        other.since_last = 0
+        other.on_command = None
+        return other
+
+    def lose_worker(self) -> None:
+        """Let the worker's process die here; :meth:`live` goes on with the next try."""
+        self._note("  *** crash")
+        self.kinds.append("crash")
+        self._is_worker_lost = True
+
     def _interrupted_while_away(self) -> bool:
         """Tell whether the task was cleared or marked while no worker had it; a crash finds none there."""
         return self.is_killed or self._was_cleared
@@ -373,6 +406,7 @@ class World:
 
     def _interrupt(self, interruption: Interruption, *, is_away: bool = False) -> None:
         self._note(f"  *** {interruption.kind}")
+        self.kinds.append(interruption.kind)
         if interruption.kind == "clear":
             self._clear()
             self._was_cleared = is_away
@@ -419,16 +453,20 @@ class World:
         try:
             result = self._do(command)
         except AgentTaskError:
-            if found := self._due(is_after=True):
-                self._interrupt(found)
+            self._after_command()
             raise
         except (DeferredError, ParkedError):
             if found := self._due(is_after=True):
                 self._interrupt(found, is_away=True)
             raise
+        self._after_command()
+        return result
+
+    def _after_command(self) -> None:
         if found := self._due(is_after=True):
             self._interrupt(found)
-        return result
+        if self.on_command:
+            self.on_command(self)
 
     def _note(self, line: str | cmd.Command[Any]) -> None:
         self.journal.append(line)

@@ -13,7 +13,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,26 +107,17 @@ def list_singles(script: Script) -> Iterator[tuple[Interruption, ...]]:
     yield (CLEAR_AFTER_THE_END,)
 
 
-def list_pairs(script: Script) -> Iterator[tuple[Interruption, ...]]:
-    # After a command is before the next one: nothing lies between them.
-    for number in range(1, count_commands(script) + 1):
-        first = Interruption("crash", number, is_after=True)
-        for later in range(1, count_commands(script, first) + 1):
-            yield first, Interruption("crash", later, is_after=True)
-
-
-def live(script: Script, interruptions: tuple[Interruption, ...]) -> None:
-    """Live a life, and check what holds for all."""
-    world = World(script, interruptions)
+def live(world: World) -> None:
+    """Live a life to its end, and check what holds for all."""
     try:
         world.live()
-        check(world, interruptions)
+        check(world)
     except AssertionError as error:
         lines = "\n".join(map(describe, world.journal))
-        raise AssertionError(f"{error}\n{script}\n{interruptions}\n{lines}") from None
+        raise AssertionError(f"{error}\n{world.script}\n{lines}") from None
 
 
-def check(world: World, interruptions: tuple[Interruption, ...]) -> None:
+def check(world: World) -> None:
     script = world.script
     has_keys = Capability.IDEMPOTENT_START in script.service.capabilities
     assert not world.doubled, f"started while another was active: {world.doubled}"
@@ -138,7 +130,7 @@ def check(world: World, interruptions: tuple[Interruption, ...]) -> None:
             assert text == (expected or answer_to(script.questions[number])), f"a wrong reply: {replies}"
     assert len(set(world.answered)) == len(world.answered), f"asked twice: {world.answered}"
     check_nothing_is_left(world, has_keys=has_keys)
-    check_end(world, interruptions, has_keys=has_keys)
+    check_end(world, has_keys=has_keys)
 
 
 def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
@@ -158,8 +150,8 @@ def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
     assert is_left or not active, f"left active: {active}"
 
 
-def check_end(world: World, interruptions: tuple[Interruption, ...], *, has_keys: bool) -> None:
-    script, kinds = world.script, [each.kind for each in interruptions]
+def check_end(world: World, *, has_keys: bool) -> None:
+    script, kinds = world.script, world.kinds
     if world.state == "killed":
         assert "kill" in kinds
         return
@@ -190,28 +182,43 @@ def check_no_result_was_dropped(world: World) -> None:
 
 @pytest.mark.parametrize("name", LIVES)
 def test_a_quiet_life_ends_as_it_should(name: str) -> None:
-    live(LIVES[name], ())
-    world = World(LIVES[name]).live()
+    world = World(LIVES[name])
+    live(world)
     assert world.state == LIVES[name].end
 
 
 @pytest.mark.parametrize("name", LIVES)
 def test_each_life_survives_each_interruption(name: str, record_property: Any) -> None:
-    record_property("lives with one interruption", live_all(LIVES[name], list_singles(LIVES[name])))
+    lives = list(list_singles(LIVES[name]))
+    for interruption in lives:
+        live(World(LIVES[name], interruption))
+    record_property("lives with one interruption", len(lives))
 
 
-@pytest.mark.parametrize("name", [name for name in LIVES if "late retry" not in name])
+@pytest.mark.parametrize("name", LIVES)
 def test_each_life_survives_each_pair_of_crashes(name: str, record_property: Any) -> None:
-    record_property("lives with two crashes", live_all(LIVES[name], list_pairs(LIVES[name])))
+    # After a command is before the next one: nothing lies between them.
+    def crash_again(world: World) -> None:
+        live(lose_worker(world))
+        counts["pairs"] += 1
+
+    def crash(world: World) -> None:
+        other = lose_worker(world)
+        other.on_command = crash_again
+        live(other)
+
+    counts = Counter[str]()
+    world = World(LIVES[name])
+    world.on_command = crash
+    live(world)
+    record_property("lives with two crashes", counts["pairs"])
 
 
-def live_all(script: Script, lives: Iterable[tuple[Interruption, ...]]) -> int:
-    """Live all, and return how many there were."""
-    number = 0
-    for interruptions in lives:
-        live(script, interruptions)
-        number += 1
-    return number
+def lose_worker(world: World) -> World:
+    """Return how the life goes on where the worker is lost here."""
+    other = world.fork()
+    other.lose_worker()
+    return other
 
 
 # --- the checks themselves: mistakes that they have to find ------------------------------------------------
@@ -272,4 +279,5 @@ def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
 def find_failure() -> None:
     """Live until a life fails."""
     for script in LIVES.values():
-        live_all(script, itertools.chain([()], list_singles(script)))
+        for interruptions in itertools.chain([()], list_singles(script)):
+            live(World(script, interruptions))
