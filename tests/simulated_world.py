@@ -148,6 +148,13 @@ class Form:
     response: dict[str, Any] | None = None
 
 
+#: Commands that leave the world as it is: a worker lost after one of them is one lost before it.
+READS = (
+    *(cmd.LoadSubmission, cmd.FindService, cmd.GetTask, cmd.ReadMark, cmd.ReadForm),
+    cmd.CallReply,
+)
+
+
 class WorkerLostError(BaseException):
     """The process is gone."""
 
@@ -187,6 +194,8 @@ class World:
         self.is_killed = False
         self.pending = list(interruptions)
         self.since_last = 0
+        #: Of the commands since the last interruption, the numbers of those that changed something.
+        self.changes: list[int] = []
         #: Each command, and what became of it: what is printed of a life that fails.
         self.journal: list[str | cmd.Command[Any]] = []
         #: The ids that the submission record has ever named; others the service alone knows.
@@ -369,6 +378,7 @@ class World:
         ):
             return None
         self.since_last = 0
+        self.changes.clear()
         return self.pending.pop(0)
 
     def _interrupt(self, interruption: Interruption, *, is_away: bool = False) -> None:
@@ -421,6 +431,8 @@ class World:
                 return None
         self.since_last += 1
         self._note(command)
+        if not isinstance(command, READS):
+            self.changes.append(self.since_last)
         if found := self._due(is_after=False):
             self._interrupt(found)
         try:

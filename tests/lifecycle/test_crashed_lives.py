@@ -107,11 +107,22 @@ def list_singles(script: Script) -> Iterator[tuple[Interruption, ...]]:
 
 
 def list_pairs(script: Script) -> Iterator[tuple[Interruption, ...]]:
-    # After a command is before the next one: nothing lies between them.
-    for number in range(1, count_commands(script) + 1):
-        first = Interruption("crash", number, is_after=True)
-        for later in range(1, count_commands(script, first) + 1):
-            yield first, Interruption("crash", later, is_after=True)
+    for first in list_crashes(script):
+        for later in list_crashes(script, first):
+            yield first, later
+
+
+def list_crashes(script: Script, *earlier: Interruption) -> Iterator[Interruption]:
+    """
+    Return the crashes that differ, after those of before.
+
+    After a command is before the next one: nothing lies between them. And a worker that is lost after a
+    command which only read leaves the same world as one lost before it; the first is kept, for a try that
+    changed nothing.
+    """
+    numbers = World(script, earlier).live().changes
+    for number in sorted({1, *numbers}):
+        yield Interruption("crash", number, is_after=True)
 
 
 def live(script: Script, interruptions: tuple[Interruption, ...]) -> None:
