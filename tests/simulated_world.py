@@ -426,6 +426,13 @@ class World:
     # --- the worker
 
     def _drive(self, flow: cmd.Flow[Outcome]) -> Outcome:
+        try:
+            return self._perform_all(flow)
+        finally:
+            # Left to the garbage collector, it would be closed at any time: also in another test.
+            flow.close()
+
+    def _perform_all(self, flow: cmd.Flow[Outcome]) -> Outcome:
         result: Any = None
         error: AgentTaskError | None = None
         while True:
