@@ -70,15 +70,6 @@ PUBLIC_AIRFLOW = {
     "airflow.providers.common.compat.sdk": "another provider's public module, for all providers",
 }
 DOOR = "airflow_compat"
-#: Imports past the door that are being mended: each must still be there.
-PAST_THE_DOOR = {
-    "decorators.agent_task": {
-        "airflow.sdk.bases.decorator.DecoratedOperator",
-        "airflow.sdk.bases.decorator.TaskDecorator",
-        "airflow.sdk.bases.decorator.task_decorator_factory",
-        "airflow.sdk.definitions.context.context_merge",
-    },
-}
 
 #: All that the pure rooms need besides themselves.
 PURE_MODULES = {
@@ -247,7 +238,7 @@ def is_public(name: str) -> bool:
 @pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module) != DOOR])
 def test_only_the_door_imports_private_parts_of_airflow(module: str) -> None:
     private = {name for name in list_airflow_names(parse(module)) if not is_public(name)}
-    assert private == PAST_THE_DOOR.get(module, set())
+    assert private == set()
 
 
 def test_each_module_behind_the_door_stands_in_its_table() -> None:

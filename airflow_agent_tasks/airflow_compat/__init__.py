@@ -20,6 +20,8 @@ module              what it uses, and why                         the public way
 ``form_rows``       ``HITLDetail`` and ``TaskInstance`` rows, to  REST, with a user's credentials; it
                     read and close a form for its worker; the     cannot close a form without an answer
                     server's ``conf``, to check the signature
+``checked_mapping`` ``definitions.mappedoperator``, to check the      none: Airflow names an unknown argument,
+                    names given to ``partial`` and ``expand``     but not the one that was meant
 ``question_text``   columns of ``HITLDetail``, to show each       Airflow 3.4: opening the form again
                     question's own text                           refreshes its text
 ``parked_tasks``    ``TaskInstance``, ``HITLDetail`` and ``Job``  Airflow 3.4 in part: the scheduler accepts

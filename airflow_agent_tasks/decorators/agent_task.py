@@ -9,29 +9,45 @@ it may hold the words of an agent or of a web page, which could ask for ``{{ con
 from __future__ import annotations
 
 import asyncio
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-from airflow.sdk.definitions.context import context_merge
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    TaskDecorator,
+    context_merge,
+    task_decorator_factory,
+)
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
+from airflow_agent_tasks.operators.argument_names import check_names, find_similar
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.services.base import Capability
 from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from typing_extensions import Unpack
+
+    from airflow_agent_tasks.operators.keywords import LightconeDecoratorArguments, ShinzoDecoratorArguments
+
+#: What Airflow's decorators take besides the arguments of their operators.
+AIRFLOW_DECORATOR_ARGUMENTS = {"on_failure_fail_dagrun"}
 
 
 class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
     """Calls the function, takes what it returns as start fields, and goes on as the operator does."""
 
     custom_operator_name: str
+
+    def __init__(self, **kwargs: Any) -> None:
+        _refuse_instruction(type(self), kwargs)
+        returned_later: dict[str, Any] = {self.hook_class.dialect.instruction_field: None}
+        super().__init__(**returned_later, **kwargs)
 
     def execute(self, context: Context) -> Any:
         context_merge(context, self.op_kwargs)
@@ -46,7 +62,8 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
     def _read_fields(self, returned: Any) -> Mapping[str, Any]:
         dialect = self.hook_class.dialect
         fields = {dialect.instruction_field: returned} if isinstance(returned, str) else returned
-        allowed = ("agent_id", *self.start_field_names)
+        agents = ("agent_id",) if Capability.AGENT_CHOICE in dialect.capabilities else ()
+        allowed = (*agents, *self.start_field_names)
         if isinstance(fields, Mapping) and set(allowed).issuperset(fields):
             return fields
         raise AgentTaskArgumentError(
@@ -59,10 +76,16 @@ def _describe(fields: Any, allowed: Sequence[str]) -> str:
     if not isinstance(fields, Mapping):
         return f"a {type(fields).__name__}"
     wrong = min(str(name) for name in fields if name not in allowed)
-    similar = difflib.get_close_matches(wrong, allowed, n=1)
-    return f"the unknown field {shorten(repr(wrong))}" + (
-        f" (did you mean {similar[0]!r}?)" if similar else ""
-    )
+    similar = find_similar(wrong, allowed)
+    return f"the unknown field {shorten(repr(wrong))}" + (f" (did you mean {similar!r}?)" if similar else "")
+
+
+def _refuse_instruction(operator_class: type[_DecoratedAgentTaskOperator], given: Mapping[str, Any]) -> None:
+    field = operator_class.hook_class.dialect.instruction_field
+    if field in given:
+        raise AgentTaskArgumentError(
+            f"{operator_class.custom_operator_name} takes no {field}: return it from the function."
+        )
 
 
 class _LightconeDecoratedOperator(_DecoratedAgentTaskOperator, LightconeTaskOperator):
@@ -76,9 +99,6 @@ class _LightconeDecoratedOperator(_DecoratedAgentTaskOperator, LightconeTaskOper
         **LightconeTaskOperator.template_fields_renderers,
     }
 
-    def __init__(self, *, instruction: Any = None, **kwargs: Any) -> None:
-        super().__init__(instruction=instruction, **kwargs)
-
 
 class _ShinzoDecoratedOperator(_DecoratedAgentTaskOperator, ShinzoTaskOperator):
     custom_operator_name = "@task.shinzo"
@@ -88,29 +108,48 @@ class _ShinzoDecoratedOperator(_DecoratedAgentTaskOperator, ShinzoTaskOperator):
         **ShinzoTaskOperator.template_fields_renderers,
     }
 
-    def __init__(self, *, message: Any = None, **kwargs: Any) -> None:
-        super().__init__(message=message, **kwargs)
+
+def _decorate(
+    operator_class: type[_DecoratedAgentTaskOperator],
+    python_callable: Callable[..., Any] | None,
+    arguments: Mapping[str, Any],
+) -> TaskDecorator:
+    # Here, since Airflow builds the operator of a mapped function only when its task runs.
+    _refuse_instruction(operator_class, arguments)
+    own = {name: value for name, value in arguments.items() if name not in AIRFLOW_DECORATOR_ARGUMENTS}
+    check_names(operator_class, own)
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=operator_class, **arguments
+    )
 
 
-def lightcone_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def lightcone_task(
+    python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[LightconeDecoratorArguments]
+) -> Any:
     """
     Make a function that returns an instruction into a Lightcone task.
 
+    The same as ``@task.lightcone``, whose arguments type checkers cannot know.
+
     :param python_callable: The function; it returns the instruction, or a dict of start fields.
-    :param kwargs: All other arguments of :class:`LightconeTaskOperator`.
+    :param kwargs: The arguments of :class:`LightconeTaskOperator`, except ``instruction``. The default of
+        ``task_id`` is the function's name.
+    :raises AgentTaskArgumentError: for an argument that :class:`LightconeTaskOperator` does not have.
     """
-    return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=_LightconeDecoratedOperator, **kwargs
-    )
+    return _decorate(_LightconeDecoratedOperator, python_callable, kwargs)
 
 
-def shinzo_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def shinzo_task(
+    python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[ShinzoDecoratorArguments]
+) -> Any:
     """
     Make a function that returns a message into a task of a Shinzo agent.
 
+    The same as ``@task.shinzo``, whose arguments type checkers cannot know.
+
     :param python_callable: The function; it returns the message, or a dict of submit fields.
-    :param kwargs: All other arguments of :class:`ShinzoTaskOperator`.
+    :param kwargs: The arguments of :class:`ShinzoTaskOperator`, except ``message``. The default of
+        ``task_id`` is the function's name.
+    :raises AgentTaskArgumentError: for an argument that :class:`ShinzoTaskOperator` does not have.
     """
-    return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=_ShinzoDecoratedOperator, **kwargs
-    )
+    return _decorate(_ShinzoDecoratedOperator, python_callable, kwargs)

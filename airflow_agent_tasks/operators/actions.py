@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.airflow_compat.checked_mapping import CheckedPartial
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.operators.argument_names import check_names
 from airflow_agent_tasks.operators.arguments import read_id
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from typing_extensions import Unpack
+
+    from airflow_agent_tasks.operators.keywords import ActionOperatorArguments, AirflowOperatorArguments
 
 
 class AgentTaskActionOperator(BaseOperator):
@@ -31,10 +36,17 @@ class AgentTaskActionOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
+    partial = CheckedPartial(check_names)
 
     def __init__(
-        self, *, agent_task_id: str, conn_id: str, agent_id: str | None = None, **kwargs: Any
+        self,
+        *,
+        agent_task_id: str,
+        conn_id: str,
+        agent_id: str | None = None,
+        **kwargs: Unpack[AirflowOperatorArguments],
     ) -> None:
+        check_names(type(self), kwargs)
         super().__init__(**kwargs)
         self.agent_task_id = agent_task_id
         self.agent_id = agent_id
@@ -62,7 +74,7 @@ class AgentTaskMessageOperator(AgentTaskActionOperator):
 
     template_fields: Sequence[str] = (*AgentTaskActionOperator.template_fields, "message")
 
-    def __init__(self, *, message: str, **kwargs: Any) -> None:
+    def __init__(self, *, message: str, **kwargs: Unpack[ActionOperatorArguments]) -> None:
         super().__init__(**kwargs)
         self.message = message
 

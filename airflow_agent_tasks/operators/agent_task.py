@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.airflow_compat.checked_mapping import CheckedPartial
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import read_state
 from airflow_agent_tasks.errors import AgentTaskError
@@ -34,6 +35,7 @@ from airflow_agent_tasks.operators.actions import (
     AgentTaskPauseOperator,
     AgentTaskResumeOperator,
 )
+from airflow_agent_tasks.operators.argument_names import check_names, complete_docstring, drop_defaults
 from airflow_agent_tasks.operators.arguments import (
     as_list,
     check_constants,
@@ -48,8 +50,10 @@ from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
+    from typing_extensions import Unpack
 
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
+    from airflow_agent_tasks.operators.keywords import AirflowOperatorArguments
 
 #: Seconds after which a parked task looks whether its question still stands.
 INPUT_RECHECK_INTERVAL = 600.0
@@ -67,49 +71,56 @@ class AgentTaskOperator(BaseOperator):
     """
     Start an agent task, wait for it, and hand its result to the tasks downstream.
 
-    The base of the services' own operators, which name the start fields. A retry goes on with the agent task
-    of the earlier try; clearing starts over: what still runs of before is stopped, and a new one started.
+    The base class of the services' own operators, which name the start fields. A retry continues the agent
+    task of the earlier try; clearing the task stops what still runs, and starts a new agent task.
 
-    XCom: ``return_value`` is the whole task as JSON (``AgentTask.to_json``); ``task_id``, ``status`` and
-    ``exit_code`` are also there by themselves, and stay readable when the Airflow task fails. While it waits,
-    ``progress`` follows the agent where the service tells, and ``question`` holds what it asks.
+    XCom: ``return_value`` is the whole agent task as JSON (``AgentTask.to_json``). ``task_id``, ``status``
+    and ``exit_code`` have their own keys, and stay readable when the Airflow task fails. While it waits,
+    ``progress`` follows the agent where the service reports it, and ``question`` holds what the agent asks.
+
+    Other keyword arguments (``task_id``, ``retries``, ``pool``, …) are those of Airflow's ``BaseOperator``.
 
     :param start_fields: The service's start fields by name; each becomes a (templated) attribute.
     :param conn_id: The Airflow connection. (templated)
-    :param agent_id: The agent that is to run the task, on services that have agents. (templated)
-    :param wait_for_completion: False to return as soon as the task is started.
-    :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's ``default_deferrable``.
-    :param poll_interval: Fixed seconds between status checks. Default None: 2 s at first, growing with the
-        time waited to 30 s, so that the end is seen about 5 % of the run time late.
-    :param timeout: Seconds from the agent task's start after which to give up, counted through retries.
-        Default None: wait for ever.
-    :param on_timeout: ``"stop"`` (default) stops the agent task when the timeout passes: it is cancelled, or
+    :param agent_id: The agent that runs the task, on services with a choice of agents. Default None: the
+        connection's. (templated)
+    :param wait_for_completion: False to return as soon as the agent task is started. Default True.
+    :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's setting
+        ``[operators] default_deferrable``, which is False unless you change it.
+    :param poll_interval: Fixed seconds between status checks. Default None: 2 s at first, growing to 30 s
+        with the time waited, so that the end is seen about 5 % of the run time late.
+    :param timeout: Seconds from the agent task's start until the wait is given up, counted through retries.
+        Default None: no limit.
+    :param on_timeout: ``"stop"`` (default) stops the agent task when ``timeout`` passes: it is cancelled, or
         paused where the service cannot cancel. ``"leave"`` leaves it running. Airflow's own
         ``execution_timeout`` counts from the start of each try, and is treated alike.
     :param on_kill_policy: ``"stop"`` (default) stops the agent task when the Airflow task is marked failed or
         success, or skipped by its DAG run's timeout; ``"leave"`` leaves it running. A worker or triggerer
         that is lost or drained stops nothing while another try will attach to the agent task.
     :param on_uncertain_submit: What to do when a start was sent, no answer came, and the service has no
-        idempotency key (Shinzo): ``"fail"`` (default) fails without retries and says where to look;
-        ``"resubmit"`` submits again, which may start a second agent task.
-    :param max_outage: Seconds for which the service may fail to answer while waiting. Default 600; then the
-        Airflow task fails, and a retry attaches to the agent task.
+        idempotency keys (Shinzo): ``"fail"`` (default) fails without retries and says where to look;
+        ``"resubmit"`` submits again, which may start a second agent task. Without effect on services that
+        have idempotency keys (Lightcone).
+    :param max_outage: Seconds for which the service may fail to answer while the task waits; then the Airflow
+        task fails, and a retry attaches to the agent task. Default 600.
     :param on_awaiting_input: What to do when the agent asks a question: ``"ask"`` (default) parks the task,
-        without worker or trigger, until a person answers under Required Actions, and sends the answer;
-        ``"return"`` ends well with the status ``awaiting_input`` and the question in XCom; ``"fail"`` stops
-        the agent task and fails. The time for which a person lets a question wait counts towards no timeout.
-    :param reply: Called with each question first; returns what to reply, or None to leave it to
-        ``on_awaiting_input``.
-    :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default: who may edit the task.
-    :param notifiers: Airflow notifiers to call when a person is asked; their context has ``question``.
-    :param input_timeout: Seconds for a person to answer each question. Default None: no limit. Then
-        ``input_default`` is sent; without one the task fails, and ``on_timeout`` tells what becomes of the
-        agent task.
-    :param input_default: The reply that is sent when nobody answers in time.
-    :param input_recheck_interval: Seconds after which a parked task looks whether the agent still asks.
+        without a worker or trigger, until someone answers under Required Actions, and sends the answer;
+        ``"return"`` succeeds with the status ``awaiting_input`` and the question in XCom; ``"fail"`` stops
+        the agent task and fails. The time that a question waits for an answer counts towards no timeout.
+    :param reply: A function that is called with each question first; it returns the reply, or None to leave
+        the question to ``on_awaiting_input``. Default None.
+    :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default None: everyone who may
+        edit the task.
+    :param notifiers: Airflow notifiers to call when someone is asked, one or a list; their context has
+        ``question``. Default None.
+    :param input_timeout: Seconds to wait for an answer to each question; then ``input_default`` is sent.
+        Without it the task fails, and ``on_timeout`` decides about the agent task. Default None: no limit.
+    :param input_default: The reply that is sent when nobody answers in time. Default None; needs
+        ``input_timeout``.
+    :param input_recheck_interval: Seconds after which a parked task checks whether the agent still asks.
         Default 600.
-    :param skip_on_exit_code: Exit code or codes that leave the Airflow task skipped.
-    :param no_retry_on_exit_code: Exit code or codes that fail the Airflow task without retries.
+    :param skip_on_exit_code: Exit code or codes that skip the Airflow task. Default None.
+    :param no_retry_on_exit_code: Exit code or codes that fail the Airflow task without retries. Default None.
     :raises AgentTaskFailedError: when the agent task failed or ended with an exit code other than 0.
     :raises AgentTaskCancelledError: when it was cancelled on the service.
     :raises AgentTaskTimeoutError: when ``timeout`` passed.
@@ -120,6 +131,12 @@ class AgentTaskOperator(BaseOperator):
     hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
     template_fields: Sequence[str] = ("conn_id", "agent_id")
     ui_color = "#e8e4f8"
+    partial = CheckedPartial(check_names)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__:
+            cls.__doc__ = complete_docstring(cls, AgentTaskOperator.__doc__ or "")
 
     def __init__(
         self,
@@ -144,8 +161,14 @@ class AgentTaskOperator(BaseOperator):
         input_recheck_interval: timedelta | float = INPUT_RECHECK_INTERVAL,
         skip_on_exit_code: int | Collection[int] | None = None,
         no_retry_on_exit_code: int | Collection[int] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[AirflowOperatorArguments],
     ) -> None:
+        own = {
+            "agent_id": agent_id,
+            "skip_on_exit_code": skip_on_exit_code,
+            "no_retry_on_exit_code": no_retry_on_exit_code,
+        }
+        check_names(type(self), {**kwargs, **drop_defaults(own, kwargs.get("default_args"))})
         super().__init__(**kwargs)
         self.conn_id = conn_id
         self.agent_id = agent_id

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
 from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from airflow_agent_tasks.operators.keywords import AgentTaskOperatorArguments
 
 
 class LightconeTaskOperator(AgentTaskOperator):
     """
     Start an agent task on a Lightcone browser or desktop, wait for it, and return it with its exit code.
 
-    All start fields are templated; None leaves a field to the service.
-    Source: the service's page "Agent tasks" and its SDK. All other arguments: :class:`AgentTaskOperator`.
+    All start fields are templated. The default of each but ``instruction`` is None, which leaves it to the
+    service. :class:`AgentTaskOperator` documents the arguments that all services share; Airflow's
+    ``BaseOperator`` those of every operator. Source: the service's page "Agent tasks" and its SDK.
 
     :param instruction: What the agent is to do.
     :param kind: ``"browser"`` or ``"desktop"``; the service's default is a browser when ``start_url`` is set.
@@ -41,11 +47,11 @@ class LightconeTaskOperator(AgentTaskOperator):
     :param keep_alive: Keep the computer after the task.
     :param terminate_on_completion: The opposite of ``keep_alive``.
     :param harness_version: ``"v1"`` or ``"v2"``.
-    :param stream_mode: ``"verbose"`` or ``"concise"``, for who reads the task's stream.
+    :param stream_mode: ``"verbose"`` or ``"concise"``, for those who read the task's stream.
     :param stream_deltas: Stream the agent's words as they come.
     :param thread_id: Groups tasks in the service's history.
     :param agent_icon: Shown in the service's history.
-    :param conn_id: The Airflow connection, of type ``lightcone``.
+    :param conn_id: The Airflow connection, of type ``lightcone``. Default ``lightcone_default``. (templated)
     """
 
     hook_class = LightconeHook
@@ -91,11 +97,15 @@ class LightconeTaskOperator(AgentTaskOperator):
         thread_id: str | None = None,
         agent_icon: str | None = None,
         conn_id: str = LightconeHook.default_conn_name,
-        **kwargs: Any,
+        skip_on_exit_code: int | Collection[int] | None = None,
+        no_retry_on_exit_code: int | Collection[int] | None = None,
+        **kwargs: Unpack[AgentTaskOperatorArguments],
     ) -> None:
         given = locals()
         super().__init__(
             start_fields={field.name: given[field.name] for field in LightconeHook.dialect.start_fields},
             conn_id=conn_id,
+            skip_on_exit_code=skip_on_exit_code,
+            no_retry_on_exit_code=no_retry_on_exit_code,
             **kwargs,
         )

@@ -35,6 +35,7 @@ class Capability(Flag):
     CALLBACK = auto()
     PROGRESS = auto()
     EXIT_CODE = auto()
+    AGENT_CHOICE = auto()
 
 
 class Dialect(abc.ABC):

@@ -35,6 +35,7 @@ class LightconeDialect(Dialect):
         ),
         Capability.CALLBACK: "Ask for the task's status from time to time.",
         Capability.PROGRESS: "Start the task with stream_task and read its progress_update events.",
+        Capability.AGENT_CHOICE: "Leave agent_id out; kind and model say what runs the task.",
     }
     actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {
         Capability.MESSAGE: ("messages", "send a message to"),

@@ -22,7 +22,13 @@ class ShinzoDialect(Dialect):
     service = "shinzo"
     title = "Shinzo"
     default_base_url = "https://api.app.shinzo.ai"
-    capabilities = Capability.MESSAGE | Capability.CANCEL | Capability.CALLBACK | Capability.PROGRESS
+    capabilities = (
+        Capability.MESSAGE
+        | Capability.CANCEL
+        | Capability.CALLBACK
+        | Capability.PROGRESS
+        | Capability.AGENT_CHOICE
+    )
     alternatives: ClassVar[Mapping[Capability, str]] = {
         Capability.PAUSE: "Cancel the task instead, or send it a message that tells the agent to wait.",
         Capability.RESUME: "A Shinzo task is never paused; answer one that awaits input with a message.",

@@ -88,6 +88,20 @@ def test_a_function_that_returns_something_else_fails_without_a_retry(
     assert agent_task_sandbox.tasks() == []
 
 
+def test_a_function_returns_no_agent_where_there_is_no_choice(run_dag: Any, capfd: Any) -> None:
+    run = run_dag(
+        """
+        @task.lightcone(retries=2)
+        def agent():
+            return {"instruction": "Do it", "agent_id": "agt_1"}
+
+        agent()
+        """
+    )
+    assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
+    assert "it returned the unknown field 'agent_id'" in capfd.readouterr().out
+
+
 def test_a_decorated_function_can_be_mapped(run_dag: Any, agent_task_sandbox: Any) -> None:
     run = run_dag(
         f"""

@@ -215,6 +215,10 @@ REFUSALS = {
     ): "Lightcone has no callback. Ask for the task's status from time to time.",
     ("lightcone", Capability.PROGRESS): "Lightcone has no progress. Start the task with stream_task and read "
     "its progress_update events.",
+    (
+        "lightcone",
+        Capability.AGENT_CHOICE,
+    ): "Lightcone has no agent choice. Leave agent_id out; kind and model say what runs the task.",
     ("shinzo", Capability.STREAM): "Shinzo has no stream. Submit the task and poll its status; the progress "
     "is part of it.",
     ("shinzo", Capability.PAUSE): "Shinzo has no pause. Cancel the task instead, or send it a message that "

@@ -1,0 +1,116 @@
+"""Which arguments an operator takes: checks of their names when the DAG is read, and text for ``help()``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSupportedError
+from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.text import shorten
+
+#: Arguments without a meaning on services that lack a capability. ``on_uncertain_submit`` is not among them:
+#: on a service with idempotency keys no submit stays uncertain, so it costs nothing to leave it in a DAG.
+NEEDED_CAPABILITIES = {
+    "agent_id": Capability.AGENT_CHOICE,
+    "skip_on_exit_code": Capability.EXIT_CODE,
+    "no_retry_on_exit_code": Capability.EXIT_CODE,
+}
+#: How alike two names must be for one to be a misspelling of the other, from 0 to 1.
+MIN_SIMILARITY = 0.75
+
+
+def check_names(operator_class: type[BaseOperator], given: Mapping[str, Any]) -> None:
+    """
+    Raise AgentTaskArgumentError for an argument that the operator does not have, or that its service ignores.
+
+    :param given: The arguments by name. One that is None may be any that the base operator has.
+    """
+    operator, dialect = name_operator(operator_class), find_dialect(operator_class)
+    known = list_names(operator_class)
+    # Airflow passes arguments of its own with an underscore.
+    unknown = [name for name in given if name not in known and not name.startswith("_")]
+    if unknown:
+        hints = " It has no argument ".join(_explain_unknown(name, known, dialect) for name in unknown)
+        raise AgentTaskArgumentError(f"{operator} has no argument {hints}")
+    for name, value in given.items():
+        if dialect is not None and value is not None and name in NEEDED_CAPABILITIES:
+            try:
+                dialect.require(NEEDED_CAPABILITIES[name])
+            except AgentTaskNotSupportedError as error:
+                raise AgentTaskArgumentError(f"{operator} takes no {name}. {error}") from None
+
+
+def _explain_unknown(name: str, known: Iterable[str], dialect: Dialect | None) -> str:
+    similar = find_similar(name, known)
+    if similar:
+        return f"{shorten(repr(name))}; did you mean {similar!r}?"
+    if dialect is None:
+        return f"{shorten(repr(name))}."
+    # It may be a start field of another service.
+    fields = ", ".join(field.name for field in dialect.start_fields)
+    return f"{shorten(repr(name))}; the start fields of {dialect.title} are {fields}."
+
+
+def drop_defaults(arguments: Mapping[str, Any], default_args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Leave out what ``default_args`` brought: it is for all tasks of a DAG, and may not suit this one."""
+    defaults = default_args or {}
+    return {name: value for name, value in arguments.items() if defaults.get(name) is not value}
+
+
+def find_similar(name: str, known: Iterable[str]) -> str | None:
+    """Return the name that a misspelt one stands for, if any is similar."""
+    import difflib  # here, since every DAG file imports this module, and few have a mistake
+
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=MIN_SIMILARITY)), None)
+
+
+def name_operator(operator_class: type[BaseOperator]) -> str:
+    """Return the name by which a DAG calls an operator."""
+    return str(getattr(operator_class, "custom_operator_name", operator_class.__name__))
+
+
+def find_dialect(operator_class: type[BaseOperator]) -> Dialect | None:
+    """Return the dialect of an operator's service; None for an operator of any service."""
+    return getattr(getattr(operator_class, "hook_class", None), "dialect", None)
+
+
+@cache
+def list_names(operator_class: type[BaseOperator]) -> frozenset[str]:
+    """Return the names of all arguments that an operator takes, Airflow's own included."""
+    return frozenset(name for parent in operator_class.__mro__ for name in _list_own_names(parent))
+
+
+def _list_own_names(parent: type) -> Iterator[str]:
+    if issubclass(parent, BaseOperator) and "__init__" in vars(parent):
+        for name, parameter in inspect.signature(vars(parent)["__init__"]).parameters.items():
+            if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
+                yield name
+
+
+def complete_docstring(operator_class: type[BaseOperator], common: str) -> str:
+    """
+    Return the docstring of a service's operator with the paragraphs of the arguments that it inherits.
+
+    :param common: The docstring that has them.
+    """
+    own = inspect.cleandoc(operator_class.__doc__ or "")
+    dialect = find_dialect(operator_class)
+    if dialect is None:
+        return own
+    paragraphs = re.split(r"\n(?=:)", inspect.cleandoc(common))[1:]
+    inherited = [text for text in paragraphs if _is_inherited(text, own, dialect)]
+    return "\n".join([own, *inherited])
+
+
+def _is_inherited(paragraph: str, own: str, dialect: Dialect) -> bool:
+    kind, _, name = paragraph[1:].partition(":")[0].partition(" ")
+    if f":{kind} {name}:" in own or name == "start_fields":
+        return False
+    needed = NEEDED_CAPABILITIES.get(name)
+    return needed is None or needed in dialect.capabilities
