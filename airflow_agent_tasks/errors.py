@@ -13,7 +13,7 @@ Every exception that this package raises by itself.
     │   │   └── AgentTaskNotFoundError          404
     │   ├── AgentTaskUnavailableError   the service cannot answer just now            transient
     │   │   ├── AgentTaskRateLimitedError       429                                   transient
-    │   │   └── AgentTaskHeldBackError          not sent, for another was refused     transient
+    │   │   └── AgentTaskCircuitOpenError       not sent: the circuit breaker is open transient
     │   ├── AgentTaskReplyError         an answer came that cannot be read
     │   └── AgentTaskUncertainError     it was sent and no answer came: it may have worked  final
     └── AgentTaskOutcomeError           the agent task ended, or waits, otherwise than wished
@@ -131,11 +131,11 @@ class AgentTaskRateLimitedError(AgentTaskUnavailableError):
     """Too many requests (429)."""
 
 
-class AgentTaskHeldBackError(AgentTaskUnavailableError):
+class AgentTaskCircuitOpenError(AgentTaskUnavailableError):
     """
-    Nothing was sent, because the service just failed to answer others who wait at the same connection.
+    Nothing was sent, because the circuit breaker of the connection is open.
 
-    :param lasted: Seconds for which nobody was answered, up to the last who was not.
+    :param outage_seconds: Seconds from the first to the last of the failures that keep it open.
     """
 
     def __init__(
@@ -144,10 +144,10 @@ class AgentTaskHeldBackError(AgentTaskUnavailableError):
         *,
         status: int | None = None,
         retry_after: float | None = None,
-        lasted: float = 0.0,
+        outage_seconds: float = 0.0,
     ) -> None:
         super().__init__(message, status=status, retry_after=retry_after)
-        self.lasted = lasted
+        self.outage_seconds = outage_seconds
 
 
 class AgentTaskReplyError(AgentTaskRequestError):
