@@ -1,4 +1,4 @@
-"""The cached connection of a shared poller: one lookup for all who wait, refreshed every minute."""
+"""The cached connection of a shared poller: one lookup for all waiting tasks, refreshed every minute."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class CachedHook:
 
     async def _join_refresh(self) -> None:
         # Through wait: a caller that is cancelled must not cancel the refresh for the others, and a refresh
-        # that is superseded must not cancel those who wait for it.
+        # that is superseded must not cancel its waiters.
         await asyncio.wait([self._begin_refresh()])
 
     def _begin_refresh(self) -> asyncio.Task[None]:

@@ -1,4 +1,4 @@
-"""The shared poller: one connection lookup, session, rate limit and circuit breaker for all who wait."""
+"""The shared poller: one connection lookup, session, rate limit and circuit breaker for many tasks."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.polling import shared_poller
 from airflow_agent_tasks.polling.rate_limiter import RateLimiter
 from tests.poller_service import with_poller
-from tests.raw_server import reply
+from tests.raw_server import Exchange, reply
 
 OK = reply(200, {"status": "running"})
 
@@ -60,14 +62,25 @@ def test_the_rate_applies_to_all_tasks_and_from_the_first_request(serve: Any, co
 
 
 @pytest.mark.usefixtures("nothing_is_left_open")
-def test_the_task_with_the_oldest_check_goes_first(serve: Any, connect: Any) -> None:
-    server = serve(OK)
-    connect(server, requests_per_second=50)
-    since = [5.0, 3.0, 9.0, 1.0, 7.0]
+def test_the_task_with_the_oldest_check_goes_first(serve: Any, connect: Any, mocker: Any) -> None:
+    may_answer = threading.Event()
+
+    def answer_later(exchange: Exchange) -> None:
+        may_answer.wait(10)
+        exchange.send(OK)
+
+    server = serve(answer_later, OK)
+    connect(server)
+    mocker.patch.object(shared_poller, "MAX_CONNECTIONS", 1)
 
     async def work(poller: Any) -> None:
-        await poller.get_task("first", None)
-        await asyncio.gather(*[poller.get_task(f"tsk_{at:.0f}", None, since=at) for at in since])
+        first = asyncio.create_task(poller.get_task("first", None))
+        await asyncio.to_thread(server.wait_until, lambda it: it.requests)
+        since = [5.0, 3.0, 9.0, 1.0, 7.0]
+        others = [asyncio.create_task(poller.get_task(f"tsk_{at:.0f}", None, since=at)) for at in since]
+        await asyncio.sleep(0)
+        may_answer.set()
+        await asyncio.gather(first, *others)
 
     with_poller(work)
     checked = [received.target.rpartition("/")[2] for received in server.requests]
