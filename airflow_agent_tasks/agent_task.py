@@ -1,4 +1,4 @@
-"""The agent task as every service, operator, trigger and sensor of this package sees it."""
+"""The agent task, as every service, operator, trigger and sensor of this package represents it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_agent_tasks.text import shorten
 
 
 class TaskState(str, Enum):
-    """The states of an agent task, under one name for all services."""
+    """The states of an agent task, under the same names for all services."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -19,7 +19,7 @@ class TaskState(str, Enum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    #: The service used a word that we do not know; the task counts as still active.
+    #: The service returned an unknown word; the task counts as active.
     UNKNOWN = "unknown"
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class TaskState(str, Enum):
 #: States that an agent task never leaves.
 TERMINAL_STATES = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
 
-#: From each state, the states that an agent task may still come into (staying is allowed).
+#: The states that an agent task may still reach from each state, including that state itself.
 REACHABLE_STATES: dict[TaskState, frozenset[TaskState]] = {
     **{state: frozenset(TaskState) - {TaskState.QUEUED} for state in TaskState},
     TaskState.QUEUED: frozenset(TaskState),
@@ -40,7 +40,7 @@ REACHABLE_STATES: dict[TaskState, frozenset[TaskState]] = {
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the agent is, where the service tells (Shinzo's ``progress``)."""
+    """How far the agent has come, if the service reports it (Shinzo's ``progress``)."""
 
     current_step: str | None = None
     steps_completed: int | None = None
@@ -58,19 +58,19 @@ class Progress:
 @dataclass(frozen=True)
 class AgentTask:
     """
-    One agent task as its service last described it.
+    One agent task, as its service last described it.
 
     :param service: ``lightcone`` or ``shinzo``.
     :param task_id: The service's id of the task.
-    :param status: The state under our own names.
+    :param status: The state, under our own name.
     :param remote_status: The service's own word for the state.
-    :param agent_id: The agent that runs it, where the service has agents.
-    :param exit_code: 0 is success; None while it runs, and on services without exit codes.
+    :param agent_id: The agent that runs it, on services that have agents.
+    :param exit_code: 0 for success; None while it runs, and on services without exit codes.
     :param result: What the agent returned, any JSON.
-    :param question: What the agent wants to know, while it awaits input.
-    :param progress: How far it is, or None.
-    :param created_at, started_at, completed_at: The service's own time stamps, as it wrote them.
-    :param reused: True when a start with a known idempotency key found a task started before.
+    :param question: What the agent asks, while it awaits input.
+    :param progress: How far it has come, or None.
+    :param created_at, started_at, completed_at: The service's own timestamps, unchanged.
+    :param reused: True if a start with a known idempotency key found an earlier task.
     """
 
     service: str
@@ -93,7 +93,7 @@ class AgentTask:
         return self.status in TERMINAL_STATES
 
     def to_json(self) -> dict[str, Any]:
-        """Return the task as the plain JSON that operators leave in XCom."""
+        """Return the task as the plain JSON that operators push to XCom."""
         return {
             "service": self.service,
             "task_id": self.task_id,
@@ -121,10 +121,10 @@ class AgentTask:
 @dataclass(frozen=True)
 class StartedTask:
     """
-    The agent task that is waited for, as plain values that cross from worker to triggerer and back.
+    The agent task of an Airflow task, as plain values that travel from worker to triggerer and back.
 
     :param agent_task_id: The service's id of the task.
-    :param agent_id: The agent that runs it, where the service has agents.
+    :param agent_id: The agent that runs it, on services that have agents.
     :param started_at: When it was submitted, in seconds since 1970.
     """
 

@@ -1,30 +1,30 @@
 """
-Every exception that this package raises by itself.
+Every exception of this package.
 
     AgentTaskError
     ├── AgentTaskConfigurationError     the connection cannot be used as it is            final
-    │   ├── AgentTaskConnectionNotFoundError  there is none, or it cannot be read     transient
-    │   └── AgentTaskInsecureError            no TLS connection that can be trusted   transient
-    ├── AgentTaskArgumentError          a wrong argument (also a ValueError)              final
-    ├── AgentTaskNotSupportedError      the service cannot do what was asked              final
-    ├── AgentTaskRequestError           a request did not lead to a usable reply
-    │   ├── AgentTaskRejectedError      the service said no (4xx); 400 and 422 are        final
+    │   ├── AgentTaskConnectionNotFoundError  it does not exist, or cannot be read    transient
+    │   └── AgentTaskInsecureError            no trusted TLS connection               transient
+    ├── AgentTaskArgumentError          an invalid argument (also a ValueError)           final
+    ├── AgentTaskNotSupportedError      the service has no such call                      final
+    ├── AgentTaskRequestError           a request got no usable response
+    │   ├── AgentTaskRejectedError      the service rejected it (4xx); 400 and 422 are    final
     │   │   ├── AgentTaskAuthenticationError    401, 403                                  final
     │   │   └── AgentTaskNotFoundError          404
-    │   ├── AgentTaskUnavailableError   the service cannot answer just now            transient
+    │   ├── AgentTaskUnavailableError   the service cannot answer now                 transient
     │   │   ├── AgentTaskRateLimitedError       429                                   transient
-    │   │   └── AgentTaskHeldBackError          not sent, for another was refused     transient
-    │   ├── AgentTaskReplyError         an answer came that cannot be read
-    │   └── AgentTaskUncertainError     it was sent and no answer came: it may have worked  final
-    └── AgentTaskOutcomeError           the agent task ended, or waits, otherwise than wished
+    │   │   └── AgentTaskCircuitOpenError       not sent: the circuit breaker is open transient
+    │   ├── AgentTaskReplyError         the response cannot be read
+    │   └── AgentTaskUncertainError     sent, but not answered: it may have been carried out  final
+    └── AgentTaskOutcomeError           the agent task ended, or waits, in an unwanted way
         ├── AgentTaskFailedError
         ├── AgentTaskCancelledError
         ├── AgentTaskInputRequiredError
         ├── AgentTaskUnreachableStateError
         └── AgentTaskTimeoutError
 
-``final`` errors would come again on every retry, so operators fail the Airflow task without one.
-``transient`` errors are worth asking again after a while. Nothing here imports Airflow.
+``final`` errors would recur on every retry, so operators fail the Airflow task without one. ``transient``
+errors are worth another attempt after a while. Nothing here imports Airflow.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 class AgentTaskError(Exception):
     """Base of all errors of this package."""
 
-    #: A retry would surely fail in the same way.
+    #: A retry would fail in the same way.
     is_final: bool = False
-    #: Nothing is wrong with the request; asking again later may work.
+    #: The request is fine, and may succeed later.
     is_transient: bool = False
 
 
 class AgentTaskConfigurationError(AgentTaskError):
-    """The Airflow connection is missing something, or holds something that cannot be used."""
+    """The Airflow connection lacks something, or contains something unusable."""
 
     is_final = True
 
 
 class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
     """
-    There is no such connection, or it cannot be read just now.
+    There is no such connection, or it cannot be read now.
 
-    Transient, because Airflow reports a secrets backend that is down in the same way as a misspelt name.
+    Transient, because Airflow reports an unavailable secrets backend in the same way as a misspelt name.
     """
 
     is_final = False
@@ -63,9 +63,9 @@ class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
 
 class AgentTaskInsecureError(AgentTaskConfigurationError):
     """
-    There is no TLS connection to the service that could be trusted.
+    No trusted TLS connection to the service.
 
-    Transient, because a certificate that expired while a task was waited for looks like a CA that is missing.
+    Transient, because a certificate that expires during a wait looks like a missing CA.
     """
 
     is_final = False
@@ -73,7 +73,7 @@ class AgentTaskInsecureError(AgentTaskConfigurationError):
 
 
 class AgentTaskArgumentError(AgentTaskError, ValueError):
-    """An argument is wrong; the message names the field, the value and what is allowed."""
+    """An argument is invalid; the message names the field, the value and what is allowed."""
 
     is_final = True
 
@@ -86,10 +86,10 @@ class AgentTaskNotSupportedError(AgentTaskError):
 
 class AgentTaskRequestError(AgentTaskError):
     """
-    A request did not lead to a usable reply.
+    A request got no usable response.
 
     :param message: What happened, to which agent task, and what to do.
-    :param status: The HTTP status, or None when no reply came.
+    :param status: The HTTP status, or None if no response came.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -98,7 +98,7 @@ class AgentTaskRequestError(AgentTaskError):
 
 
 class AgentTaskRejectedError(AgentTaskRequestError):
-    """The service refused the request."""
+    """The service rejected the request."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message, status=status)
@@ -110,14 +110,14 @@ class AgentTaskAuthenticationError(AgentTaskRejectedError):
 
 
 class AgentTaskNotFoundError(AgentTaskRejectedError):
-    """The service knows no such agent task, or no such agent (404)."""
+    """The service has no such agent task or agent (404)."""
 
 
 class AgentTaskUnavailableError(AgentTaskRequestError):
     """
-    The service could not be reached, or cannot answer just now.
+    The service could not be reached, or cannot answer now.
 
-    :param retry_after: Seconds the service asked us to stay away, or None.
+    :param retry_after: Seconds that the service asked us to wait, or None.
     """
 
     is_transient = True
@@ -131,11 +131,11 @@ class AgentTaskRateLimitedError(AgentTaskUnavailableError):
     """Too many requests (429)."""
 
 
-class AgentTaskHeldBackError(AgentTaskUnavailableError):
+class AgentTaskCircuitOpenError(AgentTaskUnavailableError):
     """
-    Nothing was sent, because the service just failed to answer others who wait at the same connection.
+    Nothing was sent, because the circuit breaker of the connection is open.
 
-    :param lasted: Seconds for which nobody was answered, up to the last who was not.
+    :param outage_seconds: Seconds from the first to the last of the failures that keep it open.
     """
 
     def __init__(
@@ -144,17 +144,17 @@ class AgentTaskHeldBackError(AgentTaskUnavailableError):
         *,
         status: int | None = None,
         retry_after: float | None = None,
-        lasted: float = 0.0,
+        outage_seconds: float = 0.0,
     ) -> None:
         super().__init__(message, status=status, retry_after=retry_after)
-        self.lasted = lasted
+        self.outage_seconds = outage_seconds
 
 
 class AgentTaskReplyError(AgentTaskRequestError):
     """
-    The service answered with something that cannot be read.
+    The service sent a response that cannot be read.
 
-    :param transient: True where a proxy's page or a cut reply may be gone the next time.
+    :param transient: True if the next attempt may succeed, as after a proxy's error page; default False.
     """
 
     def __init__(self, message: str, *, status: int | None = None, transient: bool = False) -> None:
@@ -164,10 +164,10 @@ class AgentTaskReplyError(AgentTaskRequestError):
 
 class AgentTaskUncertainError(AgentTaskRequestError):
     """
-    A request that acts was sent and no usable answer came: it may or may not have been carried out.
+    A request with an effect got no usable response: it may or may not have been carried out.
 
-    Final, because a blind retry could start a second agent task, or tell an agent the same thing twice; not
-    where an idempotency key, or the user's ``on_uncertain_submit``, makes a retry right.
+    Final, because a blind retry could start a second agent task or send an agent the same message twice; not
+    final if an idempotency key, or the user's ``on_uncertain_submit``, makes a retry safe.
     """
 
     is_final = True
@@ -175,10 +175,10 @@ class AgentTaskUncertainError(AgentTaskRequestError):
 
 class AgentTaskOutcomeError(AgentTaskError):
     """
-    The agent task ended, or waits, otherwise than wished.
+    The agent task ended, or waits, in an unwanted way.
 
     :param task: The agent task as last seen, or None.
-    :param is_final: True where a retry is not wanted.
+    :param is_final: True if a retry is unwanted; default False.
     """
 
     def __init__(self, message: str, *, task: AgentTask | None = None, is_final: bool = False) -> None:
@@ -196,11 +196,11 @@ class AgentTaskCancelledError(AgentTaskOutcomeError):
 
 
 class AgentTaskInputRequiredError(AgentTaskOutcomeError):
-    """The agent asks a question that nobody here may answer."""
+    """The agent asks a question, which the operator does not allow anyone to answer."""
 
 
 class AgentTaskUnreachableStateError(AgentTaskOutcomeError):
-    """The agent task can no longer come into any of the wanted states."""
+    """The agent task can no longer reach any of the target states."""
 
 
 class AgentTaskTimeoutError(AgentTaskOutcomeError):

@@ -1,4 +1,4 @@
-"""What this package needs of a logger; Airflow's task loggers and the standard library's both have it."""
+"""The logger interface of this package; Airflow's task loggers and the standard library's both match it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Log(Protocol):
-    """The part of Airflow's loggers that is used here."""
+    """The methods of a logger that this package calls."""
 
     def info(self, event: str, /, *args: Any) -> Any: ...
     def warning(self, event: str, /, *args: Any) -> Any: ...

@@ -1,4 +1,4 @@
-"""What Airflow learns of this package when it looks for providers. Imports no Airflow."""
+"""The provider metadata that Airflow discovers. Does not import Airflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-agent-tasks",
         "name": INTEGRATION,
-        "description": "Agent tasks: long jobs that AI agents run on Lightcone (Tzafon) and Shinzo.",
+        "description": "Agent tasks: long-running AI agent jobs on Lightcone (Tzafon) and Shinzo.",
         "integrations": [
             {
                 "integration-name": INTEGRATION,

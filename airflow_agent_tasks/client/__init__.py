@@ -1,1 +1,1 @@
-"""The only code that opens a socket: each client is "send this request" and close."""
+"""The only code that opens sockets: each client sends requests and closes."""

@@ -13,16 +13,16 @@ from tenacity import AsyncRetrying
 from yarl import URL
 
 from airflow_agent_tasks.client import transport_errors
-from airflow_agent_tasks.client.redaction import hide_key
-from airflow_agent_tasks.client.retry_policy import SendPolicy
+from airflow_agent_tasks.client.redaction import redact_key
+from airflow_agent_tasks.client.retry_policy import RetryPolicy
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response
 
-#: Seconds for which an idle connection is kept. With less, tasks at their longest wait would open one a poll.
+#: Seconds for which an idle connection is kept: more than the longest poll interval, or each poll opens one.
 KEEP_ALIVE = 60.0
 
-#: What aiohttp raises where nothing can have reached the service.
+#: What aiohttp raises if nothing can have reached the service.
 _NEVER_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
@@ -32,9 +32,9 @@ _NEVER_SENT = (
 
 class AsyncClient:
     """
-    Sends requests from an event loop, as many as it is told to: who waits there keeps to a limit by itself.
+    Sends requests from an event loop, without a rate limit: the shared poller has its own.
 
-    Open it with :meth:`open`.
+    Create it with :meth:`open`.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class AsyncClient:
         self.settings = settings
         self._sleep = sleep
         self._proxy, verify = network
-        self._under_way = 0
+        self._in_flight = 0
         self._is_closing = False
         self._session = aiohttp.ClientSession(
-            # trust_env would look into ~/.netrc in a thread for every request and send what it finds.
+            # trust_env reads ~/.netrc in a thread for every request, and sends what it finds.
             trust_env=False,
             timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.connect_timeout),
             connector=aiohttp.TCPConnector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE),
@@ -61,65 +61,65 @@ class AsyncClient:
         cls, settings: ClientSettings, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> AsyncClient:
         """
-        Open a client; it is used and closed on the same event loop.
+        Open a client; use and close it on the same event loop.
 
-        :param settings: Where and how.
-        :param sleep: What waits between attempts, in seconds.
-        :raises AgentTaskConfigurationError: for a proxy, or a CA file, that cannot be used.
+        :param settings: Where to send requests and how.
+        :param sleep: Waits between attempts; takes seconds.
+        :raises AgentTaskConfigurationError: for an unusable proxy or CA file.
         """
-        # In a thread, because reading the CAs takes 60 ms, during which an event loop would stand still.
+        # In a thread: reading the CAs would block the event loop for 60 ms.
         return cls(settings, await asyncio.to_thread(_read_network, settings), sleep)
 
     async def send(self, request: Request, *, retries: bool = True) -> Response:
-        """Send a request and return the reply, whatever its status; raises as ``SyncClient.send``."""
-        self._under_way += 1
+        """Send a request and return the response, whatever its status; raises as ``SyncClient.send``."""
+        self._in_flight += 1
         try:
             return await self._send(request, retries)
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
             if self._is_closing:
                 await self.close()
 
     async def close(self) -> None:
-        """Close the connections, as soon as the requests under way are answered."""
+        """Close the connections once the requests in flight are answered."""
         self._is_closing = True
-        if not self._under_way:
+        if not self._in_flight:
             await self._session.close()
 
     async def _send(self, request: Request, retries: bool) -> Response:
         if not (retries or request.has_effect):
-            # As below, for the thousands that ask for a state and wait by themselves.
+            # A shortcut for the thousands of status checks, whose callers do the waiting.
             return await self._send_once(request)
-        policy = SendPolicy(request, retries=retries)
+        policy = RetryPolicy(request, retries=retries)
         retrying = AsyncRetrying(sleep=self._sleep, **policy.options())
         try:
-            return policy.settle(await retrying(self._send_once, request))
+            return policy.finish(await retrying(self._send_once, request))
         except AgentTaskError as error:
-            policy.settle_error(error)
+            policy.finish_with_error(error)
             raise
 
     async def _send_once(self, request: Request) -> Response:
-        if self._session.closed:  # because the connection was changed after the request before this one
+        if self._session.closed:  # the connection has changed since the previous request
             raise transport_errors.not_sent(request, self.settings)
         try:
-            async with self._request(request) as reply:
+            async with self._request(request) as response:
                 body = bytearray()
-                async for chunk in reply.content.iter_any():
+                async for chunk in response.content.iter_any():
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
-                        raise transport_errors.too_large(request, self.settings, reply.status)
-                headers = {name.lower(): value for name, value in reply.headers.items()}
-                return hide_key(Response(reply.status, headers, bytes(body)), self.settings.api_key)
+                        raise transport_errors.too_large(request, self.settings, response.status)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return redact_key(Response(response.status, headers, bytes(body)), self.settings.api_key)
         except AgentTaskError:
             raise
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
-            # None of its chain is shown to the user.
+            # Its chain may hold the key.
             raise _explain(error, request, self.settings) from None
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
         return self._session.request(
             request.method,
-            # encoded: an id that was quoted must not be quoted again, or unquoted.
+            # encoded: a quoted id must be neither quoted again nor unquoted.
             URL(self.settings.build_url(request), encoded=True),
             headers={
                 **self.settings.build_headers(request),
@@ -132,7 +132,7 @@ class AsyncClient:
 
 
 def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext | bool]:
-    """Return the proxy, or None, and how to verify, as aiohttp takes them."""
+    """Return the proxy, or None, and how to verify certificates, in aiohttp's terms."""
     proxy, verify = settings.resolve_network()
     if isinstance(verify, bool):
         return proxy, verify and _trust_as_requests_does()
@@ -141,7 +141,7 @@ def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext 
 
 @functools.cache
 def _trust_as_requests_does() -> ssl.SSLContext:
-    # aiohttp asks the operating system whom to trust: what works in the worker could fail in the triggerer.
+    # aiohttp trusts the CAs of the operating system: what works in the worker could fail in the triggerer.
     return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
 
 

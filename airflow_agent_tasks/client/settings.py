@@ -1,4 +1,4 @@
-"""What a client needs to know of its connection, checked once."""
+"""Everything a client needs from its connection, validated once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_agent_tasks.errors import AgentTaskConfigurationError
 from airflow_agent_tasks.services.http import Request
 
 DEFAULT_TIMEOUT = 30.0
-#: Seconds to wait for a connection; a host that does not take one within this time is down.
+#: Seconds to wait for a TCP connection; a host that accepts none within this time is down.
 CONNECT_TIMEOUT = 10.0
-#: Seconds that an event stream may be silent.
+#: Seconds for which an event stream may send nothing.
 STREAM_TIMEOUT = 300.0
 
 
@@ -26,13 +26,13 @@ class ClientSettings:
 
     :param base_url: The service's address; ``https://``, or ``http://`` on the loopback address.
     :param api_key: The key, sent as a bearer token. Never shown.
-    :param timeout: Seconds that one request may take as a whole.
-    :param verify: True, False, or the path of a CA file to check the service's certificate with.
-    :param proxy: The proxy's URL; None for what the environment says (``HTTPS_PROXY``, ``NO_PROXY``).
-    :param requests_per_second: At most so many requests a second; None for no limit.
-    :param allow_insecure_http: Allows ``http://`` to other hosts, which sends the key in the clear.
+    :param timeout: Seconds that one request may take in total; default 30.
+    :param verify: True (default), False, or the path of a CA file that verifies the service's certificate.
+    :param proxy: The proxy's URL; None (default) for the environment's (``HTTPS_PROXY``, ``NO_PROXY``).
+    :param requests_per_second: Maximum number of requests per second; None (default) for no limit.
+    :param allow_insecure_http: Allows ``http://`` to other hosts, which sends the key unencrypted.
     :param source: Where the settings come from, as in "connection 'lightcone_default'".
-    :raises AgentTaskConfigurationError: when something of this cannot be used.
+    :raises AgentTaskConfigurationError: if any of these is unusable.
     """
 
     base_url: str
@@ -51,8 +51,8 @@ class ClientSettings:
             )
         if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
             raise AgentTaskConfigurationError(
-                f"The API key of {self.source} holds a blank, a line end or another character that no key "
-                "has: paste it again into the password field."
+                f"The API key of {self.source} contains a space, a line break or another character that no "
+                "key has: paste it again into the password field."
             )
         self._check_base_url()
         if self.proxy is not None:
@@ -68,13 +68,13 @@ class ClientSettings:
         """
         Seconds to wait for a connection.
 
-        At most half the timeout: else both could end in the same moment, and a request that was never sent
-        would be taken for one that was not answered.
+        At most half the timeout: if both expired at once, a request that was never sent would look like one
+        that was not answered.
         """
         return min(CONNECT_TIMEOUT, self.timeout / 2)
 
     def build_url(self, request: Request) -> str:
-        """Return the full address of a request; its path is quoted already."""
+        """Return the full URL of a request, whose path is already quoted."""
         return self.base_url.rstrip("/") + request.path
 
     def build_headers(self, request: Request) -> dict[str, str]:
@@ -83,11 +83,11 @@ class ClientSettings:
 
     def resolve_network(self) -> tuple[str | None, bool | str]:
         """
-        Return the proxy to use, or None, and how to verify, as ``requests`` reads the environment.
+        Return the proxy or None, and how to verify certificates; reads the environment as ``requests`` does.
 
-        :raises AgentTaskConfigurationError: for a proxy, or a CA file, that cannot be used.
+        :raises AgentTaskConfigurationError: for an unusable proxy or CA file.
         """
-        # Imported here: the triggerer comes here in a thread, and would be held up by it in its event loop.
+        # Imported here: the triggerer runs this in a thread; at module level it would block the event loop.
         import requests
 
         with requests.Session() as session:
@@ -103,39 +103,39 @@ class ClientSettings:
         return proxy, verify
 
     def load_ca(self, path: str) -> ssl.SSLContext:
-        """Return a TLS context that trusts the CAs of this file or folder, and no others."""
+        """Return a TLS context that trusts only the CAs of this file or folder."""
         try:
             return _load_ca(path, Path(path).stat().st_mtime_ns)
         except (OSError, ValueError):
             raise AgentTaskConfigurationError(
-                f"The CA file {path!r} cannot be read. It is named by the extra field 'verify' of "
-                f"{self.source}, or by REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE of the environment."
+                f"The CA file {path!r} cannot be read. It comes from the extra field 'verify' of "
+                f"{self.source}, or from REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment."
             ) from None
 
     def _check_base_url(self) -> None:
         parts = _split_http_url(self.base_url)
         if parts is None or parts.username or parts.password or parts.query or parts.fragment:
             raise AgentTaskConfigurationError(
-                f"The host of {self.source} must be an address like https://api.example.com, without user, "
+                f"The host of {self.source} must be a URL like https://api.example.com, without user, "
                 "password, '?' or '#'."
             )
         if parts.scheme == "http" and not self.allow_insecure_http and not _is_loopback(parts.hostname or ""):
             raise AgentTaskConfigurationError(
-                f"The host of {self.source} is http://{parts.hostname}, which would send the key in the "
-                "clear. Use https://, or set allow_insecure_http in the connection if that is meant."
+                f"The host of {self.source} is http://{parts.hostname}, which would send the key "
+                "unencrypted. Use https://, or set allow_insecure_http in the connection if that is intended."
             )
 
 
 @functools.lru_cache(maxsize=8)
 def _load_ca(path: str, changed_at: int) -> ssl.SSLContext:
-    # Kept, because reading a bundle takes 60 ms, during which the triggerer's event loop stands still.
+    # Cached, because reading a bundle blocks the triggerer's event loop for 60 ms.
     if Path(path).is_dir():
         return ssl.create_default_context(capath=path)
     return ssl.create_default_context(cafile=path)
 
 
 def _split_http_url(url: str) -> SplitResult | None:
-    """Return the parts of an http or https address, or None for anything else."""
+    """Return the parts of an http or https URL, or None for anything else."""
     try:
         parts = urlsplit(url)
         is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -146,8 +146,8 @@ def _split_http_url(url: str) -> SplitResult | None:
 
 def _check_proxy(proxy: str, name: str) -> None:
     if _split_http_url(proxy) is None:
-        # Not shown, because it may hold a password.
-        raise AgentTaskConfigurationError(f"{name} must be an address like http://proxy.example.com:3128.")
+        # Not shown, because it may contain a password.
+        raise AgentTaskConfigurationError(f"{name} must be a URL like http://proxy.example.com:3128.")
 
 
 def _is_loopback(host: str) -> bool:

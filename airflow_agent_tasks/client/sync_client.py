@@ -15,16 +15,15 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying
 
 from airflow_agent_tasks.client import transport_errors
-from airflow_agent_tasks.client.pacing import Pacer
-from airflow_agent_tasks.client.redaction import hide_key, hide_key_in_pieces
-from airflow_agent_tasks.client.retry_policy import SendPolicy
+from airflow_agent_tasks.client.redaction import redact_key, redact_key_in_chunks
+from airflow_agent_tasks.client.retry_policy import RetryPolicy
 from airflow_agent_tasks.client.settings import STREAM_TIMEOUT, ClientSettings
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRequestError
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response
 
 CHUNK_BYTES = 64 * 1024
 
-#: The reasons of urllib3 for which nothing can have reached the service.
+#: The reasons of urllib3 if nothing can have reached the service.
 _NEVER_SENT = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
@@ -33,11 +32,11 @@ _NEVER_SENT = (
 
 
 class _HandshakeError(urllib3.exceptions.NewConnectionError):
-    """The other side speaks no TLS, or its certificate is not trusted."""
+    """The server does not speak TLS, or its certificate is not trusted."""
 
 
 class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    # Else urllib3 reports a failing handshake like a reply that was cut: the request would count as sent.
+    # urllib3 reports a failed handshake like a truncated response: the request would count as sent.
     def connect(self) -> None:
         try:
             super().connect()
@@ -62,18 +61,18 @@ class _Adapter(HTTPAdapter):
 class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
-        # The environment was read by resolve_network, once; a look at ~/.netrc is not wanted.
+        # resolve_network has read the environment; ~/.netrc must not be read at all.
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.mount("https://", _Adapter())
 
-    # requests reads the whole body of a redirect, of whatever size, even where it is not to follow it.
+    # requests reads the whole body of a redirect, whatever its size, even if it must not follow it.
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
 
 
 class _BearerAuth(requests.auth.AuthBase):
-    # An auth object, because requests would put a matching ~/.netrc entry over a plain header.
+    # An auth object, because requests lets a matching ~/.netrc entry override a plain header.
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
 
@@ -86,64 +85,78 @@ class SyncClient:
     """
     Sends requests from a worker.
 
-    :param settings: Where and how.
-    :param sleep: What waits between attempts, in seconds.
+    :param settings: Where to send requests and how.
+    :param sleep: Waits for a retry or for the rate limit; takes seconds.
     """
 
     def __init__(self, settings: ClientSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.settings = settings
         self._sleep = sleep
-        self._pacer = Pacer(settings.requests_per_second)
+        self._next_request_at = 0.0
         self._proxy, self._verify = settings.resolve_network()
         self._session = _Session()
         self._session.auth = _BearerAuth(settings.api_key)
 
     def send(self, request: Request, *, retries: bool = True) -> Response:
         """
-        Send a request and return the reply, whatever its status.
+        Send a request and return the response, whatever its status.
 
-        :param request: What to send.
-        :param retries: False for a single attempt.
-        :raises AgentTaskUnavailableError: when no reply came, although it was tried again.
-        :raises AgentTaskUncertainError: when no reply came and the request may have been carried out.
-        :raises AgentTaskReplyError: when the reply is too large.
-        :raises AgentTaskConfigurationError: when the connection's settings cannot work.
+        :param request: The request to send.
+        :param retries: False for a single attempt; default True.
+        :raises AgentTaskUnavailableError: if no response came, after all retries.
+        :raises AgentTaskUncertainError: if no response came and the request may have been carried out.
+        :raises AgentTaskReplyError: if the response is too large.
+        :raises AgentTaskConfigurationError: if the connection's settings are unusable.
         """
-        policy = SendPolicy(request, retries=retries)
+        policy = RetryPolicy(request, retries=retries)
         try:
-            return policy.settle(Retrying(sleep=self._sleep, **policy.options())(self._send_once, request))
+            return policy.finish(Retrying(sleep=self._sleep, **policy.options())(self._send_once, request))
         except AgentTaskError as error:
-            policy.settle_error(error)
+            policy.finish_with_error(error)
             raise
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[tuple[Response, Iterator[bytes]]]:
         """
-        Send a request once and give its reply's head, and its body piece by piece.
+        Send a request once; yield the head of its response and an iterator over the chunks of its body.
 
-        The head of a refusal carries its body, so that it can be read like any other reply.
+        The head of an error response includes its body, so that it can be read like any other response.
         """
         with _transport_errors(request, self.settings, transport_errors.too_silent):
-            reply = self._open(request, STREAM_TIMEOUT)
-        with reply:
-            if 200 <= reply.status_code < 300:
-                yield hide_key(_read_head(reply), self.settings.api_key), self._read_chunks(request, reply)
+            response = self._open(request, STREAM_TIMEOUT)
+        with response:
+            if 200 <= response.status_code < 300:
+                yield (
+                    redact_key(_read_head(response), self.settings.api_key),
+                    self._read_chunks(request, response),
+                )
             else:
                 deadline = time.monotonic() + self.settings.timeout
                 with _transport_errors(request, self.settings):
-                    refusal = self._read_reply(request, reply, deadline)
-                yield refusal, iter(())
+                    error_response = self._read_response(request, response, deadline)
+                yield error_response, iter(())
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
     def _send_once(self, request: Request) -> Response:
-        if pause := self._pacer.reserve(time.monotonic()):
-            self._sleep(pause)
+        self._wait_for_rate_limit()
         deadline = time.monotonic() + self.settings.timeout
-        with _transport_errors(request, self.settings), self._open(request, self.settings.timeout) as reply:
-            return self._read_reply(request, reply, deadline)
+        with (
+            _transport_errors(request, self.settings),
+            self._open(request, self.settings.timeout) as response,
+        ):
+            return self._read_response(request, response, deadline)
+
+    def _wait_for_rate_limit(self) -> None:
+        if self.settings.requests_per_second is None:
+            return
+        now = time.monotonic()
+        send_at = max(now, self._next_request_at)
+        self._next_request_at = send_at + 1.0 / self.settings.requests_per_second
+        if send_at > now:
+            self._sleep(send_at - now)
 
     def _open(self, request: Request, read_timeout: float) -> requests.Response:
         return self._session.request(
@@ -158,32 +171,33 @@ class SyncClient:
             proxies={"http": self._proxy, "https": self._proxy} if self._proxy else None,
         )
 
-    def _read_chunks(self, request: Request, reply: requests.Response) -> Iterator[bytes]:
+    def _read_chunks(self, request: Request, response: requests.Response) -> Iterator[bytes]:
         with _transport_errors(request, self.settings, transport_errors.too_silent):
-            yield from hide_key_in_pieces(_read_pieces(reply), self.settings.api_key)
+            yield from redact_key_in_chunks(_read_body(response), self.settings.api_key)
 
-    def _read_reply(self, request: Request, reply: requests.Response, deadline: float) -> Response:
+    def _read_response(self, request: Request, response: requests.Response, deadline: float) -> Response:
         body = bytearray()
-        for chunk in _read_pieces(reply):
+        for chunk in _read_body(response):
             body += chunk
             if len(body) > MAX_BODY_BYTES:
-                raise transport_errors.too_large(request, self.settings, reply.status_code)
-            # requests bounds each read, not the whole: a reply that drips would hold a worker for ever.
+                raise transport_errors.too_large(request, self.settings, response.status_code)
+            # requests limits each read, not the whole: a response that trickles in would block a worker for
+            # ever.
             if time.monotonic() > deadline:
                 raise transport_errors.too_slow(request, self.settings)
-        head = _read_head(reply)
-        return hide_key(Response(head.status, head.headers, bytes(body)), self.settings.api_key)
+        head = _read_head(response)
+        return redact_key(Response(head.status, head.headers, bytes(body)), self.settings.api_key)
 
 
-def _read_head(reply: requests.Response) -> Response:
-    return Response(reply.status_code, {name.lower(): value for name, value in reply.headers.items()})
+def _read_head(response: requests.Response) -> Response:
+    return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()})
 
 
-def _read_pieces(reply: requests.Response) -> Iterator[bytes]:
-    # read1 returns what has arrived. iter_content waits for a full piece: a reply that drips would be read
-    # for ever, and an event would be told after the next ones.
-    while piece := reply.raw.read1(CHUNK_BYTES, decode_content=True):
-        yield piece
+def _read_body(response: requests.Response) -> Iterator[bytes]:
+    # read1 returns what has arrived. iter_content waits for a full chunk: a response that trickles in would
+    # be read for ever, and an event would arrive after the next ones.
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
+        yield chunk
 
 
 @contextmanager
@@ -192,7 +206,7 @@ def _transport_errors(
     settings: ClientSettings,
     too_slow: Callable[[Request, ClientSettings], AgentTaskRequestError] = transport_errors.too_slow,
 ) -> Iterator[None]:
-    """Turn the exceptions of requests and urllib3 into ours; none of their chain is shown to the user."""
+    """Turn the exceptions of requests and urllib3 into ours, without their chain, which may hold the key."""
     try:
         yield
     except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError):

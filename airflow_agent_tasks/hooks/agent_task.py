@@ -1,4 +1,4 @@
-"""The hook of every agent service: connection → credentials → client, and the calls of a DAG author."""
+"""The base hook of all agent services: connection → settings → client, and the calls for DAG authors."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.client.async_client import AsyncClient
     from airflow_agent_tasks.client.sync_client import SyncClient
 
-#: The id of a task that no service has, for ``test_connection``.
+#: The id of a task that exists on no service, for ``test_connection``.
 NO_SUCH_TASK = "airflow-connection-test"
 
 
 class AgentTaskHook(BaseHook):
     """
-    Talk to an agent service with the credentials of an Airflow connection.
+    Call an agent service with the credentials of an Airflow connection.
 
-    A service is added by a subclass that names its ``dialect`` and ``form``, registered under its own
-    connection type; operators, triggers and sensors find it by the connection.
+    To add a service, write a subclass with its ``dialect`` and ``form``, and register it under its own
+    connection type; operators, triggers and sensors find it through the connection.
 
     :param conn_id: The Airflow connection. Its password is the key, its host the base URL.
     """
@@ -63,24 +63,25 @@ class AgentTaskHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the connection form treats its standard fields."""
+        """Return how the connection form shows its standard fields."""
         return cls.form.build_field_behaviour()
 
     def get_conn(self) -> SyncClient:
-        """Return the client, made once from the connection."""
+        """Return the client, created once from the connection."""
         return self._client
 
     def start_task(self, *, agent_id: str | None = None, **fields: Any) -> AgentTask:
         """
-        Start an agent task and return it as the service describes it, without waiting.
+        Start an agent task without waiting for it.
 
-        A start that may have been carried out is not sent again, unless it has an ``idempotency_key``.
+        A start that may have been carried out is not retried, unless it has an ``idempotency_key``.
 
-        :param agent_id: The agent that is to run it, on services that have agents.
+        :param agent_id: The agent to run it, on services that have agents; default: the connection's.
         :param fields: The service's own start fields; None means "not given".
-        :raises AgentTaskArgumentError: for a field that is wrong, before anything is sent.
-        :raises AgentTaskUncertainError: when the start was sent and no clear answer came.
-        :raises AgentTaskRequestError: when the service refused it or could not be reached.
+        :return: The agent task as the service describes it.
+        :raises AgentTaskArgumentError: for an invalid field, before anything is sent.
+        :raises AgentTaskUncertainError: if the start was sent and got no clear response.
+        :raises AgentTaskRequestError: if the service rejected it or could not be reached.
         """
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_start(fields, agent_id=agent_id)
@@ -89,27 +90,27 @@ class AgentTaskHook(BaseHook):
 
     def stream_task(self, *, agent_id: str | None = None, **fields: Any) -> Iterator[dict[str, Any]]:
         """
-        Start an agent task and yield its events as they come, each a dict with the service's own keys.
+        Start an agent task and yield its events as they arrive, each a dict with the service's own keys.
 
-        A stream that ends early is not begun again, since that would start a second task.
+        A stream that breaks is not restarted, since that would start a second task.
 
-        :param agent_id: The agent that is to run it, on services that have agents.
-        :param fields: The service's own start fields.
-        :raises AgentTaskNotSupportedError: where the service has no stream.
-        :raises AgentTaskRequestError: when the service refused the start or the stream broke.
+        :param agent_id: The agent to run it, on services that have agents; default: the connection's.
+        :param fields: The service's own start fields; None means "not given".
+        :raises AgentTaskNotSupportedError: if the service has no stream.
+        :raises AgentTaskRequestError: if the service rejected the start or the stream broke.
         """
         request = self.dialect.build_stream(fields, agent_id=self.resolve_agent_id(agent_id))
         return self._read_events(request)
 
     def get_task(self, task_id: str, agent_id: str | None = None, *, retries: bool = True) -> AgentTask:
         """
-        Ask for an agent task's state.
+        Get an agent task.
 
         :param task_id: The service's id of the task.
         :param agent_id: The agent that runs it; default: the connection's.
-        :param retries: False to ask once only, for callers that wait by themselves.
-        :raises AgentTaskNotFoundError: when the service knows no such task.
-        :raises AgentTaskRequestError: when the service refused or could not be reached.
+        :param retries: False for a single attempt, for callers that do the waiting; default True.
+        :raises AgentTaskNotFoundError: if the service has no such task.
+        :raises AgentTaskRequestError: if the service rejected the request or could not be reached.
         """
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
@@ -117,7 +118,7 @@ class AgentTaskHook(BaseHook):
         return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
 
     async def aget_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Ask once for an agent task's state from an event loop; its result is left unread."""
+        """Get an agent task from an event loop, in a single attempt and without its result."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
         response = await self.async_client.send(request, retries=False)
@@ -126,26 +127,27 @@ class AgentTaskHook(BaseHook):
         )
 
     def send_message(self, task_id: str, message: str, agent_id: str | None = None) -> AgentTask:
-        """Send a message into a running agent task, or the answer to one that awaits input."""
+        """Send a message to a running agent task, or the reply to one that awaits input."""
         return self._act(Capability.MESSAGE, task_id, agent_id, message=message)
 
     def pause_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Pause a running agent task; raises AgentTaskNotSupportedError where the service cannot."""
+        """Pause a running agent task; raises AgentTaskNotSupportedError if the service cannot."""
         return self._act(Capability.PAUSE, task_id, agent_id)
 
     def resume_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Resume a paused agent task; raises AgentTaskNotSupportedError where the service cannot."""
+        """Resume a paused agent task; raises AgentTaskNotSupportedError if the service cannot."""
         return self._act(Capability.RESUME, task_id, agent_id)
 
     def cancel_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Cancel an agent task; raises AgentTaskNotSupportedError where the service cannot."""
+        """Cancel an agent task; raises AgentTaskNotSupportedError if the service cannot."""
         return self._act(Capability.CANCEL, task_id, agent_id)
 
     def stop_task(self, task_id: str, agent_id: str | None = None, *, retries: bool = True) -> AgentTask:
         """
-        Stop an agent task that nobody waits for: cancel it, or pause it where there is no cancel.
+        Stop an agent task: cancel it, or pause it if the service has no cancel.
 
-        One that had ended already is returned as it is.
+        :param retries: False for a single attempt; default True.
+        :return: The agent task; one that had already ended is returned unchanged.
         """
         try:
             return self._act(self.dialect.stop_capability, task_id, agent_id, retries=retries)
@@ -176,9 +178,9 @@ class AgentTaskHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Ask for a task that cannot exist: a 404 in JSON means that the address and the key are good.
+        Request a task that does not exist: a 404 in JSON means that the service accepted the key.
 
-        :return: Whether it works, and a sentence for the page.
+        :return: Whether the connection works, and a message for the Airflow UI.
         """
         title = self.dialect.title
         try:
@@ -186,20 +188,20 @@ class AgentTaskHook(BaseHook):
             response = self._client.send(request, retries=False)
             if response.status != HTTPStatus.NOT_FOUND:
                 self.dialect.check_status(request, response, now=time.time())
-                return False, f"{title} knows a task that cannot exist. {self._doubt_host()}"
+                return False, f"{title} returned a task that does not exist. {self._host_hint()}"
         except AgentTaskError as error:
             return False, str(error)
         if not _is_json_object(response):
-            return False, f"A server answers, but not as {title} would. {self._doubt_host()}"
-        return True, f"{title} answers and takes the key."
+            return False, f"A server answered, but not like {title}. {self._host_hint()}"
+        return True, f"{title} accepted the key."
 
     def resolve_agent_id(self, agent_id: str | None) -> str | None:
-        """Return the given agent, else the connection's default agent, where the service has agents."""
+        """Return the given agent, else the connection's default agent, if the service has agents."""
         return agent_id
 
     @cached_property
     def connection(self) -> Connection | None:
-        """The Airflow connection, or None where the environment serves in its place."""
+        """The Airflow connection, or None if the environment replaces it."""
         try:
             return self.get_connection(self.conn_id)
         except AirflowNotFoundException:
@@ -207,19 +209,19 @@ class AgentTaskHook(BaseHook):
 
     @cached_property
     def extra(self) -> Mapping[str, Any]:
-        """The connection's extra; raises AgentTaskConfigurationError where it is no JSON object."""
+        """The connection's extra; raises AgentTaskConfigurationError if it is not a JSON object."""
         return read_extra(self.connection) if self.connection else {}
 
     @cached_property
     def settings(self) -> ClientSettings:
-        """Where and how to send requests; raises AgentTaskConfigurationError where that cannot work."""
+        """Where to send requests and how; raises AgentTaskConfigurationError for unusable settings."""
         settings = self.build_settings(self.connection, self.extra)
         for secret in list_secrets(settings):
             mask_secret(secret)
         return settings
 
     async def aload(self, connection: Connection | None) -> None:
-        """Take the settings from a connection that was looked up from an event loop."""
+        """Load the settings from a connection that was looked up on an event loop."""
         self.connection = connection
         settings = self.build_settings(connection, self.extra)
         for secret in list_secrets(settings):
@@ -227,17 +229,17 @@ class AgentTaskHook(BaseHook):
         self.settings = settings
 
     async def aopen(self) -> None:
-        """Open the client of the methods with an ``a`` in front, for one event loop."""
-        # In a thread: the import takes 100 ms, during which the triggerer's event loop would stand still.
+        """Open the client of the async methods, for one event loop."""
+        # In a thread: the import would block the triggerer's event loop for 100 ms.
         aio = await asyncio.to_thread(import_module, "airflow_agent_tasks.client.async_client")
         self.async_client = await aio.AsyncClient.open(self.settings)
 
     async def aclose(self) -> None:
-        """Close what :meth:`aopen` has opened."""
+        """Close the client that :meth:`aopen` opened."""
         await self.async_client.close()
 
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
-        """Return the settings of a connection, or those of the environment where there is none."""
+        """Return the settings of the connection, or else those of the environment."""
         if connection is not None:
             return build_settings(connection, extra, default_base_url=self.dialect.default_base_url)
         if settings := self.read_environment(self.conn_id):
@@ -246,17 +248,17 @@ class AgentTaskHook(BaseHook):
 
     @classmethod
     def read_environment(cls, conn_id: str) -> ClientSettings | None:
-        """Return the settings that the service's own environment variables give, or None."""
+        """Return the settings from the service's own environment variables, or None."""
         return None
 
     @cached_property
     def _client(self) -> SyncClient:
-        # Imported here: the triggerer does without it, and its event loop would stand still for 200 ms.
+        # Imported here: the triggerer does not need it, and it would block its event loop for 200 ms.
         from airflow_agent_tasks.client.sync_client import SyncClient
 
         return SyncClient(self.settings)
 
-    def _doubt_host(self) -> str:
+    def _host_hint(self) -> str:
         return f"Check the host of {self.settings.source}: is {self.settings.host} the service's address?"
 
     def _act(

@@ -1,5 +1,5 @@
 """
-The connection forms, declared once for the provider metadata and for the hooks. Imports no Airflow.
+The connection forms, declared once for the provider metadata and the hooks. Does not import Airflow.
 
 Source: Airflow's provider metadata, ``conn-fields`` and ``ui-field-behaviour``.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from airflow_agent_tasks.services.lightcone import LightconeDialect
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
-#: The bounds of the number fields; beyond these, timers overflow.
+#: The range of the number fields; timers overflow outside it.
 SMALLEST_NUMBER, LARGEST_NUMBER = 0.001, 86_400
 
 
@@ -22,10 +22,10 @@ class ExtraField:
     One named extra of a connection.
 
     :param name: Its key in the connection's extra.
-    :param label: What the form calls it.
-    :param description: What the form says below it.
-    :param kind: Its JSON type: ``string``, ``number`` or ``boolean``.
-    :param is_secret: True where the form hides what is typed.
+    :param label: Its label in the form.
+    :param description: The help text below it.
+    :param kind: Its JSON type: ``string`` (default), ``number`` or ``boolean``.
+    :param is_secret: True if the form hides the input; default False.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ExtraField:
     is_secret: bool = False
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return the field as Airflow's ``conn-fields`` want it; an empty field is saved as null."""
+        """Return the field as an entry of Airflow's ``conn-fields``; Airflow saves an empty field as null."""
         schema: dict[str, Any] = {"type": [self.kind, "null"]}
         if self.kind == "number":
             schema |= {"minimum": SMALLEST_NUMBER, "maximum": LARGEST_NUMBER}
@@ -45,7 +45,7 @@ class ExtraField:
 
 
 NETWORK_FIELDS = (
-    ExtraField("timeout", "Timeout", "Seconds that one request may take. Default 30.", "number"),
+    ExtraField("timeout", "Timeout", "Seconds that one request may take. Default: 30.", "number"),
     ExtraField(
         "verify",
         "Verify certificate",
@@ -54,19 +54,19 @@ NETWORK_FIELDS = (
     ExtraField(
         "proxy",
         "Proxy",
-        "URL of a proxy, e.g. http://proxy.example.com:3128. Default: HTTPS_PROXY of the environment.",
-        is_secret=True,  # it may hold a user's password
+        "URL of a proxy, such as http://proxy.example.com:3128. Default: HTTPS_PROXY in the environment.",
+        is_secret=True,  # it may contain a password
     ),
     ExtraField(
         "requests_per_second",
         "Requests per second",
-        "At most so many requests a second from each process. Default: no limit.",
+        "Maximum number of requests per second from each process. Default: no limit.",
         "number",
     ),
     ExtraField(
         "allow_insecure_http",
         "Allow http://",
-        "Allows http:// to other hosts than this machine, which sends the key in the clear.",
+        "Allow http:// to other hosts than this machine, which sends the key unencrypted.",
         "boolean",
     ),
 )
@@ -80,8 +80,8 @@ class ConnectionForm:
     :param conn_type: The connection type, which is the service's name.
     :param hook_class_name: Dotted path of the hook.
     :param hook_name: The type's name in the list of connection types.
-    :param key_label: What the password field is called.
-    :param base_url: The service's own address, shown as the host's placeholder.
+    :param key_label: The label of the password field.
+    :param base_url: The service's own URL, shown as the host's placeholder.
     :param fields: The named extras.
     """
 
@@ -104,7 +104,7 @@ class ConnectionForm:
         }
 
     def build_field_behaviour(self) -> dict[str, Any]:
-        """Return what ``BaseHook.get_ui_field_behaviour`` is to return."""
+        """Return the value for ``BaseHook.get_ui_field_behaviour``."""
         return {
             "hidden_fields": ["schema", "login", "port"],
             "relabeling": {"password": self.key_label, "host": "Base URL"},
@@ -127,7 +127,7 @@ SHINZO_FORM = ConnectionForm(
     key_label="JWT or platform API key",
     base_url=ShinzoDialect.default_base_url,
     fields=(
-        ExtraField("agent_id", "Default agent", "The agent that gets a task which names none."),
+        ExtraField("agent_id", "Default agent", "Agent used when a task sets none."),
         *NETWORK_FIELDS,
     ),
 )

@@ -1,4 +1,4 @@
-"""From an Airflow connection to client settings: which fields are read, and what each may hold."""
+"""Converts an Airflow connection to client settings, and validates its fields."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def read_extra(connection: Connection) -> Mapping[str, Any]:
     """
     Return a connection's extra.
 
-    Airflow's own reader takes an extra that is no JSON for an empty one, and masks in a way that no trigger
-    may use.
+    Airflow's own reader treats an extra that is not JSON as an empty one, and masks secrets in a way that
+    blocks triggers.
 
-    :raises AgentTaskConfigurationError: for an extra that is no JSON object.
+    :raises AgentTaskConfigurationError: for an extra that is not a JSON object.
     """
     try:
         extra = json.loads(connection.extra or "{}")
@@ -43,12 +43,12 @@ def build_settings(
     connection: Connection, extra: Mapping[str, Any], *, default_base_url: str
 ) -> ClientSettings:
     """
-    Read a connection into client settings; only named extras are read.
+    Return the client settings of a connection.
 
     :param connection: The Airflow connection.
-    :param extra: Its extra, parsed.
-    :param default_base_url: The address where the connection's host is empty.
-    :raises AgentTaskConfigurationError: for a field that cannot be used, naming it.
+    :param extra: Its parsed extra.
+    :param default_base_url: The base URL if the connection has no host.
+    :raises AgentTaskConfigurationError: for an unusable field, which it names.
     """
     source = _name(connection)
     return ClientSettings(
@@ -67,18 +67,18 @@ def connection_not_found(conn_id: str) -> AgentTaskConnectionNotFoundError:
     """Return the error of a connection that does not exist, or cannot be read."""
     return AgentTaskConnectionNotFoundError(
         f"The connection {conn_id!r} does not exist, or could not be read. Add it under Admin → Connections "
-        f"with the key of your service as its password, or set AIRFLOW_CONN_{conn_id.upper()}."
+        f"with your service's key as its password, or set AIRFLOW_CONN_{conn_id.upper()}."
     )
 
 
 def list_secrets(settings: ClientSettings) -> list[str]:
-    """Return what must never be readable in a log: the key, and a password inside the proxy's URL."""
+    """Return the secrets that must never appear in a log: the key, and a password in the proxy's URL."""
     proxy_password = urlsplit(settings.proxy).password if settings.proxy else None
     return [settings.api_key, *([proxy_password] if proxy_password else [])]
 
 
 def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
-    """Return a text of the extra, None for none; raises AgentTaskConfigurationError for what is no text."""
+    """Return a text field of the extra, or None; raises AgentTaskConfigurationError for other types."""
     value = extra.get(name)
     if value is not None and not isinstance(value, str):
         raise _wrong(name, source, "a text", value)
@@ -99,7 +99,7 @@ def _read_base_url(connection: Connection, default: str) -> str:
     host = (connection.host or "").strip()
     if not host:
         return default
-    # A connection given as a URI has its scheme in ``schema`` or nowhere, and its port apart.
+    # A connection from a URI has its scheme in ``schema`` or nowhere, and its port in ``port``.
     if "://" not in host:
         host = f"{connection.schema or 'https'}://{_bracket_ipv6(host)}"
     scheme, _, rest = host.partition("://")
@@ -144,5 +144,5 @@ def _read_verify(extra: Mapping[str, Any], source: str) -> bool | str:
 
 
 def _read_word(value: Any) -> Any:
-    """Return what a word like "true" means, or the value as it is."""
+    """Return the meaning of a word such as "true", or else the value itself."""
     return _BOOLEANS.get(value.strip().lower(), value) if isinstance(value, str) else value

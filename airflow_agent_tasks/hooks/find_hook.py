@@ -1,4 +1,4 @@
-"""From a connection to the hook of its service, for everything that works with any service."""
+"""Finds the hook for a connection, for everything that works with any service."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
     Return the hook for a connection; the connection's type names the service.
 
     :param conn_id: The Airflow connection.
-    :param hook_class: The service that is wanted; by default any.
-    :raises AgentTaskConnectionNotFoundError: when there is no such connection, or it cannot be read.
-    :raises AgentTaskConfigurationError: when it is of another type.
+    :param hook_class: The hook of the expected service; default: any service.
+    :raises AgentTaskConnectionNotFoundError: if there is no such connection, or it cannot be read.
+    :raises AgentTaskConfigurationError: if it has another type.
     """
     connection = None
     with suppress(AirflowNotFoundException):
@@ -37,7 +37,7 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
 
 async def afind_hook(conn_id: str) -> AgentTaskHook:
-    """Return the hook for a connection from an event loop, with its settings read; one look-up in all."""
+    """Return the hook for a connection on an event loop, settings included, with a single lookup."""
     connection = None
     with suppress(AirflowNotFoundException):
         connection = await BaseHook.aget_connection(conn_id)
@@ -60,13 +60,13 @@ def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTas
         )
         raise AgentTaskConfigurationError(
             f"The connection {connection.conn_id!r} has the type {connection.conn_type!r}, but {expected} is "
-            "needed here. Change its type under Admin → Connections, or name another connection in conn_id."
+            "needed here. Change its type under Admin → Connections, or set conn_id to another connection."
         )
     return hook
 
 
 def _find_without_connection(conn_id: str, wanted: type[AgentTaskHook]) -> AgentTaskHook:
-    # Where any service will do, only Lightcone has environment variables that could serve.
+    # If any service will do: only Lightcone has environment variables.
     hook_class: Any = LightconeHook if wanted is AgentTaskHook else wanted
     if hook_class.read_environment(conn_id) is None:
         raise connection_not_found(conn_id)

@@ -13,11 +13,11 @@ from airflow_agent_tasks.services.lightcone import LightconeDialect
 
 class LightconeHook(AgentTaskHook):
     """
-    Talk to Lightcone.
+    Call Lightcone.
 
-    Where the default connection does not exist, ``TZAFON_API_KEY`` and ``LIGHTCONE_BASE_URL`` serve, as for
-    the service's own SDK. A connection that was named and does not exist is an error all the same: a
-    misspelt name must not run on another account.
+    If the default connection does not exist, the hook uses ``TZAFON_API_KEY`` and ``LIGHTCONE_BASE_URL``, as
+    the service's own SDK does. Any other connection that does not exist is an error: a misspelt name must not
+    run on another account.
 
     :param lightcone_conn_id: The Airflow connection, of type ``lightcone``.
     """
@@ -34,7 +34,7 @@ class LightconeHook(AgentTaskHook):
 
     @classmethod
     def read_environment(cls, conn_id: str) -> ClientSettings | None:
-        """Return the settings of ``TZAFON_API_KEY`` and ``LIGHTCONE_BASE_URL`` for the default connection."""
+        """Return the settings from ``TZAFON_API_KEY`` and ``LIGHTCONE_BASE_URL``, or None."""
         api_key = os.environ.get("TZAFON_API_KEY", "").strip()
         if conn_id != cls.default_conn_name or not api_key:
             return None

@@ -12,10 +12,10 @@ from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 class ShinzoHook(AgentTaskHook):
     """
-    Talk to Shinzo.
+    Call Shinzo.
 
-    :param shinzo_conn_id: The Airflow connection, of type ``shinzo``. Its extra field ``agent_id`` names
-        the agent for calls that name none.
+    :param shinzo_conn_id: The Airflow connection, of type ``shinzo``. Its extra field ``agent_id`` is the
+        default agent.
     """
 
     dialect = ShinzoDialect()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from airflow_agent_tasks.agent_task import REACHABLE_STATES, TERMINAL_STATES, AgentTask, TaskState
-from airflow_agent_tasks.errors import AgentTaskError, AgentTaskHeldBackError, AgentTaskUnavailableError
+from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError, AgentTaskUnavailableError
 
 #: Seconds between two checks: 2 at first, then 5 % of the time already waited more, never above 30.
 SHORTEST_WAIT = 2.0
@@ -129,7 +129,7 @@ class TaskWait:
         if self._measure_outage(error, now) >= self.max_outage:
             return Decision(Verdict.OUTAGE, error=error)
         seconds = self._interval(now)
-        if not isinstance(error, AgentTaskHeldBackError):
+        if not isinstance(error, AgentTaskCircuitOpenError):
             seconds = max(seconds, self._jittered(min(LONGEST_WAIT, 2.0 ** min(self._failures, 10))))
             self._failures += 1
         if isinstance(error, AgentTaskUnavailableError) and error.retry_after is not None:
@@ -138,9 +138,9 @@ class TaskWait:
         return self._wait(seconds, now)
 
     def _measure_outage(self, error: AgentTaskError, now: float) -> float:
-        if isinstance(error, AgentTaskHeldBackError):
+        if isinstance(error, AgentTaskCircuitOpenError):
             # This task was not asked for: what counts is whether any other was answered.
-            return error.lasted
+            return error.outage_seconds
         if self._outage_started_at is None:
             self._outage_started_at = now
         return now - self._outage_started_at

@@ -1,1 +1,1 @@
-"""The many waits of one process: what they share, so that ten thousand cost the service little."""
+"""Polls thousands of agent tasks from one process, at little cost to it and to the service."""

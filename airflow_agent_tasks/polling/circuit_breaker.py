@@ -1,4 +1,4 @@
-"""The silence that all who wait at one connection keep while its service cannot answer."""
+"""The circuit breaker of one connection: it holds all requests while the service cannot answer."""
 
 from __future__ import annotations
 
@@ -7,134 +7,137 @@ from collections.abc import Callable
 
 from airflow_agent_tasks.errors import (
     AgentTaskAuthenticationError,
+    AgentTaskCircuitOpenError,
     AgentTaskError,
-    AgentTaskHeldBackError,
     AgentTaskRateLimitedError,
     AgentTaskUnavailableError,
 )
 from airflow_agent_tasks.lifecycle.wait_policy import LONGEST_WAIT
 
-#: Failures with no answer in between, and seconds since the first of them, after which it is the service that
-#: fails. By their number alone, a few agent tasks that always fail would silence thousands that are answered.
-FAILURES_IN_A_ROW = 3
-SECONDS_UNANSWERED = 5.0
-#: Seconds between two who try whether it answers again; many do, since the first may be those that fail.
-PROBE_PAUSE = 1.0
-#: Seconds for which a key that was refused is not shown again, by one task and then by the worker that hears
-#: of its end: Lightcone blocks an address after ten times within ten minutes.
-KEY_PAUSE = 180.0
+#: Failures without a response in between, and seconds since the first of them, that open the circuit. By the
+#: count alone, a few agent tasks that always fail would stop thousands that succeed.
+FAILURE_THRESHOLD = 3
+FAILURE_SECONDS = 5.0
+#: Seconds between two probes. Probes repeat, because the first ones may be sent for tasks that always fail.
+PROBE_INTERVAL = 1.0
+#: Seconds between two probes with a key that the service rejected. Each counts twice, because the worker that
+#: resumes after the failed wait sends the key too; Lightcone blocks an address after 10 within 10 minutes.
+KEY_PROBE_INTERVAL = 180.0
 
 
-class Silence:
+class CircuitBreaker:
     """
-    Decides whether a service may be asked just now, for all the tasks that wait at one connection.
+    Decides whether a request may be sent now, for all agent tasks that are polled on one connection.
 
-    It begins when the service asks to be left alone (429, ``Retry-After``), refuses the key (401), or answers
-    nobody. After a while one asks, and the others go on when that one was answered. The caller passes the
-    time, in seconds on a clock that never goes back.
+    - Closed: requests are sent.
+    - Open: requests are rejected. The circuit opens on 429, on ``Retry-After``, on a rejected key (401), and
+      when the service has answered nobody for 5 seconds.
+    - Half-open: one request is sent as a probe. Any response closes the circuit; without one, the next probe
+      follows after a pause.
 
-    :param untried_since: Begin with a silence that one may break at once, because the address or the key is
-        new; None (default) to let everybody ask.
-    :param draw: Returns a number from 0 to 1: those who have to wait are told different moments, so that they
-        do not all come back in the same one.
+    The caller passes the time, in seconds on a monotonic clock.
+
+    :param half_open_since: Start half-open at this time, because the address or the key is new; None
+        (default) to start closed.
+    :param draw: Returns a random number from 0 to 1, which spreads the retries of rejected requests.
     """
 
     def __init__(
-        self, *, untried_since: float | None = None, draw: Callable[[], float] = random.random
+        self, *, half_open_since: float | None = None, draw: Callable[[], float] = random.random
     ) -> None:
         self._draw = draw
         self._error: AgentTaskError | None = None
-        #: Answers to what was asked since then end the silence; since when its present round lasts.
-        self._silent_since = self._begun_at = self._until = untried_since or 0.0
-        if untried_since is not None:
-            self._error = AgentTaskUnavailableError("It was not asked yet.")
-        self._failed_first_at = self._failed_last_at = 0.0
+        #: Responses to requests sent since then close the circuit; then the start of the current round, and
+        #: the time of the next probe.
+        self._opened_at = self._round_began_at = self._probe_at = half_open_since or 0.0
+        if half_open_since is not None:
+            self._error = AgentTaskUnavailableError("Nothing has been sent yet.")
+        self._first_failure_at = self._last_failure_at = 0.0
         self._failures = self._rounds = 0
 
-    def is_kept(self, *, now: float) -> bool:
-        """Tell whether nobody may ask."""
-        return self._error is not None and now < self._until
+    def is_open(self, *, now: float) -> bool:
+        """Return whether every request is rejected now."""
+        return self._error is not None and now < self._probe_at
 
     @property
-    def is_about_key(self) -> bool:
-        """Tell whether it is the key that was refused, which nobody may show then, to whatever end."""
-        return is_key_refused(self._error)
+    def is_key_rejected(self) -> bool:
+        """Whether the circuit opened because of the key, which then must not be sent for any purpose."""
+        return is_key_rejected(self._error)
 
-    def enter(self, *, now: float) -> bool:
-        """Tell whether somebody who is about to ask may do so."""
-        if self.is_kept(now=now):
+    def admit(self, *, now: float) -> bool:
+        """Return whether the caller may send its request now; while half-open, that request is the probe."""
+        if self.is_open(now=now):
             return False
         if self._error is not None:
-            # He asks for all. Should he never be heard of again, another one follows.
-            self._until = now + self._pause()
+            # The probe may never report back: another one follows.
+            self._probe_at = now + self._pause()
         return True
 
-    def refuse(self, *, now: float) -> AgentTaskHeldBackError:
-        """Return the error for somebody who may not ask; it tells nothing of the task that was refused."""
+    def build_rejection(self, *, now: float) -> AgentTaskCircuitOpenError:
+        """Return the error for a request that is not admitted; it says nothing about that agent task."""
         status = getattr(self._error, "status", None)
         hint = (
-            "Check the key in the connection's password field: it was refused (401)."
-            if self.is_about_key
-            else f"It answered {status} last."
+            "The service rejected the key (401): check the connection's password field."
+            if self.is_key_rejected
+            else f"The last response had status {status}."
             if status
             else ""
         )
-        return AgentTaskHeldBackError(
-            "The service is left alone until one of the tasks that wait at this connection was answered. "
-            f"{hint}".rstrip(),
+        return AgentTaskCircuitOpenError(
+            "Request not sent: the circuit breaker of this connection is open until the service answers a "
+            f"probe. {hint}".rstrip(),
             status=status,
-            # Not for all of a long silence: it ends early when somebody changes the connection.
-            retry_after=min(LONGEST_WAIT, max(0.0, self._until - now))
-            + self._draw() * min(LONGEST_WAIT, self._until - self._begun_at),
-            lasted=self._failed_last_at - self._failed_first_at,
+            # Bounded, because a changed connection ends a long pause early.
+            retry_after=min(LONGEST_WAIT, max(0.0, self._probe_at - now))
+            + self._draw() * min(LONGEST_WAIT, self._probe_at - self._round_began_at),
+            outage_seconds=self._last_failure_at - self._first_failure_at,
         )
 
-    def on_error(self, error: AgentTaskError, *, asked_at: float, now: float) -> bool:
+    def on_error(self, error: AgentTaskError, *, sent_at: float, now: float) -> bool:
         """
-        Take note of a request that failed; what says something of its own task only is an answer.
+        Record a failed request. An error that concerns only its own agent task, such as 404, is a response.
 
-        :return: False for one of the many that were under way when the first of them failed.
+        :return: False if the request was already in flight when the first one failed.
         """
-        is_news = self._error is None or asked_at >= self._begun_at
-        if not (error.is_transient or is_key_refused(error)):
-            self.on_answer(asked_at=asked_at)
+        is_news = self._error is None or sent_at >= self._round_began_at
+        if not (error.is_transient or is_key_rejected(error)):
+            self.on_response(sent_at=sent_at)
             return is_news
         if not self._failures:
-            self._failed_first_at = now
-        self._failed_last_at = now
+            self._first_failure_at = now
+        self._last_failure_at = now
         self._failures += 1
         asked_for = error.retry_after if isinstance(error, AgentTaskUnavailableError) else None
-        is_told = (
-            is_key_refused(error) or asked_for is not None or isinstance(error, AgentTaskRateLimitedError)
+        opens_at_once = (
+            is_key_rejected(error) or asked_for is not None or isinstance(error, AgentTaskRateLimitedError)
         )
-        if is_told or self._is_unanswered(now):
+        if opens_at_once or self._is_unanswered(now):
             if is_news:
-                if is_told or self._error is None:
-                    # Else an answer that takes longer than the next failure would never count.
-                    self._silent_since = now
+                if opens_at_once or self._error is None:
+                    # Only then: a response slower than the next failure would never close the circuit.
+                    self._opened_at = now
                 self._rounds += 1
-                self._error, self._begun_at = error, now
-            self._until = max(self._until, now + max(self._pause(), asked_for or 0.0))
+                self._error, self._round_began_at = error, now
+            self._probe_at = max(self._probe_at, now + max(self._pause(), asked_for or 0.0))
         return is_news
 
-    def on_answer(self, *, asked_at: float) -> None:
-        """Take note of an answer; one to a question from before the silence does not end it."""
-        if self._error is None or asked_at >= self._silent_since:
-            self._error, self._until = None, 0.0
+    def on_response(self, *, sent_at: float) -> None:
+        """Record a response; one to a request from before the circuit opened does not close it."""
+        if self._error is None or sent_at >= self._opened_at:
+            self._error, self._probe_at = None, 0.0
             self._failures = self._rounds = 0
 
     def _is_unanswered(self, now: float) -> bool:
-        lasted = now - self._failed_first_at
-        return self._failures >= FAILURES_IN_A_ROW and lasted >= SECONDS_UNANSWERED
+        return self._failures >= FAILURE_THRESHOLD and now - self._first_failure_at >= FAILURE_SECONDS
 
     def _pause(self) -> float:
-        if self.is_about_key:
-            return KEY_PAUSE
+        if self.is_key_rejected:
+            return KEY_PROBE_INTERVAL
         if isinstance(self._error, AgentTaskRateLimitedError):
             return min(LONGEST_WAIT, 2.0 ** min(self._rounds - 1, 10))
-        return PROBE_PAUSE
+        return PROBE_INTERVAL
 
 
-def is_key_refused(error: AgentTaskError | None) -> bool:
-    """Tell whether a service does not know the key (401), which concerns everybody who shows it."""
+def is_key_rejected(error: AgentTaskError | None) -> bool:
+    """Return whether the service rejected the key itself (401), and so every request that carries it."""
     return isinstance(error, AgentTaskAuthenticationError) and error.status == 401

@@ -1,9 +1,10 @@
-"""What a deferred task shows of its agent's progress while it waits."""
+"""The progress of an agent task, pushed to XCom while its Airflow task is deferred."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,41 +14,43 @@ from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.logger import Log
 
 PROGRESS_KEY = "progress"
-#: Seconds between two notes of one triggerer: its one supervisor thread needs up to 150 ms for each, and all
-#: connection look-ups and log lines wait meanwhile.
-SECONDS_BETWEEN_NOTES = 1.0
-#: Seconds for Airflow to take one; the agent task is not asked for meanwhile.
-SECONDS_FOR_A_NOTE = 10.0
+#: Seconds between two pushes of one triggerer: each occupies its one supervisor thread for up to 150 ms, and
+#: all connection lookups and log lines wait meanwhile.
+PUSH_INTERVAL = 1.0
+#: Seconds to wait for Airflow to store one; the agent task is not polled meanwhile.
+PUSH_TIMEOUT = 10.0
 
-_last_notes: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+_last_pushes: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
 
 
-class ProgressNotes:
+class ProgressXCom:
     """
-    Leaves the agent's progress under the XCom key ``progress``: on change, and not too often.
+    Pushes the agent's progress to the XCom key ``progress`` when it changes, at most once a second.
 
-    A note that comes too soon after another task's is left out, and made up for at the next check.
+    A push that comes too soon after another task's is skipped, and made up for at the next check.
 
-    :param task_instance: The task instance that waits, as the triggerer knows it.
-    :param log: Where a failure is logged.
+    :param task_instance: The waiting task instance, as the triggerer knows it.
+    :param log: Where failures are logged.
+    :param clock: Returns the monotonic time in seconds.
     """
 
-    def __init__(self, task_instance: Any, log: Log) -> None:
+    def __init__(self, task_instance: Any, log: Log, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._task_instance = task_instance
         self._log = log
-        self._noted: dict[str, Any] | None = None
+        self._clock = clock
+        self._pushed: dict[str, Any] | None = None
 
-    async def take(self, task: AgentTask | None) -> None:
-        """Leave a note if there is news; a failure to do so never ends the wait."""
+    async def push(self, task: AgentTask | None) -> None:
+        """Push the progress if it has changed; a failure to do so never ends the wait."""
         progress = task.progress.to_json() if task and task.progress else None
         loop = asyncio.get_running_loop()
-        now = time.monotonic()
-        if progress in (None, self._noted) or now - _last_notes.get(loop, 0.0) < SECONDS_BETWEEN_NOTES:
+        now = self._clock()
+        if progress in (None, self._pushed) or now - _last_pushes.get(loop, -PUSH_INTERVAL) < PUSH_INTERVAL:
             return
-        _last_notes[loop], self._noted = now, progress
+        _last_pushes[loop], self._pushed = now, progress
         instance = self._task_instance
         try:
-            leaving = BaseXCom.aset(
+            pushing = BaseXCom.aset(
                 PROGRESS_KEY,
                 progress,
                 dag_id=instance.dag_id,
@@ -55,6 +58,6 @@ class ProgressNotes:
                 task_id=instance.task_id,
                 map_index=instance.map_index,
             )
-            await asyncio.wait_for(leaving, SECONDS_FOR_A_NOTE)
+            await asyncio.wait_for(pushing, PUSH_TIMEOUT)
         except Exception as error:
-            self._log.warning("The progress could not be left in XCom: %r", error)
+            self._log.warning("Could not push the progress to XCom: %r", error)

@@ -1,4 +1,4 @@
-"""Whose turn it is to ask, where a connection bounds how many may."""
+"""Limits how many requests a connection sends at once and per second."""
 
 from __future__ import annotations
 
@@ -7,69 +7,70 @@ import heapq
 import itertools
 
 
-class Turns:
+class RateLimiter:
     """
-    Lets so many ask at a time, and so many a second, and the one first that has not asked for longest.
+    A semaphore with a rate and priorities: the task that has waited longest since its last check goes first.
 
-    :param at_once: How many may ask at the same time.
+    :param max_concurrent: How many requests may be in flight.
     """
 
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._gap = 0.0
-        self._under_way = 0
+    def __init__(self, max_concurrent: int) -> None:
+        self._max_concurrent = max_concurrent
+        self._interval = 0.0
+        self._in_flight = 0
         self._next_at = 0.0
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[float, int, asyncio.Future[None]]] = []
         self._number = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
-    def limit(self, per_second: float | None) -> None:
-        """Let so many begin to ask in a second from now on; None for no limit."""
-        self._gap = 1.0 / per_second if per_second else 0.0
-        self.forgo()
+    def set_rate(self, per_second: float | None) -> None:
+        """Admit at most this many requests per second from now on; None for no limit."""
+        self._interval = 1.0 / per_second if per_second else 0.0
+        self.refund()
 
-    def forgo(self) -> None:
-        """Let the next one follow at once, because nothing is asked in this turn."""
+    def refund(self) -> None:
+        """Admit the next waiter at once, because the request that was admitted last was not sent."""
         if self._timer:
             self._timer.cancel()
         self._on_time()
 
-    async def take(self, since: float) -> None:
+    async def acquire(self, since: float) -> None:
         """
-        Wait for a turn, which has to be given back.
+        Wait until a request may be sent; :meth:`release` must follow.
 
-        :param since: Since when nothing was asked, on a clock that all share; the earliest goes first.
+        :param since: When the caller last sent a request, on a clock that all callers share; the earliest is
+            admitted first.
         """
-        turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (since, next(self._number), turn))
-        self._go_on()
+        admission = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (since, next(self._number), admission))
+        self._admit()
         try:
-            await turn
+            await admission
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # called and cancelled in the same moment
-                self.give_back()
+            if admission.done() and not admission.cancelled():  # admitted and cancelled at the same time
+                self.release()
             raise
 
-    def give_back(self) -> None:
-        """End a turn."""
-        self._under_way -= 1
-        self._go_on()
+    def release(self) -> None:
+        """End a request."""
+        self._in_flight -= 1
+        self._admit()
 
-    def _go_on(self) -> None:
+    def _admit(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting and self._under_way < self._at_once and self._timer is None:
+        while self._waiters and self._in_flight < self._max_concurrent and self._timer is None:
             now = loop.time()
             if self._next_at > now:
                 self._timer = loop.call_at(self._next_at, self._on_time)
                 return
-            _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
-                self._under_way += 1
-                self._next_at = now + self._gap
+            _, _, admission = heapq.heappop(self._waiters)
+            if not admission.done():
+                admission.set_result(None)
+                self._in_flight += 1
+                self._next_at = now + self._interval
 
     def _on_time(self) -> None:
         self._timer = None
-        # A timer may ring early by the clock's resolution, and would be set again and again.
+        # A timer may fire early by the clock's resolution, and would be set again and again.
         self._next_at = 0.0
-        self._go_on()
+        self._admit()

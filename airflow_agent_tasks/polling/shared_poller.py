@@ -1,140 +1,142 @@
-"""Where all triggers of an event loop and connection wait: with one look-up, session, limit and silence."""
+"""The shared poller: one connection lookup, session, rate limit and circuit breaker for many tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.polling.circuit_breaker import Silence, is_key_refused
-from airflow_agent_tasks.polling.connection_cache import SharedHook
-from airflow_agent_tasks.polling.rate_limiter import Turns
+from airflow_agent_tasks.polling.circuit_breaker import CircuitBreaker, is_key_rejected
+from airflow_agent_tasks.polling.connection_cache import CachedHook
+from airflow_agent_tasks.polling.rate_limiter import RateLimiter
 
-#: Connections to the service, and with it requests at the same time.
-CONNECTIONS = 100
+#: Connections to the service, and so requests in flight.
+MAX_CONNECTIONS = 100
 
 
-class WaitingPlace:
+class SharedPoller:
     """
-    Asks a service for all the agent tasks that are waited for at one connection.
+    Polls all agent tasks that are waited for on one event loop and connection.
 
-    Enter it through :func:`enter_place`.
+    Get it through :func:`use_poller`.
 
     :param conn_id: The Airflow connection.
+    :param clock: Returns the monotonic time in seconds.
     """
 
-    def __init__(self, conn_id: str) -> None:
-        self._shared_hook = SharedHook(conn_id)
+    def __init__(self, conn_id: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._cached_hook = CachedHook(conn_id, clock=clock)
         self._hook: AgentTaskHook | None = None
-        self._turns = Turns(CONNECTIONS)
-        self._silence = Silence()
-        #: Held by the one who asks Airflow what became of a task.
-        self.reading_state = asyncio.Lock()
+        self._limiter = RateLimiter(MAX_CONNECTIONS)
+        self._breaker = CircuitBreaker()
+        #: Held while one user asks Airflow for the state of its task instance.
+        self.state_lock = asyncio.Lock()
         self.users = 0
 
-    async def ask(self, task_id: str, agent_id: str | None, *, since: float = 0.0) -> AgentTask:
+    async def get_task(self, task_id: str, agent_id: str | None, *, since: float = 0.0) -> AgentTask:
         """
         Return an agent task's state, without its result.
 
-        :param since: When it was last asked for, on the monotonic clock: where the connection's
-            ``requests_per_second`` make somebody wait, the one who has not asked for longest goes first.
-        :raises AgentTaskHeldBackError: while the service is left alone, without a request.
-        :raises AgentTaskError: As ``AgentTaskHook.get_task``, and what a look-up raises.
+        :param since: When this task was last checked, on the monotonic clock: where the connection's
+            ``requests_per_second`` makes tasks wait, the one with the oldest check goes first.
+        :raises AgentTaskCircuitOpenError: while the circuit breaker is open, without a request.
+        :raises AgentTaskError: as ``AgentTaskHook.get_task``, and what a lookup raises.
         """
-        # Before the turn, since the limit is a part of the connection, and who is held back needs no turn.
-        await self._find_hook()
-        now = time.monotonic()
-        if self._silence.is_kept(now=now):
-            raise self._silence.refuse(now=now)
-        await self._turns.take(since)
+        # Before acquire, since the rate is part of the connection, and a rejected request needs no slot.
+        await self._get_hook()
+        now = self._clock()
+        if self._breaker.is_open(now=now):
+            raise self._breaker.build_rejection(now=now)
+        await self._limiter.acquire(since)
         try:
-            return await self._ask_in_turn(task_id, agent_id)
+            return await self._get_task_now(task_id, agent_id)
         finally:
-            self._turns.give_back()
+            self._limiter.release()
 
-    async def stop(self, task_id: str, agent_id: str | None) -> AgentTask:
+    async def stop_task(self, task_id: str, agent_id: str | None) -> AgentTask:
         """
-        Stop an agent task, before all who ask, and whether or not the service is left alone.
+        Stop an agent task, ahead of all status checks and even while the circuit breaker is open.
 
-        :raises AgentTaskHeldBackError: while the key is one that the service has just refused.
+        :raises AgentTaskCircuitOpenError: if it is open because the service rejected the key.
         """
-        await self._find_hook()
-        # For the limit's sake only: its retries may take a minute, during which others need the turn.
-        await self._turns.take(0.0)
-        self._turns.give_back()
-        # Once more, because the client of a connection that was changed meanwhile is closed.
-        hook = await self._find_hook()
-        now = time.monotonic()
-        if self._silence.is_about_key and self._silence.is_kept(now=now):
-            raise self._silence.refuse(now=now)
+        await self._get_hook()
+        # Only to respect the rate: the retries of a stop may take a minute, in which others need the slot.
+        await self._limiter.acquire(0.0)
+        self._limiter.release()
+        # Again, because the client of a connection that has changed meanwhile is closed.
+        hook = await self._get_hook()
+        now = self._clock()
+        if self._breaker.is_key_rejected and self._breaker.is_open(now=now):
+            raise self._breaker.build_rejection(now=now)
         return await hook.astop_task(task_id, agent_id)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
-        await self._shared_hook.close()
+        await self._cached_hook.aclose()
 
-    async def _ask_in_turn(self, task_id: str, agent_id: str | None) -> AgentTask:
-        hook = await self._find_hook()
-        silence, asked_at = self._silence, time.monotonic()
-        if not silence.enter(now=asked_at):
-            self._turns.forgo()
-            raise silence.refuse(now=asked_at)
+    async def _get_task_now(self, task_id: str, agent_id: str | None) -> AgentTask:
+        hook = await self._get_hook()
+        breaker, sent_at = self._breaker, self._clock()
+        if not breaker.admit(now=sent_at):
+            self._limiter.refund()
+            raise breaker.build_rejection(now=sent_at)
         try:
             task = await hook.aget_task(task_id, agent_id)
         except AgentTaskError as error:
-            is_news = silence.on_error(error, asked_at=asked_at, now=time.monotonic())
-            if not is_key_refused(error):
+            is_news = breaker.on_error(error, sent_at=sent_at, now=self._clock())
+            if not is_key_rejected(error):
                 raise
             if not is_news:
-                raise silence.refuse(now=time.monotonic()) from None
-            # The key may have been changed since the last look-up.
-            await self._shared_hook.renew()
-            await self._find_hook()
-            if self._silence is silence:
+                raise breaker.build_rejection(now=self._clock()) from None
+            # The key may have been changed since the last lookup.
+            await self._cached_hook.refresh()
+            await self._get_hook()
+            if self._breaker is breaker:
                 raise
         else:
-            silence.on_answer(asked_at=asked_at)
+            breaker.on_response(sent_at=sent_at)
             return task
-        return await self._ask_in_turn(task_id, agent_id)
+        return await self._get_task_now(task_id, agent_id)
 
-    async def _find_hook(self) -> AgentTaskHook:
-        hook = await self._shared_hook.find()
+    async def _get_hook(self) -> AgentTaskHook:
+        hook = await self._cached_hook.get()
         if hook is not self._hook:
             if self._hook is None:
-                self._turns.limit(hook.settings.requests_per_second)
+                self._limiter.set_rate(hook.settings.requests_per_second)
             elif hook.settings != self._hook.settings:
-                # What was heard of the service was said to another key, or by another host.
-                self._silence = Silence(untried_since=time.monotonic())
-                self._turns.limit(hook.settings.requests_per_second)
+                # What the breaker knows came from another key or another host.
+                self._breaker = CircuitBreaker(half_open_since=self._clock())
+                self._limiter.set_rate(hook.settings.requests_per_second)
             self._hook = hook
         return hook
 
 
-_places: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, WaitingPlace]] = WeakKeyDictionary()
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def enter_place(conn_id: str) -> AsyncIterator[WaitingPlace]:
+async def use_poller(conn_id: str) -> AsyncIterator[SharedPoller]:
     """
-    Give the place of this event loop and connection, and close its connections after its last user.
+    Share the poller of this event loop and connection; its connections close after the last user.
 
-    Leave the block before a trigger yields its event: what is awaited afterwards is cancelled.
+    Leave the block before a trigger yields its event: whatever it awaits afterwards is cancelled.
     """
-    places = _places.setdefault(asyncio.get_running_loop(), {})
-    if conn_id not in places:
-        places[conn_id] = WaitingPlace(conn_id)
-    place = places[conn_id]
-    place.users += 1
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    if conn_id not in pollers:
+        pollers[conn_id] = SharedPoller(conn_id)
+    poller = pollers[conn_id]
+    poller.users += 1
     try:
-        yield place
+        yield poller
     finally:
-        place.users -= 1
-        if not place.users:
-            # What was heard of the service is forgotten with it.
-            del places[conn_id]
-            await place.close()
+        poller.users -= 1
+        if not poller.users:
+            # The state of its circuit breaker goes with it.
+            del pollers[conn_id]
+            await poller.aclose()

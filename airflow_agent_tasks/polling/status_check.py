@@ -1,4 +1,4 @@
-"""One status check, for worker and sensor, and the same for the triggerer; the wait policy decides."""
+"""One status check, for the worker, the sensor and the triggerer; the wait policy decides what follows."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
-from airflow_agent_tasks.errors import AgentTaskError, AgentTaskHeldBackError
+from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, describe_failure, describe_state
 from airflow_agent_tasks.logger import Log
-from airflow_agent_tasks.polling.shared_poller import WaitingPlace
+from airflow_agent_tasks.polling.shared_poller import SharedPoller
 
 
-class StatusWatch:
+class StatusChecker:
     """
-    Asks for one agent task's state and tells its :class:`TaskWait`; logs changes only.
+    Gets one agent task's state, passes it to its :class:`TaskWait`, and logs changes only.
 
     :param started: The agent task.
-    :param wait: What decides.
+    :param wait: Decides what follows.
     :param log: Where changes and failures are logged.
     """
 
@@ -26,15 +26,16 @@ class StatusWatch:
         self._started = started
         self._wait = wait
         self._log = log
-        self._asked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._last_seen: str | None = None
 
     def check(self, find_hook: Callable[[], AgentTaskHook], *, retries: bool = False) -> Decision:
         """
-        Ask once from a worker, and decide.
+        Check once from a worker, and decide.
 
-        :param find_hook: Returns the hook of the service; where its connection cannot be read, that counts as
-            a failure to ask, which is waited out like any other.
+        :param find_hook: Returns the hook of the service. A connection that cannot be read is a failed check,
+            and waited out like any other.
+        :param retries: True to retry transient failures before deciding.
         """
         started = self._started
         try:
@@ -43,36 +44,32 @@ class StatusWatch:
             return self._on_error(error)
         return self._on_state(task)
 
-    async def acheck(self, place: WaitingPlace) -> Decision:
-        """Ask once from an event loop, and decide."""
+    async def acheck(self, poller: SharedPoller) -> Decision:
+        """Check once from an event loop, and decide."""
         started = self._started
         try:
-            task = await place.ask(started.agent_task_id, started.agent_id, since=self._asked_at)
-        except AgentTaskHeldBackError as error:
-            # Whoever was refused has logged it: ten thousand lines would hold the event loop.
+            task = await poller.get_task(started.agent_task_id, started.agent_id, since=self._checked_at)
+        except AgentTaskCircuitOpenError as error:
+            # The task whose request failed has logged it: ten thousand lines would block the event loop.
             return self._wait.on_error(error, now=time.time())
         except AgentTaskError as error:
-            self._asked_at = time.monotonic()
+            self._checked_at = time.monotonic()
             return self._on_error(error)
-        self._asked_at = time.monotonic()
-        # The worker has logged what it saw before it deferred, and a restart of the triggerer is no change.
-        self._last_seen = self._last_seen or _describe(task)
+        self._checked_at = time.monotonic()
+        # The worker logged this state before it deferred, and a restart of the triggerer changes nothing.
+        self._last_seen = self._last_seen or describe_state(task)
         return self._on_state(task)
 
     def _on_state(self, task: AgentTask) -> Decision:
-        self._log_change(_describe(task), is_odd=task.status is TaskState.UNKNOWN)
+        self._log_change(describe_state(task), is_odd=task.status is TaskState.UNKNOWN)
         return self._wait.on_state(task, now=time.time())
 
     def _on_error(self, error: AgentTaskError) -> Decision:
-        self._log_change(f"Could not ask: {error}", is_odd=True)
+        self._log_change(describe_failure(error), is_odd=True)
         return self._wait.on_error(error, now=time.time())
 
     def _log_change(self, seen: str, *, is_odd: bool) -> None:
-        # The triggerer's event loop stands still for a line that its supervisor has no time to take.
+        # The triggerer's event loop blocks on a line for which its supervisor has no time.
         if seen != self._last_seen:
             (self._log.warning if is_odd else self._log.info)("%s", seen)
         self._last_seen = seen
-
-
-def _describe(task: AgentTask) -> str:
-    return f"Seen: {task}"

@@ -1,8 +1,8 @@
 """
-A real HTTP server that imitates both services on one port, with scripted behaviour and faults.
+A local mock of both services: a real HTTP server on one port, with scripted behaviour and faults.
 
-Write and test DAGs with it, without a key and without an agent: ``python -m airflow_agent_tasks.sandbox``,
-the pytest fixture ``agent_task_sandbox``, or :class:`airflow_agent_tasks.sandbox.server.Sandbox`.
+Use it to write and test DAGs without a key or an agent: ``python -m airflow_agent_tasks.sandbox``, the pytest
+fixture ``agent_task_sandbox``, or :class:`airflow_agent_tasks.sandbox.server.Sandbox`.
 
 Nothing here imports Airflow or the rest of this package, except ``errors`` and ``agent_task``. This module
 and ``pytest_plugin`` import nothing heavy: every pytest run on a machine with this package loads them.
@@ -23,7 +23,7 @@ def build_connection_variables(url: str, api_key: str = DEFAULT_API_KEY) -> dict
     Return the environment variables that point Airflow's default connections to a sandbox.
 
     :param url: The sandbox's base URL.
-    :param api_key: The key that it wants.
+    :param api_key: The key that it accepts; default ``sk_sandbox``.
     """
     common = {"host": url, "password": api_key}
     lightcone = {"conn_type": "lightcone", **common}

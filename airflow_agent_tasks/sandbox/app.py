@@ -11,7 +11,7 @@ from airflow_agent_tasks.sandbox.faults import FaultRules
 from airflow_agent_tasks.sandbox.gate import CutConnection, Gate
 from airflow_agent_tasks.sandbox.lightcone import LightconeRoutes
 from airflow_agent_tasks.sandbox.request_log import RequestLog
-from airflow_agent_tasks.sandbox.service import refuse
+from airflow_agent_tasks.sandbox.service import error_response
 from airflow_agent_tasks.sandbox.shinzo import ShinzoRoutes
 from airflow_agent_tasks.sandbox.store import TaskStore, steady_clock
 from airflow_agent_tasks.sandbox.webhook import WebhookSender
@@ -19,10 +19,10 @@ from airflow_agent_tasks.sandbox.webhook import WebhookSender
 
 class SandboxApplication:
     """
-    Both services and ``/_sandbox``, all state included.
+    Both services and ``/_sandbox``, with all their state.
 
-    :param key: The key that both services want.
-    :param cut: Cuts the connection with a client, for the faults that do so.
+    :param key: The key that both services accept.
+    :param cut: Cuts the connection to a client, for the faults that do so.
     """
 
     def __init__(self, key: str, cut: CutConnection) -> None:
@@ -30,9 +30,9 @@ class SandboxApplication:
         log = RequestLog(key)
         faults = FaultRules()
         self._webhooks = WebhookSender(store)
-        # No pages of its own: what the two services do not have must answer 404 here as well.
+        # No documentation pages: a path that the two services do not have must return 404 here as well.
         services = FastAPI(openapi_url=None, redirect_slashes=False)
-        services.add_exception_handler(HTTPException, refuse)
+        services.add_exception_handler(HTTPException, error_response)
         services.include_router(ControlRoutes(store, log, faults, self._webhooks).router)
         services.include_router(LightconeRoutes(store, key).router)
         services.include_router(ShinzoRoutes(store, key, self._webhooks).router)
@@ -42,6 +42,6 @@ class SandboxApplication:
         await self._gate(scope, receive, send)
 
     def close(self) -> None:
-        """End everything that waits; call it in the event loop."""
+        """Cancel everything that waits; call it on the event loop."""
         self._webhooks.close()
         self._gate.close()

@@ -1,4 +1,4 @@
-"""JSON from strangers: read it strictly, and say what is wrong with it by the name of the field."""
+"""Parses untrusted JSON strictly, and describes each error by the name of its field."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SHOWN_MISTAKES = 3
 
 
 class Checked(BaseModel):
-    """Base of all bodies: types are taken literally ("5" is no number), unknown keys are ignored."""
+    """Base of all bodies: types are strict ("5" is not a number), unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class CheckedStrictly(Checked):
-    """A body whose unknown keys are refused, because they are the caller's typing errors."""
+    """A body that rejects unknown keys, because they are the caller's typos."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,8 @@ def parse_json(text: bytes | str) -> Any:
     """
     Read JSON without Python's extensions.
 
-    :raises ValueError: It is not JSON. ``NaN`` and ``Infinity`` count as such: no reply could repeat them.
+    :raises ValueError: if it is not JSON. Neither are ``NaN`` and ``Infinity``: no response could repeat
+        them.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant)
@@ -36,7 +37,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def describe_mistakes(error: ValidationError) -> str:
-    """Return one sentence a mistake, each beginning with the field's name."""
+    """Return the errors in one line, each beginning with the field's name."""
     mistakes = [_describe(dict(mistake)) for mistake in error.errors(include_url=False)]
     more = len(mistakes) - SHOWN_MISTAKES
     return "; ".join(mistakes[:SHOWN_MISTAKES]) + (f"; and {more} more" if more > 0 else "")

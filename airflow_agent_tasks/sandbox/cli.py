@@ -16,10 +16,10 @@ from airflow_agent_tasks.sandbox import DEFAULT_API_KEY, DEFAULT_HOST, DEFAULT_P
 if TYPE_CHECKING:
     from airflow.cli.cli_config import CLICommand
 
-_SUMMARY = "Serve an imitation of Lightcone and Shinzo, to write and test DAGs without a key"
+_SUMMARY = "Serve a local mock of Lightcone and Shinzo, to write and test DAGs without a key"
 _PORT_HELP = f"port to listen on, 0 for any free one; default {DEFAULT_PORT}"
 _HOST_HELP = f"address to listen on; default {DEFAULT_HOST}, this machine only"
-_KEY_HELP = f"key that both services want; default {DEFAULT_API_KEY}"
+_KEY_HELP = f"key that both services accept; default {DEFAULT_API_KEY}"
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--port": {"type": int, "default": DEFAULT_PORT, "help": _PORT_HELP},
     "--host": {"default": DEFAULT_HOST, "help": _HOST_HELP},
@@ -29,9 +29,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 def serve(host: str, port: int, api_key: str) -> int:
     """
-    Serve until SIGTERM or SIGINT; the base URL is printed once requests are answered.
+    Serve until SIGTERM or SIGINT; prints the base URL once requests are answered.
 
-    :return: The exit status: 0 after a signal, 1 when the sandbox could not start.
+    :return: The exit status: 0 after a signal, 1 if the sandbox could not start.
     """
     # Imported here: Airflow imports this module for each of its own commands.
     from airflow_agent_tasks.sandbox.server import Sandbox
@@ -49,7 +49,7 @@ def serve(host: str, port: int, api_key: str) -> int:
         print(sandbox.url, flush=True)
         if not _is_loopback(host):
             _warn(
-                f"Listening on {host}: whoever reaches this port can read every request "
+                f"Listening on {host}: anyone who can reach this port can read every request "
                 "under /_sandbox, without a key."
             )
         asked_to_end.wait()

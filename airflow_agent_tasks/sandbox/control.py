@@ -1,4 +1,4 @@
-"""``/_sandbox``: what tests and demonstrations ask the sandbox itself. It needs no key."""
+"""``/_sandbox``: the sandbox's own API, for tests and demos. It needs no key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_agent_tasks.sandbox.checking import describe_mistakes, parse_json
 from airflow_agent_tasks.sandbox.faults import FaultRule, FaultRules
 from airflow_agent_tasks.sandbox.gate import CONTROL_PATH
 from airflow_agent_tasks.sandbox.request_log import RequestLog
-from airflow_agent_tasks.sandbox.service import json_reply
+from airflow_agent_tasks.sandbox.service import json_response
 from airflow_agent_tasks.sandbox.store import TaskStore
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 from airflow_agent_tasks.sandbox.webhook import WebhookSender
@@ -21,12 +21,12 @@ _RULES = TypeAdapter(list[FaultRule])
 
 class ControlRoutes:
     """
-    The sandbox's own calls.
+    The routes of the sandbox's own API.
 
     :param store: The tasks.
     :param log: The requests.
-    :param faults: The rules.
-    :param webhooks: The deliveries that go on.
+    :param faults: The fault rules.
+    :param webhooks: The webhook deliveries.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class ControlRoutes:
 
     async def requests(self) -> Response:
         """List the requests, the oldest first."""
-        return json_reply(self._log.to_json())
+        return json_response(self._log.to_json())
 
     async def tasks(self) -> Response:
         """List the tasks, the oldest first."""
-        return json_reply([_describe(task) for task in self._store])
+        return json_response([_describe(task) for task in self._store])
 
     async def add_faults(self, request: Request) -> Response:
-        """Add fault rules and list what was understood."""
+        """Add fault rules and return them as parsed."""
         try:
             rules = _RULES.validate_python(parse_json(await request.body()), strict=True)
         except ValidationError as exc:
@@ -60,7 +60,7 @@ class ControlRoutes:
         except ValueError as exc:
             raise HTTPException(422, f"The body is not JSON: {exc}") from None
         self._faults.add(rules)
-        return json_reply([rule.model_dump(exclude_none=True) for rule in rules])
+        return json_response([rule.model_dump(exclude_none=True) for rule in rules])
 
     async def forget(self) -> Response:
         """Forget all tasks, requests and faults."""

@@ -1,4 +1,4 @@
-"""Rules that make the next matching requests go wrong."""
+"""Rules that make the next matching requests fail."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pydantic import Field, field_validator, model_validator
 from airflow_agent_tasks.sandbox.checking import CheckedStrictly
 
 _REFUSED_HEADERS = {"content-length", "transfer-encoding", "connection"}
-#: HTTP allows these replies no body, and a server that sends one breaks the connection.
+#: HTTP allows these responses no body, and a server that sends one breaks the connection.
 BODILESS_STATUSES = frozenset({204, 205, 304})
 
 
 class FaultRule(CheckedStrictly):
     """
-    What goes wrong with the next matching requests.
+    How the next matching requests fail.
 
-    :param method: The HTTP method; default any.
-    :param path: A regular expression, searched in the path as it was sent; default any.
-    :param times: How many requests; default 1.
-    :param status: Answer with this HTTP status, without doing the work.
-    :param headers: Headers of that answer, such as ``Retry-After``.
-    :param body: Answer with this text (status 200 unless given), as ``text/html`` unless ``headers`` differ.
-    :param body_bytes: Answer with that many bytes of filler instead.
-    :param delay_seconds: Wait first, then do what the rest of the rule says, or the work.
-    :param drop: Cut the connection: ``before`` the work, ``after`` it without a reply, or ``during`` the
-        reply, after half of its first piece.
+    :param method: The HTTP method; default: any.
+    :param path: A regular expression, searched in the path as sent; default: any.
+    :param times: The number of requests; default 1.
+    :param status: Respond with this HTTP status, without executing the request.
+    :param headers: Headers of that response, such as ``Retry-After``.
+    :param body: Respond with this text (status 200 unless given), as ``text/html`` unless ``headers`` differ.
+    :param body_bytes: Respond with this many bytes of filler instead.
+    :param delay_seconds: Wait first, then apply the rest of the rule, or execute the request.
+    :param drop: Cut the connection: ``before`` executing the request, ``after`` it without a response, or
+        ``during`` the response, after half of its first chunk.
     """
 
     method: str | None = None
@@ -62,23 +62,23 @@ class FaultRule(CheckedStrictly):
 
     @model_validator(mode="after")
     def _must_do_one_thing(self) -> FaultRule:
-        if self.drop is not None and self.replaces_reply:
-            raise ValueError("drop: a dropped request has no status and no body; make two rules of it")
+        if self.drop is not None and self.replaces_response:
+            raise ValueError("drop: a dropped request has no status and no body; use two rules")
         if self.body is not None and self.body_bytes is not None:
-            raise ValueError("body_bytes: give it or body, not both")
-        if self.headers is not None and not self.replaces_reply:
-            raise ValueError("headers: they need a status, a body or body_bytes")
-        if not self.replaces_reply and self.drop is None and self.delay_seconds is None:
+            raise ValueError("body_bytes: set it or body, not both")
+        if self.headers is not None and not self.replaces_response:
+            raise ValueError("headers: they require a status, a body or body_bytes")
+        if not self.replaces_response and self.drop is None and self.delay_seconds is None:
             raise ValueError("a rule needs one of status, body, body_bytes, delay_seconds, drop")
         return self
 
     @property
-    def replaces_reply(self) -> bool:
-        """True when the work is not done and a scripted reply is sent instead."""
+    def replaces_response(self) -> bool:
+        """Whether a scripted response is sent instead of executing the request."""
         return not (self.status is None and self.body is None and self.body_bytes is None)
 
     def matches(self, method: str, path: str) -> bool:
-        """Tell whether the rule applies to a request."""
+        """Return whether the rule applies to a request."""
         return (self.method is None or self.method.upper() == method) and bool(re.search(self.path, path))
 
 
@@ -89,17 +89,17 @@ class _ActiveRule:
 
 
 class FaultRules:
-    """The rules that are in force; the oldest that matches is used first."""
+    """The active rules; the oldest match applies first."""
 
     def __init__(self) -> None:
         self._active: list[_ActiveRule] = []
 
     def add(self, rules: list[FaultRule]) -> None:
-        """Put rules behind those that are in force."""
+        """Append rules to the active ones."""
         self._active += [_ActiveRule(rule, rule.times) for rule in rules]
 
     def take(self, method: str, path: str) -> FaultRule | None:
-        """Return the rule for this request, and count it as used."""
+        """Return the rule for this request, and count its use."""
         for active in self._active:
             if active.rule.matches(method, path):
                 active.times_left -= 1

@@ -1,4 +1,4 @@
-"""What every request passes before the services see it: the size limit, the log and the faults."""
+"""The middleware in front of the services: the size limit, the request log and the fault rules."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ LARGEST_BODY = 10_000_000
 FILLER_PIECE = 64 * 1024
 CONTROL_PATH = "/_sandbox"
 
-#: Cuts the connection with the client at this address; True sends first what was already handed over.
+#: Cuts the connection to the client at this address; True sends buffered data first.
 CutConnection = Callable[[tuple[str, int], bool], None]
 
 
 class Gate:
     """
-    An ASGI middleware around both services; ``/_sandbox`` is neither logged nor disturbed.
+    ASGI middleware around both services; it neither logs nor disturbs ``/_sandbox``.
 
     :param app: The services.
-    :param log: Where requests are noted.
+    :param log: Where requests are logged.
     :param faults: The rules to apply.
-    :param now: Returns the moment, in seconds since the epoch.
+    :param now: Returns the current time in seconds since the epoch.
     :param cut: Cuts a connection.
     """
 
@@ -64,7 +64,7 @@ class Gate:
             self._waiting.discard(task)
 
     def close(self) -> None:
-        """Cut off the requests that still wait or stream, so that the server can end at once."""
+        """Cancel the requests that still wait or stream, so that the server can stop at once."""
         self._is_closing = True
         for task in self._waiting:
             task.cancel()
@@ -83,15 +83,15 @@ class Gate:
             await asyncio.sleep(rule.delay_seconds)
         if rule is not None and rule.drop is not None:
             await self._drop(rule.drop, scope, body, receive, send)
-        elif rule is not None and rule.replaces_reply:
-            await _send_scripted(rule, _noting_status(send, logged))
+        elif rule is not None and rule.replaces_response:
+            await _send_scripted(rule, _recording_status(send, logged))
         else:
-            await self._work(scope, body, receive, _noting_status(send, logged))
+            await self._work(scope, body, receive, _recording_status(send, logged))
 
     async def _work(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         if len(body) > LARGEST_BODY:
             message = f"The body is larger than {LARGEST_BODY} bytes."
-            await _send_reply(
+            await _send_response(
                 send, 413, {"content-type": "application/json"}, f'{{"error": "{message}"}}'.encode()
             )
         else:
@@ -123,20 +123,20 @@ class Gate:
             cut(send_first=False)
         else:
             await self._work(scope, body, receive, cutting)
-        # Returning earlier would make the server send an error reply into a connection that is to be dead.
+        # Returning earlier would make the server send an error response on a connection that must be dead.
         await _disconnected(receive)
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """Return the body, without what exceeds the limit by more than one piece, or None if the client left."""
+    """Return the body, cut one chunk after the limit, or None if the client disconnected."""
     pieces: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        # The rest of a body that is too large is read and thrown away: a client that is still sending when
-        # it is answered sees a broken connection instead of the answer.
+        # The rest of a body that is too large is read and discarded: a client that is still sending would see
+        # a broken connection instead of the response.
         if size <= LARGEST_BODY:
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
@@ -158,13 +158,13 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _noting_status(send: Send, logged: LoggedRequest) -> Send:
-    async def note(message: Message) -> None:
+def _recording_status(send: Send, logged: LoggedRequest) -> Send:
+    async def record(message: Message) -> None:
         if message["type"] == "http.response.start":
             logged.status = message["status"]
         await send(message)
 
-    return note
+    return record
 
 
 async def _send_scripted(rule: FaultRule, send: Send) -> None:
@@ -173,15 +173,15 @@ async def _send_scripted(rule: FaultRule, send: Send) -> None:
         headers = {"content-type": "text/html", **_lower(rule.headers)}
         await _send_filler(send, status, headers, rule.body_bytes)
     elif rule.body is not None:
-        await _send_reply(
+        await _send_response(
             send, status, {"content-type": "text/html", **_lower(rule.headers)}, rule.body.encode()
         )
     else:
         headers = {"content-type": "application/json", **_lower(rule.headers)}
-        await _send_reply(send, status, headers, f'{{"error": "Scripted fault: {status}."}}'.encode())
+        await _send_response(send, status, headers, f'{{"error": "Scripted fault: {status}."}}'.encode())
 
 
-async def _send_reply(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+async def _send_response(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
     if status in BODILESS_STATUSES:
         body = b""
     await _send_head(send, status, headers, len(body))

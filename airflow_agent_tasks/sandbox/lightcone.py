@@ -1,7 +1,7 @@
 """
 The Lightcone half of the sandbox: the calls under ``/agent/tasks``.
 
-A wrong body is answered with 422, an unknown task with 404, a task that has ended with 409.
+An invalid body returns 422, an unknown task 404, a task that has ended 409.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.checking import Checked
-from airflow_agent_tasks.sandbox.service import DO_NOT_RETRY, json_reply, read_body, require_key, script_of
+from airflow_agent_tasks.sandbox.service import DO_NOT_RETRY, json_response, read_body, require_key, script_of
 from airflow_agent_tasks.sandbox.store import TaskStore
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 
@@ -82,7 +82,7 @@ class LightconeRoutes:
     """
     The calls of the Lightcone service.
 
-    :param store: Where the tasks live.
+    :param store: Stores the tasks.
     :param key: The API key.
     """
 
@@ -97,50 +97,50 @@ class LightconeRoutes:
         self.router.add_api_route("/{task_id}/resume", self.resume, methods=["POST"])
 
     async def start(self, request: Request) -> Response:
-        """Start a task, or find the one that was started with the same idempotency key."""
+        """Start a task, or return the one with the same idempotency key."""
         task, is_reused = await self._begin(request)
         reply: dict[str, Any] = {"task_id": task.task_id, "status": task.status}
         if task.idempotency_key is not None:
             reply |= {"idempotency_key": task.idempotency_key, "reused": is_reused}
-        return json_reply(reply)
+        return json_response(reply)
 
     async def start_stream(self, request: Request) -> Response:
-        """Start a task and tell what happens to it as server-sent events."""
+        """Start a task and stream its server-sent events."""
         task, _ = await self._begin(request)
         headers = {"cache-control": "no-cache"}
         return StreamingResponse(self._stream(task), media_type="text/event-stream", headers=headers)
 
     async def status(self, task_id: str) -> Response:
-        """Tell how the task stands."""
+        """Return the task's status."""
         task = self._find(task_id)
         reply: dict[str, Any] = {"task_id": task.task_id, "status": task.status}
         if task.has_ended:
             reply["exit_code"] = task.exit_code
         if task.question is not None:
             reply["question"] = task.question
-        return json_reply(reply)
+        return json_response(reply)
 
     async def send_message(self, request: Request, task_id: str) -> Response:
-        """Give the task a message, which answers its question if it has one."""
-        body, _ = await read_body(request, MessageBody, refusal=WRONG_BODY)
+        """Send the task a message, which replies to its question if it has one."""
+        body, _ = await read_body(request, MessageBody, error_status=WRONG_BODY)
         task = self._find_active(task_id)
         task.add_message(body.message, self._store.now())
         return self._acted_on(task)
 
     async def pause(self, task_id: str) -> Response:
-        """Pause the task. The body is not read: the official SDK sends an empty one as JSON."""
+        """Pause the task. Ignores the body: the official SDK sends an empty one as JSON."""
         task = self._find_active(task_id)
         task.pause(self._store.now())
         return self._acted_on(task)
 
     async def resume(self, task_id: str) -> Response:
-        """Let a paused task go on."""
+        """Resume a paused task."""
         task = self._find_active(task_id)
         task.resume(self._store.now())
         return self._acted_on(task)
 
     async def _begin(self, request: Request) -> tuple[SimulatedTask, bool]:
-        body, raw = await read_body(request, StartBody, refusal=WRONG_BODY)
+        body, raw = await read_body(request, StartBody, error_status=WRONG_BODY)
         if body.idempotency_key is not None:
             known = self._store.find_by_key(body.idempotency_key)
             if known is not None:
@@ -150,7 +150,7 @@ class LightconeRoutes:
         limit = body.max_duration_seconds
         task = SimulatedTask(
             service=SERVICE,
-            script=script_of(body.instruction, refusal=WRONG_BODY),
+            script=script_of(body.instruction, error_status=WRONG_BODY),
             request=raw,
             created_at=now,
             idempotency_key=body.idempotency_key,
@@ -174,21 +174,21 @@ class LightconeRoutes:
 
     def _acted_on(self, task: SimulatedTask) -> Response:
         self._store.announce(task)
-        return json_reply({"status": task.status})
+        return json_response({"status": task.status})
 
     async def _stream(self, task: SimulatedTask) -> AsyncIterator[str]:
-        steps_told, last_told = -1, ""
+        last_step, last_sent = -1, ""
         async for _ in self._store.follow(task):
-            # A busy machine may come late: the steps that were missed are told all the same, so that a
-            # script always gives the same events.
-            missed = [_progress(task, step) for step in range(steps_told + 1, task.steps_completed)]
-            steps_told = task.steps_completed
-            standing = "" if task.has_ended else _event(_standing(task))
+            # A busy machine may be late: missed steps are sent all the same, so that a script always yields
+            # the same events.
+            missed = [_progress(task, step) for step in range(last_step + 1, task.steps_completed)]
+            last_step = task.steps_completed
+            current = "" if task.has_ended else _event(_current(task))
             for progress in missed:
                 yield _event(progress)
-            if standing and standing != last_told:
-                yield standing
-            last_told = standing
+            if current and current != last_sent:
+                yield current
+            last_sent = current
         for event in task.script.events:
             yield _event(event.model_dump())
         if task.exit_code != 0 or task.status != TaskState.COMPLETED.value:
@@ -208,7 +208,7 @@ def _progress(task: SimulatedTask, steps_completed: int) -> dict[str, Any]:
     }
 
 
-def _standing(task: SimulatedTask) -> dict[str, Any]:
+def _current(task: SimulatedTask) -> dict[str, Any]:
     progress = _progress(task, task.steps_completed) | {"status": task.status}
     return progress if task.question is None else {**progress, "question": task.question}
 
@@ -224,5 +224,5 @@ def _completion(task: SimulatedTask) -> dict[str, Any]:
 
 
 def _event(data: dict[str, Any]) -> str:
-    # Data alone, and never a comment or "[DONE]": the official SDK breaks on everything else.
+    # Only data, never a comment or "[DONE]": the official SDK breaks on anything else.
     return f"data: {json.dumps(data)}\n\n"

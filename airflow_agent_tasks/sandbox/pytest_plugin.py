@@ -1,7 +1,7 @@
 """
 The pytest fixture ``agent_task_sandbox``.
 
-Every pytest run on a machine with this package imports this module, so it imports nothing heavy by itself.
+Every pytest run on a machine with this package imports this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _agent_task_sandbox_server() -> Iterator[Sandbox]:
 @pytest.fixture
 def agent_task_sandbox(_agent_task_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """
-    An imitation of Lightcone and Shinzo on a free port of this machine, empty at the start of each test.
+    A local mock of Lightcone and Shinzo on a free port, empty at the start of each test.
 
     The connections ``lightcone_default`` and ``shinzo_default`` (default agent ``agt_sandbox``) point to it.
     It has ``url``, ``api_key``, ``requests()``, ``tasks()`` and ``faults([...])``.

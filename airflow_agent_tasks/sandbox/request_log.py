@@ -1,4 +1,4 @@
-"""Which requests the sandbox got and what it answered."""
+"""The log of the sandbox's requests and response statuses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class LoggedRequest:
     """
     One request.
 
-    :param time: When it came, in seconds since the epoch.
+    :param time: When it arrived, in seconds since the epoch.
     :param method: The HTTP method.
-    :param path: The path as it was sent, still quoted, without the query.
-    :param status: The HTTP status of the reply; None while it waits and for ever when it was dropped.
-    :param body: The JSON body, None for another body, the beginning as text when it is too long.
+    :param path: The path as sent, still quoted, without the query.
+    :param status: The HTTP status of the response; None while it waits, and if it was dropped.
+    :param body: The JSON body; None for another body; its beginning as text if it is too long.
     """
 
     time: float
@@ -36,7 +36,7 @@ class RequestLog:
     """
     The last 100,000 requests, without their headers.
 
-    :param secret: The key; it is blotted out wherever a caller put it.
+    :param secret: The key, which is redacted wherever a caller put it.
     """
 
     def __init__(self, secret: str) -> None:
@@ -44,13 +44,13 @@ class RequestLog:
         self._requests: deque[LoggedRequest] = deque(maxlen=KEPT_REQUESTS)
 
     def add(self, *, time: float, method: str, path: str, body: bytes) -> LoggedRequest:
-        """Log a request on its arrival; set the ``status`` of what is returned when it is answered."""
-        logged = LoggedRequest(time, method, self._blot(path), None, self._readable(body))
+        """Log a request on arrival, and return its entry, whose ``status`` is set with the response."""
+        logged = LoggedRequest(time, method, self._redact(path), None, self._readable(body))
         self._requests.append(logged)
         return logged
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the requests, the oldest first."""
+        """Return the requests, oldest first."""
         return [asdict(logged) for logged in self._requests]
 
     def forget(self) -> None:
@@ -58,7 +58,7 @@ class RequestLog:
         self._requests.clear()
 
     def _readable(self, body: bytes) -> Any:
-        text = self._blot(body.decode("utf-8", "replace"))
+        text = self._redact(body.decode("utf-8", "replace"))
         if len(body) > LONGEST_BODY:
             return f"{text[:SHOWN_CHARACTERS]}… ({len(body)} bytes)"
         try:
@@ -66,5 +66,5 @@ class RequestLog:
         except ValueError:
             return None
 
-    def _blot(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         return text.replace(self._secret, "***")

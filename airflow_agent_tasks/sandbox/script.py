@@ -1,4 +1,4 @@
-"""How a simulated task is told what to do: ``#sandbox {JSON}`` as the first line of its instruction."""
+"""Parses the script of a simulated task: ``#sandbox {JSON}`` in the first line of its instruction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Seconds = Annotated[float, Field(ge=0)]
 
 
 class _Event(Checked):
-    """One event of the stream: whatever it holds, beside its type."""
+    """One event of the stream: a type and any other keys."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -25,21 +25,21 @@ class _Event(Checked):
 
 
 class ScriptError(ValueError):
-    """The first line begins with ``#sandbox`` and cannot be used; the message says why."""
+    """The first line begins with ``#sandbox`` and is invalid; the message says why."""
 
 
 class Script(CheckedStrictly):
     """
     What a simulated task does.
 
-    :param steps: Number of steps; default 3.
-    :param step_seconds: How long each takes; default 0.5.
-    :param ask: Questions, asked one after the other, spread evenly over the steps; default none.
-    :param exit_code: Default 0, or 1 where ``status`` says failed or cancelled.
-    :param status: The final word, also one of your own; default completed or failed, by the exit code.
-    :param result: What the task returns, any JSON; default a short summary.
-    :param queued_seconds: How long it waits before it starts; default 0.
-    :param events: Sent on the stream before the completion, each with its ``type``; default none.
+    :param steps: The number of steps; default 3.
+    :param step_seconds: The seconds that each takes; default 0.5.
+    :param ask: Questions, asked one after the other, spread evenly over the steps; default: none.
+    :param exit_code: Default 0, or 1 if ``status`` is failed or cancelled.
+    :param status: The final status word, which may be your own; default: completed or failed, by exit code.
+    :param result: What the task returns, any JSON; default: a short summary.
+    :param queued_seconds: The seconds that it waits before it starts; default 0.
+    :param events: Events for the stream before the completion, each with its ``type``; default: none.
     """
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 3
@@ -56,25 +56,25 @@ class Script(CheckedStrictly):
     def _status_must_end_the_task(cls, word: str | None) -> str | None:
         if word in _ACTIVE_WORDS - {TaskState.UNKNOWN.value}:
             raise ValueError(
-                f"{word!r} does not end a task; use completed, failed, cancelled or a word of your own"
+                f"{word!r} does not end a task; use completed, failed, cancelled or your own word"
             )
         return word
 
     @property
     def final_exit_code(self) -> int:
-        """The exit code that the task ends with."""
+        """The task's exit code."""
         if self.exit_code is not None:
             return self.exit_code
         return 1 if self.status in (TaskState.FAILED.value, TaskState.CANCELLED.value) else 0
 
     @property
     def final_status(self) -> str:
-        """The service's word that the task ends with."""
+        """The service's final status word."""
         return self.status or (TaskState.FAILED if self.final_exit_code else TaskState.COMPLETED).value
 
     @property
     def final_result(self) -> Any:
-        """What the task returns when it ends by itself."""
+        """What the task returns if it is not stopped."""
         if "result" in self.model_fields_set:
             return self.result
         steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
@@ -85,9 +85,9 @@ def read_script(text: str) -> Script:
     """
     Return the script in the first line of an instruction or message, or the default script.
 
-    White space before it is skipped, so that a triple-quoted string may begin with a line break.
+    Skips leading white space, so that a triple-quoted string may begin with a line break.
 
-    :raises ScriptError: The line begins with ``#sandbox`` and what follows is not a usable script.
+    :raises ScriptError: if the line begins with ``#sandbox`` and is not a valid script.
     """
     found = _FIRST_LINE.match(text)
     if found is None:
@@ -96,7 +96,9 @@ def read_script(text: str) -> Script:
         return Script.model_validate(parse_json(found["json"]))
     except ValidationError as exc:
         keys = ", ".join(Script.model_fields)
-        raise ScriptError(f"The #sandbox line is wrong: {describe_mistakes(exc)}. Its keys: {keys}") from None
+        raise ScriptError(
+            f"The #sandbox line is invalid: {describe_mistakes(exc)}. Its keys: {keys}"
+        ) from None
     except ValueError as exc:
         raise ScriptError(
             f'The #sandbox line is not JSON ({exc}). Write one line such as: #sandbox {{"steps": 2}}'

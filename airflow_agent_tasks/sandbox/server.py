@@ -1,4 +1,4 @@
-"""The sandbox as a server in a thread of this process."""
+"""Runs the sandbox as a server in a thread of this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that tells when it is ready, cuts connections, and does not wait for streams."""
+    """A uvicorn server that signals when it is ready, cuts connections, and does not wait for streams."""
 
     def __init__(self, api_key: str) -> None:
         self.application = SandboxApplication(api_key, self.cut)
@@ -35,8 +35,8 @@ class _Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 proxy_headers=False,
-                # Longer than clients keep idle connections: closing one in the moment that the client uses
-                # it again would look like a fault that nobody asked for.
+                # Longer than clients keep idle connections: closing one just as the client reuses it would
+                # look like a fault that no rule asked for.
                 timeout_keep_alive=300,
                 timeout_graceful_shutdown=2,
             )
@@ -69,15 +69,15 @@ class Sandbox:
         with Sandbox() as sandbox:
             requests.post(f"{sandbox.url}/agent/tasks", ...)
 
-    :param host: The address to listen on; default this machine only.
-    :param port: The port; default any free one.
-    :param api_key: The key that both services want.
+    :param host: The address to listen on; default: this machine only.
+    :param port: The port; default: any free one.
+    :param api_key: The key that both services accept; default ``sk_sandbox``.
     """
 
     def __init__(self, host: str = DEFAULT_HOST, port: int = 0, api_key: str = DEFAULT_API_KEY) -> None:
         if not api_key:
             raise AgentTaskArgumentError(
-                "api_key is empty: the sandbox needs a key to ask for, such as sk_sandbox"
+                "api_key is empty: the sandbox needs a key to accept, such as sk_sandbox"
             )
         self.api_key = api_key
         self._host = host
@@ -93,9 +93,10 @@ class Sandbox:
 
     def start(self) -> Sandbox:
         """
-        Serve, and return once requests are answered.
+        Serve in a thread; returns once requests are answered.
 
-        :raises OSError: The address cannot be listened on; ``strerror`` says why in a sentence.
+        :raises OSError: if it cannot listen on the address; ``strerror`` explains why.
+        :raises AgentTaskError: if it is already running, or uvicorn failed to start.
         """
         if self._thread is not None:
             raise AgentTaskError(f"The sandbox on {self.url} is already running")
@@ -110,11 +111,11 @@ class Sandbox:
         if not self._server.started:
             self.stop()
             listener.close()
-            raise AgentTaskError("The sandbox ended while it started; the log of uvicorn tells why")
+            raise AgentTaskError("The sandbox stopped while starting; see uvicorn's log for the reason")
         return self
 
     def stop(self) -> None:
-        """Cut off what still waits, and return when the thread has ended; a second call does nothing."""
+        """Cancel open requests and wait for the thread to end; a second call does nothing."""
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
@@ -122,27 +123,27 @@ class Sandbox:
         self._server = self._thread = None
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return the requests so far, the oldest first: time, method, path, status, body."""
-        found: list[dict[str, Any]] = self._ask("GET", "/_sandbox/requests")
+        """Return the requests so far, oldest first: time, method, path, status, body."""
+        found: list[dict[str, Any]] = self._call("GET", "/_sandbox/requests")
         return found
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Return the tasks so far, the oldest first, with what was done to them."""
-        found: list[dict[str, Any]] = self._ask("GET", "/_sandbox/tasks")
+        """Return the tasks so far, oldest first, with what happened to them."""
+        found: list[dict[str, Any]] = self._call("GET", "/_sandbox/tasks")
         return found
 
     def faults(self, rules: list[dict[str, Any]]) -> None:
         """
-        Make the next matching requests go wrong.
+        Make the next matching requests fail.
 
-        :param rules: Each with the keys of :class:`airflow_agent_tasks.sandbox.faults.FaultRule`.
-        :raises AgentTaskArgumentError: A rule is wrong; none of them is used.
+        :param rules: Dicts with the keys of :class:`airflow_agent_tasks.sandbox.faults.FaultRule`.
+        :raises AgentTaskArgumentError: if a rule is invalid; none of them applies then.
         """
-        self._ask("POST", "/_sandbox/faults", rules)
+        self._call("POST", "/_sandbox/faults", rules)
 
     def forget(self) -> None:
         """Forget all tasks, requests and faults."""
-        self._ask("DELETE", "/_sandbox")
+        self._call("DELETE", "/_sandbox")
 
     def connection_variables(self) -> dict[str, str]:
         """Return the environment variables that point Airflow's default connections to this sandbox."""
@@ -160,8 +161,8 @@ class Sandbox:
     def _reachable_host(self) -> str:
         return _LOOPBACK_OF_WILDCARD.get(self._host, self._host)
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        # The standard library's client, because it asks no proxy of the environment.
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        # The standard library's client, because it uses no proxy from the environment.
         connection = http.client.HTTPConnection(self._reachable_host, self._port, timeout=_TIMEOUT_SECONDS)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None)
@@ -171,7 +172,7 @@ class Sandbox:
             connection.close()
         if reply.status >= 400:
             raise AgentTaskArgumentError(
-                f"The sandbox refused {method} {path}: {content.decode(errors='replace')}"
+                f"The sandbox rejected {method} {path}: {content.decode(errors='replace')}"
             )
         return json.loads(content) if content else None
 

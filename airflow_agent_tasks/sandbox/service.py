@@ -1,4 +1,4 @@
-"""What both imitated services share: the key, the reading of bodies, and how they answer."""
+"""What both mock services share: the key check, body parsing and JSON responses."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from airflow_agent_tasks.sandbox.script import Script, ScriptError, read_script
 
 _Body = TypeVar("_Body", bound=Checked)
 
-#: A refusal that the official Lightcone SDK would otherwise repeat twice before it raises.
+#: For errors that the official Lightcone SDK would otherwise retry twice before it raises.
 DO_NOT_RETRY = {"x-should-retry": "false"}
 
 
 def require_key(key: str, *, extra_header: str | None = None) -> Callable[[Request], Awaitable[None]]:
     """
-    Return a FastAPI dependency that answers 401 unless the request carries the key.
+    Return a FastAPI dependency that responds with 401 unless the request carries the key.
 
     :param key: The key, expected as ``Authorization: Bearer <key>``.
     :param extra_header: A header that may carry the bare key instead.
@@ -34,46 +34,48 @@ def require_key(key: str, *, extra_header: str | None = None) -> Callable[[Reque
         offered = [given.strip()] if scheme.lower() == "bearer" else []
         if extra_header is not None:
             offered.append(request.headers.get(extra_header, ""))
-        # Bytes, because compare_digest refuses text beyond ASCII, and a header can hold any Latin-1.
+        # Bytes, because compare_digest rejects non-ASCII text, and headers may contain Latin-1.
         if not any(hmac.compare_digest(one.encode(), expected) for one in offered):
             raise HTTPException(401, "The key is missing or wrong.", {"www-authenticate": "Bearer"})
 
     return check
 
 
-def json_reply(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON reply; anything beyond ASCII is escaped, so that broken Unicode can be repeated."""
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON response, with non-ASCII escaped so that it can repeat broken Unicode."""
     return Response(json.dumps(content), status, headers, media_type="application/json")
 
 
-async def refuse(request: Request, exc: Exception) -> Response:
-    """Answer with ``{"error": …}``: FastAPI's exception handler for ``HTTPException``."""
-    assert isinstance(exc, StarletteHTTPException)  # noqa: S101 - registered for nothing else
-    return json_reply({"error": exc.detail}, exc.status_code, dict(exc.headers or {}))
+async def error_response(request: Request, exc: Exception) -> Response:
+    """Respond with ``{"error": …}``: FastAPI's exception handler for ``HTTPException``."""
+    assert isinstance(exc, StarletteHTTPException)  # noqa: S101 - it is registered for nothing else
+    return json_response({"error": exc.detail}, exc.status_code, dict(exc.headers or {}))
 
 
-async def read_body(request: Request, kind: type[_Body], *, refusal: int) -> tuple[_Body, dict[str, Any]]:
+async def read_body(
+    request: Request, kind: type[_Body], *, error_status: int
+) -> tuple[_Body, dict[str, Any]]:
     """
-    Return the request's JSON object, checked and as it came.
+    Return the request's JSON object, validated and raw.
 
     :param request: The request.
-    :param kind: What the body must look like.
-    :param refusal: The HTTP status that tells the caller what is wrong with it.
+    :param kind: The model of the body.
+    :param error_status: The HTTP status for an invalid body.
     """
     try:
         raw = parse_json(await request.body())
         if not isinstance(raw, dict):
-            raise HTTPException(refusal, f"The body must be a JSON object, not {type(raw).__name__}.")
+            raise HTTPException(error_status, f"The body must be a JSON object, not {type(raw).__name__}.")
         return kind.model_validate(raw), raw
     except ValidationError as exc:
-        raise HTTPException(refusal, describe_mistakes(exc)) from None
+        raise HTTPException(error_status, describe_mistakes(exc)) from None
     except ValueError as exc:
-        raise HTTPException(refusal, f"The body is not JSON: {exc}") from None
+        raise HTTPException(error_status, f"The body is not JSON: {exc}") from None
 
 
-def script_of(text: str, *, refusal: int) -> Script:
-    """Return the script in the first line of ``text``; ``refusal`` is the HTTP status for a wrong one."""
+def script_of(text: str, *, error_status: int) -> Script:
+    """Return the script in the first line of ``text``; responds with ``error_status`` to an invalid one."""
     try:
         return read_script(text)
     except ScriptError as exc:
-        raise HTTPException(refusal, str(exc)) from None
+        raise HTTPException(error_status, str(exc)) from None

@@ -1,8 +1,8 @@
 """
 The Shinzo half of the sandbox.
 
-Every agent whose id begins with ``agt_`` exists, except ``agt_unknown``; ``agt_unavailable`` answers 503.
-A wrong body, and an act on a task that has ended, are answered with 400.
+Every agent whose id begins with ``agt_`` exists, except ``agt_unknown``; ``agt_unavailable`` returns 503. An
+invalid body, and an action on a task that has ended, return 400.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.checking import Checked
-from airflow_agent_tasks.sandbox.service import json_reply, read_body, require_key, script_of
+from airflow_agent_tasks.sandbox.service import json_response, read_body, require_key, script_of
 from airflow_agent_tasks.sandbox.store import TaskStore
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 from airflow_agent_tasks.sandbox.webhook import WebhookSender
@@ -68,9 +68,9 @@ class ShinzoRoutes:
     """
     The calls of the Shinzo service.
 
-    :param store: Where the tasks live.
+    :param store: Stores the tasks.
     :param key: The JWT or platform API key.
-    :param webhooks: Delivers the webhooks that are asked for.
+    :param webhooks: Delivers the requested webhooks.
     """
 
     def __init__(self, store: TaskStore, key: str, webhooks: WebhookSender) -> None:
@@ -88,16 +88,16 @@ class ShinzoRoutes:
         """Accept a task."""
         if not agent_id.startswith("agt_") or agent_id == UNKNOWN_AGENT:
             raise HTTPException(
-                404, f"There is no agent {agent_id!r}; in the sandbox every agt_… but {UNKNOWN_AGENT}."
+                404, f"There is no agent {agent_id!r}; the sandbox has every agt_… except {UNKNOWN_AGENT}."
             )
         if agent_id == UNAVAILABLE_AGENT:
             raise HTTPException(503, f"The agent {agent_id!r} is paused, stopped or in error.")
-        body, raw = await read_body(request, SubmitBody, refusal=WRONG_BODY)
+        body, raw = await read_body(request, SubmitBody, error_status=WRONG_BODY)
         now = self._store.now()
         limit = body.timeout_override
         task = SimulatedTask(
             service=SERVICE,
-            script=script_of(body.message, refusal=WRONG_BODY),
+            script=script_of(body.message, error_status=WRONG_BODY),
             request=raw,
             created_at=now,
             agent_id=agent_id,
@@ -107,26 +107,26 @@ class ShinzoRoutes:
         self._store.add(task)
         if body.callback_mode == "webhook" and body.webhook_url is not None:
             self._webhooks.watch(task, body.webhook_url)
-        return json_reply(_accepted(task, str(request.base_url)), 202)
+        return json_response(_accepted(task, str(request.base_url)), 202)
 
     async def status(self, agent_id: str, task_id: str) -> Response:
-        """Tell how the task stands."""
-        return json_reply(_status(self._find(agent_id, task_id)))
+        """Return the task's status."""
+        return json_response(_status(self._find(agent_id, task_id)))
 
     async def send_message(self, request: Request, agent_id: str, task_id: str) -> Response:
-        """Give the task a message, which answers its question if it has one."""
-        body, _ = await read_body(request, MessageBody, refusal=WRONG_BODY)
+        """Send the task a message, which replies to its question if it has one."""
+        body, _ = await read_body(request, MessageBody, error_status=WRONG_BODY)
         task = self._find_active(agent_id, task_id)
         task.add_message(body.message, self._store.now())
         self._store.announce(task)
-        return json_reply({"task_id": task.task_id, "status": task.status, "message_received": True})
+        return json_response({"task_id": task.task_id, "status": task.status, "message_received": True})
 
     async def cancel(self, agent_id: str, task_id: str) -> Response:
-        """End the task as cancelled."""
+        """Cancel the task."""
         task = self._find_active(agent_id, task_id)
         task.cancel(self._store.now())
         self._store.announce(task)
-        return json_reply(
+        return json_response(
             {"task_id": task.task_id, "status": task.status, "cancelled_at": _stamp(task.ended_at)}
         )
 
@@ -147,7 +147,7 @@ def _accepted(task: SimulatedTask, base_url: str) -> dict[str, Any]:
     poll_url = f"{base_url}agent/{quote(str(task.agent_id), safe='')}/task/{task.task_id}"
     return {
         "task_id": task.task_id,
-        # The service's word for every task it accepts, also for one that starts at once.
+        # The service's word for every accepted task, even one that starts at once.
         "status": TaskState.QUEUED.value,
         "created_at": _stamp(task.created_at),
         "estimated_start": _stamp(task.created_at + task.script.queued_seconds),

@@ -1,6 +1,6 @@
 """
-One simulated agent task, as pure arithmetic: its state follows from the script, from what was done to it and
-from the moment it is asked. Nothing here reads a clock, waits or runs in the background.
+One simulated agent task, as pure arithmetic: its state follows from the script, the actions on it and the
+current time. Nothing here reads a clock, waits or runs in the background.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.script import Script
 
-#: Forgives the rounding of ``n * step_seconds / step_seconds``, which else hides a step that is done.
+#: Compensates the rounding of ``n * step_seconds / step_seconds``, which would hide a completed step.
 _ROUNDING = 1e-6
 
 STOPPED_EXIT_CODE = 1
@@ -20,7 +20,7 @@ STOPPED_EXIT_CODE = 1
 
 @dataclass(frozen=True)
 class _Stop:
-    """The next point where the task stands still: a question to be answered, or the end."""
+    """The next point at which the task stops: a question, or the end."""
 
     step: int
     at: float
@@ -30,19 +30,20 @@ class _Stop:
 @dataclass
 class SimulatedTask:
     """
-    A task whose own clock runs only while it is queued or works, not while it is paused or awaits an answer.
+    A task whose own clock runs while it is queued or running, but not while it is paused or awaits input.
 
-    All moments are seconds since the epoch. The properties tell the state as of the last :meth:`advance`.
+    All times are in seconds since the epoch. The properties describe the state as of the last
+    :meth:`advance`.
 
     :param service: ``lightcone`` or ``shinzo``.
     :param script: What the task does.
     :param request: The body that started it.
-    :param created_at: The moment it was started.
+    :param created_at: When it was started.
     :param agent_id: The agent that runs it, on Shinzo.
-    :param idempotency_key: The key it was started with, on Lightcone.
-    :param max_steps: It fails when this many steps are done and the script has more.
-    :param deadline: The moment it is stopped at the latest, also when paused; None for never.
-    :param status_at_deadline: The final word when the deadline stops it.
+    :param idempotency_key: The key that it was started with, on Lightcone.
+    :param max_steps: It fails after this many steps if the script has more; None (default) for no limit.
+    :param deadline: When it is stopped at the latest, even if paused; None (default) for never.
+    :param status_at_deadline: The final status if the deadline stops it; default: cancelled.
     """
 
     service: str
@@ -77,12 +78,12 @@ class SimulatedTask:
 
     @property
     def total_steps(self) -> int:
-        """The steps that the script asks for."""
+        """The number of steps in the script."""
         return self.script.steps
 
     @property
     def has_ended(self) -> bool:
-        """True once the state cannot change any more."""
+        """Whether the state is final."""
         return self.ended_at is not None
 
     @property
@@ -94,23 +95,23 @@ class SimulatedTask:
             return TaskState.PAUSED.value
         if self.started_at is None:
             return TaskState.QUEUED.value
-        return TaskState.AWAITING_INPUT.value if self._stands_at_question else TaskState.RUNNING.value
+        return TaskState.AWAITING_INPUT.value if self._is_at_question else TaskState.RUNNING.value
 
     @property
     def question(self) -> str | None:
-        """What the agent wants to know, while it awaits input."""
+        """The agent's question, while it awaits input."""
         if self.status != TaskState.AWAITING_INPUT.value:
             return None
         return self.script.ask[self._answered]
 
     @property
     def questions_asked(self) -> int:
-        """How many questions were asked so far, the open one included."""
-        return self._answered + self._stands_at_question
+        """The number of questions asked so far, including the open one."""
+        return self._answered + self._is_at_question
 
     @property
     def steps_completed(self) -> int:
-        """How many steps are done."""
+        """The number of completed steps."""
         stop = self._next_stop()
         if self._elapsed >= stop.at:
             return stop.step
@@ -119,24 +120,24 @@ class SimulatedTask:
 
     @property
     def current_step(self) -> str:
-        """What the agent is doing, in words."""
+        """A description of the current step."""
         return self.title_of_step(self.steps_completed)
 
     def title_of_step(self, completed: int) -> str:
-        """Return what the agent is doing when so many steps are done, in words."""
+        """Return a description of the step after this many completed ones."""
         return f"Step {min(completed + 1, self.total_steps)} of {self.total_steps}"
 
     @property
     def result(self) -> Any:
-        """What the task returned; None when it was stopped or still runs."""
+        """What the task returned; None if it was stopped or still runs."""
         return self.script.final_result if self.ended_by_itself else None
 
     @property
     def next_change_at(self) -> float | None:
-        """The moment of the next change that comes by itself (a step counts), or None if none will."""
+        """The time of the next change without an action (a step counts), or None."""
         if self.has_ended:
             return None
-        if self.is_paused or self._stands_at_question:
+        if self.is_paused or self._is_at_question:
             return self.deadline
         if self.started_at is None:
             target = self.script.queued_seconds
@@ -147,7 +148,7 @@ class SimulatedTask:
         return change_at if self.deadline is None else min(change_at, self.deadline)
 
     def advance(self, now: float) -> None:
-        """Let the task live until ``now``."""
+        """Advance the task to ``now``."""
         if self.has_ended:
             return
         until = now if self.deadline is None else min(now, self.deadline)
@@ -163,20 +164,20 @@ class SimulatedTask:
         self.is_paused = True
 
     def resume(self, now: float) -> None:
-        """Let the task's clock go on where it was stopped."""
+        """Restart the task's clock where it stopped."""
         self.advance(now)
         self.is_paused = False
 
     def add_message(self, text: str, now: float) -> None:
-        """Record a message; it answers the open question, if there is one."""
+        """Record a message, which replies to the open question if there is one."""
         self.advance(now)
         self.messages.append({"time": now, "message": text})
-        if self._stands_at_question:
+        if self._is_at_question:
             self._answered += 1
             self.advance(now)
 
     def cancel(self, now: float) -> None:
-        """End the task as cancelled, unless it has ended."""
+        """Cancel the task, unless it has ended."""
         self.advance(now)
         if not self.has_ended:
             self._end(now, TaskState.CANCELLED.value, STOPPED_EXIT_CODE)
@@ -208,6 +209,6 @@ class SimulatedTask:
         return _Stop(step, self.script.queued_seconds + step * self.script.step_seconds, is_question)
 
     @property
-    def _stands_at_question(self) -> bool:
+    def _is_at_question(self) -> bool:
         stop = self._next_stop()
         return stop.is_question and self._elapsed >= stop.at and not self.has_ended

@@ -1,4 +1,4 @@
-"""The delivery of Shinzo's webhook."""
+"""Delivers Shinzo's webhooks."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ TIMEOUT_SECONDS = 5
 
 class WebhookSender:
     """
-    Posts one JSON object whenever a task asks a question or ends.
+    Posts a JSON object whenever a task asks a question or ends.
 
-    A delivery is tried once. How it went stands in the task's ``webhook_deliveries``.
+    Each delivery is attempted once, and recorded in the task's ``webhook_deliveries``.
 
-    :param store: Where the tasks live.
+    :param store: Stores the tasks.
     """
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
-        # asyncio itself holds tasks weakly: one that nobody else holds can vanish before it has posted.
+        # asyncio itself holds tasks weakly: without this reference one may vanish before it has posted.
         self._watchers: set[asyncio.Task[None]] = set()
 
     def watch(self, task: SimulatedTask, url: str) -> None:
-        """Deliver for this task to this address from now on."""
+        """Deliver this task's webhooks to this URL from now on."""
         watcher = asyncio.create_task(self._watch(task, url))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
     def close(self) -> None:
-        """Deliver nothing more for the tasks watched so far."""
+        """Stop delivering for all tasks watched so far."""
         for watcher in self._watchers:
             watcher.cancel()
 
     async def _watch(self, task: SimulatedTask, url: str) -> None:
-        questions_told = 0
+        questions_sent = 0
         async for _ in self._store.follow(task):
-            asks_anew = task.question is not None and task.questions_asked > questions_told
-            questions_told = task.questions_asked
-            if asks_anew or task.has_ended:
+            has_new_question = task.question is not None and task.questions_asked > questions_sent
+            questions_sent = task.questions_asked
+            if has_new_question or task.has_ended:
                 status = task.status if task.has_ended else TaskState.AWAITING_INPUT.value
                 await self._deliver(task, url, status)
 
@@ -57,7 +57,7 @@ class WebhookSender:
 
 
 async def _post(url: str, body: dict[str, Any]) -> int:
-    import aiohttp  # here, because only few tasks need it
+    import aiohttp  # here, because few tasks need it
 
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     async with (

@@ -24,7 +24,7 @@ from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.operators.arguments import read_id
-from airflow_agent_tasks.polling.status_check import StatusWatch
+from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
@@ -76,7 +76,7 @@ class AgentTaskSensor(BaseSensorOperator):
         grows = poke_interval is None and not self.reschedule and not self.exponential_backoff
         self._fixed_interval = None if grows else self.poke_interval
         self._next_interval = self.poke_interval
-        self._watch: StatusWatch | None = None
+        self._watch: StatusChecker | None = None
 
     @cached_property
     def hook(self) -> AgentTaskHook:
@@ -146,11 +146,11 @@ class AgentTaskSensor(BaseSensorOperator):
     def _start(self) -> StartedTask:
         return StartedTask(read_id(self.agent_task_id), self.agent_id, time.time())
 
-    def _build_watch(self, started: StartedTask) -> StatusWatch:
+    def _build_watch(self, started: StartedTask) -> StatusChecker:
         targets = [TaskState(state) for state in self.target_states]
         self.hook.dialect.check_states(targets)
         wait = TaskWait(started_at=started.started_at, targets=targets, poll_interval=self._fixed_interval)
-        return StatusWatch(started, wait, self.log)
+        return StatusChecker(started, wait, self.log)
 
     def _defer(self, started: StartedTask) -> None:
         now, deadline = time.time(), started.started_at + self.timeout

@@ -1,1 +1,1 @@
-"""What the services speak, as pure functions: one module a service, and what they have in common."""
+"""The protocols of the services, as pure functions: one module per service, and what they share."""

@@ -1,4 +1,4 @@
-"""What all services have in common: one dialect says how to build each request and to read each reply."""
+"""The base of all services: a dialect builds each request and reads each response."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from airflow_agent_tasks.services.http import Request, Response
 from airflow_agent_tasks.services.start_fields import Field, check_fields
 from airflow_agent_tasks.text import shorten
 
-#: What a reply tells of a task's state.
+#: The fields of a response that describe a task's state.
 STATE_FIELDS = ("status", "exit_code", "progress", *response_values.QUESTION_KEYS)
-
-
-#: What the services answer to a message, pause or cancel for an agent task that has ended.
+#: The statuses with which services reject an action on an agent task that has ended.
 HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
 
 
 class Capability(Flag):
-    """What a service may be able to do beyond starting a task and telling its status."""
+    """What a service may support beyond starting a task and returning its status."""
 
     STREAM = auto()
     MESSAGE = auto()
@@ -40,9 +38,9 @@ class Capability(Flag):
 
 class Dialect(abc.ABC):
     """
-    One service: its words, its requests, its replies. Holds no state.
+    The protocol of one service: its status words, requests and responses. Holds no state.
 
-    A package that adds a service writes a dialect and a hook (a subclass of ``AgentTaskHook``) that names it.
+    To add a service, write a dialect and a hook (a subclass of ``AgentTaskHook``) that names it.
     """
 
     #: The service's name as in ``AgentTask.service`` and the connection type.
@@ -51,17 +49,17 @@ class Dialect(abc.ABC):
     title: ClassVar[str]
     default_base_url: ClassVar[str]
     capabilities: ClassVar[Capability]
-    #: For each capability that is missing: what to do instead, as a sentence.
+    #: What to do instead of each missing capability, as a sentence.
     alternatives: ClassVar[Mapping[Capability, str]] = {}
-    #: For each call on a started task: the last part of its path, and its verb in sentences.
+    #: The last path segment of each call on a started task, and its verb in sentences.
     actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {}
-    #: The start fields besides ``agent_id``, in the order of the service's own page.
+    #: The start fields besides ``agent_id``, in the order of the service's documentation.
     start_fields: ClassVar[tuple[Field, ...]]
-    #: The start field that holds what the agent is to do.
+    #: The start field that holds the instruction for the agent.
     instruction_field: ClassVar[str]
     #: The service's own status words, in lower case.
     states: ClassVar[Mapping[str, TaskState]]
-    #: The capability that ends, or at least halts, a task that nobody waits for any more.
+    #: The capability that ends, or at least pauses, an orphaned task.
     stop_capability: ClassVar[Capability]
 
     @abc.abstractmethod
@@ -70,10 +68,10 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def build_task_path(self, task_id: str, agent_id: str | None) -> str:
-        """Build the path of a started agent task; raises AgentTaskArgumentError for an id that is none."""
+        """Build the path of a started agent task; raises AgentTaskArgumentError for an invalid id."""
 
     def build_status(self, task_id: str, agent_id: str | None = None) -> Request:
-        """Build the request that asks for an agent task's status."""
+        """Build the request that gets an agent task's status."""
         path = self.build_task_path(task_id, agent_id)
         return Request("GET", path, f"get {_name_task(task_id, agent_id)}")
 
@@ -89,31 +87,31 @@ class Dialect(abc.ABC):
             f"{self.build_task_path(task_id, agent_id)}/{segment}",
             f"{verb} {_name_task(task_id, agent_id)}",
             json={"message": require_message(message)} if is_message else None,
-            # The agent would read a repeated message twice; pausing what is paused changes nothing, and a
-            # second cancel is refused and does no harm.
+            # The agent would read a repeated message twice. Pausing twice changes nothing, and a second
+            # cancel is rejected without harm.
             repeatable=not is_message,
             has_effect=is_message,
         )
 
     def build_stream(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
         """Build the request that starts an agent task and streams its events."""
-        raise self._refuse(Capability.STREAM)
+        raise self._not_supported(Capability.STREAM)
 
     def require(self, capability: Capability) -> None:
-        """Raise AgentTaskNotSupportedError, with the alternative, unless the service can do it."""
+        """Raise AgentTaskNotSupportedError, with the alternative, unless the service supports it."""
         if capability not in self.capabilities:
-            raise self._refuse(capability)
+            raise self._not_supported(capability)
 
     def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """Return the start fields with the key where the service takes one, or shows it to its users."""
+        """Return the start fields with the key, if the service accepts one or shows it to its users."""
         return dict(fields)
 
     def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the given start fields, checked; raises AgentTaskArgumentError."""
+        """Return the given start fields, validated; raises AgentTaskArgumentError."""
         return check_fields(self.title, self.start_fields, fields)
 
     def check_states(self, targets: Iterable[TaskState]) -> None:
-        """Raise AgentTaskNotSupportedError where the service has none of the states."""
+        """Raise AgentTaskNotSupportedError if the service has none of the states."""
         if not set(targets) & set(self.states.values()):
             raise AgentTaskNotSupportedError(
                 f"A {self.title} task is never {' or '.join(sorted(map(str, targets)))}; its states are "
@@ -123,8 +121,8 @@ class Dialect(abc.ABC):
     def parse_started(
         self, request: Request, response: Response, *, agent_id: str | None, now: float
     ) -> AgentTask:
-        """Read the reply to a start; without an id in it, nobody can tell what was started."""
-        reply = self._read_reply(request, response, now=now)
+        """Read the response to a start; without an id in it, the started task cannot be found."""
+        reply = self._read_body(request, response, now=now)
         task_id = response_values.text(reply.get("task_id"))
         if not task_id:
             raise http_errors.unreadable(self.title, request, response, missing="a task_id")
@@ -141,28 +139,28 @@ class Dialect(abc.ABC):
         has_result: bool = True,
     ) -> AgentTask:
         """
-        Read the reply to a status request or an action.
+        Read the response to a status request or an action.
 
-        :param has_result: False to leave the result unread, and with it all that says nothing of the state.
-        :raises AgentTaskRequestError: by the HTTP status first, by the body after.
+        :param has_result: False to read only the fields that describe the state, without the result.
+        :raises AgentTaskRequestError: for an HTTP status other than 2xx, or an unreadable body.
         """
-        reply = self._read_reply(request, response, now=now, fields=None if has_result else STATE_FIELDS)
-        # An action that was accepted need not say more. A status reply that tells no state is none.
-        tells_state = (
+        reply = self._read_body(request, response, now=now, fields=None if has_result else STATE_FIELDS)
+        # The response to an action may be empty, but a status response must contain the state.
+        has_state = (
             response_values.text(reply.get("status"))
             or response_values.integer(reply.get("exit_code")) is not None
         )
-        if request.method == "GET" and not tells_state:
+        if request.method == "GET" and not has_state:
             raise http_errors.unreadable(self.title, request, response, missing="a status")
         return self._read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def check_status(self, request: Request, response: Response, *, now: float) -> None:
-        """Raise the error of a reply whose HTTP status is not 2xx."""
+        """Raise the error of a response whose HTTP status is not 2xx."""
         if not 200 <= response.status < 300:
-            key_hint = self._explain_key(response.status)
-            raise http_errors.refused(self.title, request, response, key_hint=key_hint, now=now)
+            key_hint = self._key_hint(response.status)
+            raise http_errors.rejected(self.title, request, response, key_hint=key_hint, now=now)
 
-    def _read_reply(
+    def _read_body(
         self, request: Request, response: Response, *, now: float, fields: Collection[str] | None = None
     ) -> Mapping[str, Any]:
         self.check_status(request, response, now=now)
@@ -196,26 +194,26 @@ class Dialect(abc.ABC):
             reused=reply.get("reused") is True,
         )
 
-    def _refuse(self, capability: Capability) -> AgentTaskNotSupportedError:
+    def _not_supported(self, capability: Capability) -> AgentTaskNotSupportedError:
         name = str(capability.name).lower().replace("_", " ")
         return AgentTaskNotSupportedError(
             f"{self.title} has no {name}. {self.alternatives.get(capability, '')}".rstrip()
         )
 
-    def _explain_key(self, status: int) -> str:
+    def _key_hint(self, status: int) -> str:
         return "Check the key in the connection's password field."
 
 
 def _read_end(status: TaskState, exit_code: int) -> TaskState:
-    # A present exit code means ended, whatever the word says; and what ended with another code than 0
-    # did not succeed, even where the service calls it "completed".
+    # An exit code means that the task has ended, whatever its status word; and a task that ended with another
+    # code than 0 has failed, even if the service calls it "completed".
     if status in TERMINAL_STATES - {TaskState.COMPLETED}:
         return status
     return TaskState.COMPLETED if exit_code == 0 else TaskState.FAILED
 
 
 def _read_result(reply: Mapping[str, Any]) -> Any:
-    # What a failed agent has to say may stand under "error", and it is all the result there is.
+    # A failed agent may explain itself under "error", which is then all the result there is.
     return reply["result"] if reply.get("result") is not None else reply.get("error")
 
 
@@ -224,7 +222,7 @@ def _name_task(task_id: str, agent_id: str | None) -> str:
 
 
 def require_message(message: object) -> str:
-    """Return a message that may be sent; raises AgentTaskArgumentError for one that is blank."""
+    """Return the message; raises AgentTaskArgumentError for a blank one."""
     if not isinstance(message, str) or not message.strip():
         raise AgentTaskArgumentError(f"message must be a non-empty text, not {shorten(repr(message))}.")
     return message

@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, events out (the WHATWG HTML standard, section "server-sent events")."""
+"""Parses server-sent events (WHATWG HTML standard, section "server-sent events"): bytes in, events out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from airflow_agent_tasks.errors import AgentTaskReplyError
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES, parse_json
 
-#: The marker that some services send as their last event.
+#: The marker that some services send last.
 END_MARK = "[DONE]"
 
 
 class EventStreamParser:
     """
-    Reads a ``text/event-stream`` piece by piece.
+    Parses a ``text/event-stream`` chunk by chunk.
 
-    Comments, ids, retry hints and events without data are passed over. Data that is a JSON object comes
-    as it is; anything else as ``{"data": …}``. An ``event:`` name is put under ``type`` where the data
-    has none.
+    Comments, ids, retry hints and events without data are ignored. Data that is a JSON object is returned
+    unchanged, anything else as ``{"data": …}``. An ``event:`` name becomes the ``type``, unless the data has
+    one.
     """
 
     def __init__(self) -> None:
@@ -31,26 +31,26 @@ class EventStreamParser:
         """
         Return the events that are complete after this chunk.
 
-        :raises AgentTaskReplyError: when one event grows beyond the bound of a reply.
+        :raises AgentTaskReplyError: if one event exceeds the size limit of a response.
         """
-        # A line feed that opens a chunk may be the other half of a line end that the last chunk began.
+        # A line feed at the start of a chunk may be the second half of a line end in the previous chunk.
         text = chunk.removeprefix(b"\n") if self._ended_in_return else chunk
         self._ended_in_return = chunk.endswith(b"\r") or (self._ended_in_return and not chunk)
         *lines, rest = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         if lines:
             lines[0] = bytes(self._rest) + lines[0]
             self._rest.clear()
-        # Only what has no line end yet is kept, and it grows in place: a screenshot is one line of megabytes.
+        # Only the unfinished line is kept, and it grows in place: a screenshot is one line of megabytes.
         self._rest += rest
         events = [event for line in lines if (event := self._read_line(line)) is not None]
         if self._size + len(self._rest) > MAX_BODY_BYTES:
             raise AgentTaskReplyError(
-                f"The event stream holds one event of more than {MAX_BODY_BYTES} bytes; it is not read on."
+                f"The event stream has an event of more than {MAX_BODY_BYTES} bytes; the rest was not read."
             )
         return events
 
     def finish(self) -> list[dict[str, Any]]:
-        """Return the last event, which a careless service ends without its blank line."""
+        """Return the last event, in case the service omits the blank line after it."""
         return self.feed(b"\n\n")
 
     def _read_line(self, line: bytes) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A request to build, a reply to read, and the bounds of both."""
+"""HTTP requests and responses of the services, their limits, and JSON in a form that Airflow can store."""
 
 from __future__ import annotations
 
@@ -15,36 +15,40 @@ import msgspec
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.text import shorten
 
-#: Replies larger than this are not read on: a broken or hostile service must not fill a worker's memory.
+#: Larger responses are not read to the end: a broken or hostile service must not fill a worker's memory.
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_ID_LENGTH = 256
 
-#: What may stand in a path segment as it is (RFC 3986, ``pchar``), as in the official SDK.
+#: Characters that need no quoting in a path segment (RFC 3986, ``pchar``), as in the official SDK.
 _SAFE_IN_ID = "!$&'()*+,;=:@"
 
-#: What to say of a request that acts and was left without a usable answer.
-MAY_HAVE_ACTED = "The request may have been carried out: look at the service before you send it again."
+#: Explains a request with an effect that got no usable response.
+MAY_HAVE_ACTED = "The request may have been carried out: check the service before you send it again."
 
-#: What Airflow's processes can hand to each other (msgpack carries 64 bits).
+#: The largest integer that Airflow's processes can send each other (msgpack has 64 bits).
 MAX_INTEGER = 2**63 - 1
 # PostgreSQL refuses U+0000 and msgpack refuses a lone surrogate.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-#: Keys by which Airflow's serializer marks objects: it refuses them, or lets a reader build what they name.
-_RESERVED_KEYS = frozenset({"__classname__", "__id__", "__type", "__var", "__version__", "__data__"})
-#: Deeper than this, readers of XCom fail (seen from 200 levels on).
+#: Keys that mark objects for Airflow's serializer. It rejects some of them, and builds the object that others
+#: name. They are listed here, although Airflow defines them, because this module already walks through every
+#: result once: another one would walk through the same megabytes again.
+_AIRFLOW_SERIALIZER_KEYS = frozenset(
+    {"__classname__", "__id__", "__type", "__var", "__version__", "__data__"}
+)
+#: Readers of XComs fail on deeper nesting (seen from 200 levels on).
 MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
 class Request:
     """
-    One HTTP request of a service, without host and credentials.
+    One HTTP request to a service, without host and credentials.
 
     :param purpose: What the request is for, as the words after "could not": "start an agent task".
-    :param repeatable: True where sending it twice does no more than sending it once, so that it may be
-        sent again although the fate of the first one is unknown.
-    :param has_effect: True where it matters whether an unanswered one was carried out: it starts a task,
-        or an agent reads it.
+    :param repeatable: True (default) if sending it twice has the same effect as sending it once, so that it
+        may be retried although the first attempt may have been carried out.
+    :param has_effect: True if it matters whether an unanswered request was carried out: it starts a task, or
+        an agent reads it. Default False.
     """
 
     method: str
@@ -58,41 +62,43 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """A reply: the status stays an int because 520 and 529 happen; header names are lower case."""
+    """An HTTP response. The status is an int, because 520 and 529 occur; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     def to_json(self) -> Any:
-        """Return the parsed body, see :func:`parse_json`; bytes that are no UTF-8 are replaced."""
+        """Return the parsed body, see :func:`parse_json`; invalid UTF-8 is replaced."""
         return parse_json(_decode(self.body))
 
     def to_fields(self, names: Collection[str]) -> Any:
         """
-        Return the body's object with some of its fields; the others are not built.
+        Return only these fields of the body's object, without parsing the others.
 
-        An event loop must not stand still for megabytes that it does not need: six of them take 0.6 seconds
-        as a whole, and 7 milliseconds like this.
+        Six megabytes block an event loop for 0.6 seconds if parsed in full, and for 7 ms like this.
+
+        :param names: The fields to return.
+        :raises ValueError: if the body is not JSON.
         """
         try:
             found = _FIELDS.decode(self.body)
         except (msgspec.MsgspecError, RecursionError):
-            # No object, or with something that only to_json puts up with, such as NaN.
+            # Not an object, or with something that only to_json tolerates, such as NaN.
             return self.to_json()
         return {name: parse_json(_decode(bytes(found[name]))) for name in names if name in found}
 
 
 def parse_json(text: str) -> Any:
     """
-    Return the value of a JSON text, in a form that can be stored in XCom.
+    Return the value of a JSON text, in a form that Airflow can store as XCom.
 
-    What would make Airflow lose the whole result is changed: U+0000 and lone surrogates become U+FFFD, the
-    NaN and Infinity that Python's json writes become None, numbers out of range stay the text they were,
-    the keys that Airflow's serializer keeps for itself (``__id__``, ``__type`` …) get one more underscore in
-    front, and what is nested deeper than 100 levels becomes its JSON text.
+    Replaces everything that would make Airflow lose the whole result: U+0000 and lone surrogates become
+    U+FFFD, NaN and Infinity become None, numbers out of range remain text, keys that Airflow's serializer
+    reserves (``__id__``, ``__type`` …) get another leading underscore, and values nested deeper than 100
+    levels become JSON text.
 
-    :raises ValueError: where it is not JSON.
+    :raises ValueError: if it is not JSON.
     """
     try:
         return _make_storable(_DECODER.decode(text), 0)
@@ -105,7 +111,7 @@ def _decode(body: bytes) -> str:
 
 
 def _read_integer(digits: str) -> int | str:
-    # The length comes first, since Python refuses to read thousands of digits.
+    # Check the length first: Python refuses to convert thousands of digits.
     return digits if len(digits) > 20 or abs(int(digits)) > MAX_INTEGER else int(digits)
 
 
@@ -133,15 +139,17 @@ def _make_storable(value: Any, depth: int) -> Any:
 
 
 def _make_storable_key(key: str) -> str:
-    return f"_{key}" if key in _RESERVED_KEYS else _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", key)
+    return f"_{key}" if key in _AIRFLOW_SERIALIZER_KEYS else _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", key)
 
 
 def quote_id(name: str, value: object) -> str:
     """
-    Return an id quoted into one path segment.
+    Return an id, quoted as one path segment.
 
-    :raises AgentTaskArgumentError: for an id that is no text, empty, ``.`` or ``..`` (a quoted dot is
-        still a dot, and would move the request to another path), or longer than 256 characters.
+    :param name: The argument's name, for messages.
+    :param value: The id.
+    :raises AgentTaskArgumentError: for an id that is not text, is empty, ``.`` or ``..`` (quoting does not
+        change dots, so the request would go to another path), or has more than 256 characters.
     """
     if not isinstance(value, str) or not value.strip() or value in (".", ".."):
         raise AgentTaskArgumentError(f"{name} must be a non-empty id, not {shorten(repr(value))}.")

@@ -1,4 +1,4 @@
-"""The errors of replies that bring no agent task; they name the service, the request and the answer."""
+"""The errors of responses without an agent task; they name the service, the request and the response."""
 
 from __future__ import annotations
 
@@ -16,45 +16,51 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.services import response_values
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED, Request, Response
-from airflow_agent_tasks.services.retry_after import is_transient_status, leaves_doubt, read_retry_after
+from airflow_agent_tasks.services.retry_after import (
+    is_transient_status,
+    is_uncertain_status,
+    read_retry_after,
+)
 from airflow_agent_tasks.text import shorten
 
-#: A larger body holds no sentence that is worth showing.
-MAX_REFUSAL_BYTES = 64 * 1024
+#: A larger body contains no message that is worth showing.
+MAX_ERROR_BYTES = 64 * 1024
 
 
-def refused(
+def rejected(
     service: str, request: Request, response: Response, *, key_hint: str, now: float
 ) -> AgentTaskRequestError:
     """
-    Return the error of a reply whose HTTP status is not 2xx.
+    Return the error of a response whose HTTP status is not 2xx.
 
     :param service: The service's name in sentences.
-    :param key_hint: What to do about the key, for 401 and 403.
-    :param now: Seconds since 1970, to read a ``Retry-After`` date against.
+    :param request: The request.
+    :param response: The response.
+    :param key_hint: How to correct the key, for 401 and 403.
+    :param now: The current time in seconds since 1970, to subtract from a ``Retry-After`` date.
     """
     status = response.status
-    reason = f"Could not {request.purpose}: {service} answered {status} ({_describe_refusal(response)})."
+    reason = f"Could not {request.purpose}: {service} answered {status} ({_describe_error(response)})."
     if status in (401, 403):
         return AgentTaskAuthenticationError(f"{reason} {key_hint}", status=status)
     if status == 404:
-        hint = "Check the ids, and that the connection leads to the account that owns them."
+        hint = "Check the ids, and that the connection belongs to the account that owns them."
         return AgentTaskNotFoundError(f"{reason} {hint}", status=status)
-    if request.has_effect and leaves_doubt(status):
+    if request.has_effect and is_uncertain_status(status):
         return _uncertain(reason, status)
     if is_transient_status(status):
         unavailable = AgentTaskRateLimitedError if status == 429 else AgentTaskUnavailableError
         return unavailable(reason, status=status, retry_after=read_retry_after(response.headers, now=now))
     if 300 <= status < 400:
         reason += (
-            " Redirects are not followed, because they would carry the key elsewhere: "
-            "put the service's final address into the connection's host."
+            " Redirects are not followed, because they would send the key elsewhere: "
+            "set the connection's host to the service's final URL."
         )
     return AgentTaskRejectedError(reason, status=status)
 
 
 def unreadable(service: str, request: Request, response: Response, *, missing: str) -> AgentTaskRequestError:
-    """Return the error of a 2xx reply that lacks what is needed: JSON, an id or a status."""
+    """Return the error of a 2xx response without JSON, an id or a status."""
     message = (
         f"Could not {request.purpose}: {service} answered {response.status} without {missing} "
         f"({_describe_body(response)})."
@@ -68,13 +74,13 @@ def _uncertain(message: str, status: int) -> AgentTaskUncertainError:
     return AgentTaskUncertainError(f"{message} {MAY_HAVE_ACTED}", status=status)
 
 
-def _describe_refusal(response: Response) -> str:
-    said = None
-    # An event loop would stand still for what is too large to be a sentence.
-    if len(response.body) <= MAX_REFUSAL_BYTES:
+def _describe_error(response: Response) -> str:
+    message = None
+    # Parsing a large body would block the event loop, and it contains no message.
+    if len(response.body) <= MAX_ERROR_BYTES:
         with suppress(ValueError):
-            said = response_values.refusal(response.to_json())
-    return repr(said) if said else _describe_body(response)
+            message = response_values.error_message(response.to_json())
+    return repr(message) if message else _describe_body(response)
 
 
 def _describe_body(response: Response) -> str:

@@ -1,7 +1,8 @@
 """
 Lightcone by Tzafon: tasks that an agent runs on a browser or a desktop.
 
-Source: the service's page "Agent tasks" and its official SDK ``tzafon``, which knows more start fields.
+Source: the service's documentation page "Agent tasks", and its official SDK ``tzafon``, which has more start
+fields.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from airflow_agent_tasks.services.http import Request, quote_id
 
 
 class LightconeDialect(Dialect):
-    """Requests and replies of ``/agent/tasks``."""
+    """Requests and responses of ``/agent/tasks``."""
 
     service = "lightcone"
     title = "Lightcone"
@@ -31,9 +32,9 @@ class LightconeDialect(Dialect):
     )
     alternatives: ClassVar[Mapping[Capability, str]] = {
         Capability.CANCEL: (
-            "Pause the task instead, and bound it from the start with max_steps and max_duration_seconds."
+            "Pause the task instead, and limit it from the start with max_steps and max_duration_seconds."
         ),
-        Capability.CALLBACK: "Ask for the task's status from time to time.",
+        Capability.CALLBACK: "Poll the task's status instead.",
         Capability.PROGRESS: "Start the task with stream_task and read its progress_update events.",
         Capability.AGENT_CHOICE: "Leave agent_id out; kind and model say what runs the task.",
     }
@@ -73,8 +74,8 @@ class LightconeDialect(Dialect):
         field.text("thread_id"),
         field.text("agent_icon"),
     )
-    # The service documents "running" and "completed" as examples of a free string; the other words are
-    # those that such services use. An exit code overrules them all.
+    # The service documents "running" and "completed" as examples of a free string; the others are common in
+    # such services. An exit code overrides them all.
     states: ClassVar[Mapping[str, TaskState]] = {
         "queued": TaskState.QUEUED,
         "pending": TaskState.QUEUED,
@@ -115,8 +116,8 @@ class LightconeDialect(Dialect):
             accept=accept,
         )
 
-    def _explain_key(self, status: int) -> str:
+    def _key_hint(self, status: int) -> str:
         return (
-            "Check the key in the connection's password field (it starts with sk_). It was sent once only: "
+            "Check the key in the connection's password field (it starts with sk_). It was sent only once: "
             "Lightcone blocks an address after 10 failed authentications in 10 minutes."
         )

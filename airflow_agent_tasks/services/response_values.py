@@ -1,4 +1,4 @@
-"""Total readers of foreign JSON: each takes anything and returns a bounded value or None."""
+"""Tolerant readers of untrusted JSON: each accepts any value and returns a bounded one, or None."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from airflow_agent_tasks.services.http import MAX_INTEGER
 from airflow_agent_tasks.text import shorten
 
 MAX_TEXT = 1_000
-#: A question may be long, but it ends up in a form, a log and a database row.
+#: Questions may be long, but end up in a form, a log and a database row.
 MAX_QUESTION = 10_000
-#: Where a question may stand: Shinzo documents that a task may wait for input, but not where it asks.
+#: Possible keys of the question: Shinzo documents that a task may wait for input, but not where the question
+#: is.
 QUESTION_KEYS = ("question", "prompt", "input_request", "message")
 NO_QUESTION = "The agent waits for input but did not say what it wants to know."
 
@@ -37,7 +38,7 @@ def integer(value: Any) -> int | None:
 
 
 def progress(value: Any) -> Progress | None:
-    """Return the progress of a reply, or None where there is none."""
+    """Return the progress in a response, or None."""
     if not isinstance(value, Mapping):
         return None
     return Progress(
@@ -48,10 +49,10 @@ def progress(value: Any) -> Progress | None:
 
 
 def question(reply: Mapping[str, Any]) -> str:
-    """Return what the agent asks: the first text of the reply or its progress, else our own sentence."""
+    """Return the agent's question: the first text in the response or its progress, else NO_QUESTION."""
     inner = reply.get("progress")
     inner = inner if isinstance(inner, Mapping) else {}
-    candidates = [place.get(key) for place in (reply, inner) for key in QUESTION_KEYS]
+    candidates = [level.get(key) for level in (reply, inner) for key in QUESTION_KEYS]
     candidates.append(inner.get("current_step"))
     for candidate in candidates:
         if found := text(candidate, MAX_QUESTION):
@@ -59,8 +60,8 @@ def question(reply: Mapping[str, Any]) -> str:
     return NO_QUESTION
 
 
-def refusal(reply: Any) -> str | None:
-    """Return the bounded sentence of an error reply: ``error``, ``message`` or ``detail``, one level deep."""
+def error_message(reply: Any) -> str | None:
+    """Return the bounded message of an error response: its ``error``, ``message`` or ``detail``."""
     for _ in range(2):
         if isinstance(reply, list) and reply:
             reply = reply[0]

@@ -1,4 +1,4 @@
-"""Which failures are worth another try, and how long a service asks us to stay away."""
+"""Which failures are worth a retry, and how long a service asks us to wait before it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
-#: The service did not do the work and may do it later, whatever the request was.
-REFUSED_FOR_NOW = frozenset({408, 429})
-#: A longer ``Retry-After`` than this is taken for a mistake: a service must not park us for days.
+#: The service did not execute the request, whatever it was, and may do so later.
+TEMPORARY_REJECTIONS = frozenset({408, 429})
+#: Seconds to which a longer ``Retry-After`` is cut: a service must not stop us for days.
 MAX_RETRY_AFTER = 3600.0
 
 
 def is_transient_status(status: int) -> bool:
-    """Return True for the statuses that may be gone a moment later: 408, 429 and all from 500 up."""
-    return status in REFUSED_FOR_NOW or status >= 500
+    """Return True for statuses that a retry may get past: 408, 429, and 500 and above."""
+    return status in TEMPORARY_REJECTIONS or status >= 500
 
 
-def leaves_doubt(status: int) -> bool:
-    """Return True for failures after which the work may have been done all the same: 5xx but 503."""
+def is_uncertain_status(status: int) -> bool:
+    """Return True for failures of requests that may have been executed all the same: 5xx except 503."""
     return status >= 500 and status != 503
 
 
 def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """
-    Return the seconds that the service asks us to wait, or None where it does not say.
+    Return the seconds that the service asks us to wait, or None.
 
     Reads ``retry-after-ms`` (milliseconds), then ``Retry-After`` as seconds or as a date.
 
-    :param headers: The reply's headers, names in lower case.
-    :param now: Seconds since 1970, to read a date against.
+    :param headers: The response headers, with names in lower case.
+    :param now: The current time in seconds since 1970, to subtract from a date.
     """
     seconds = _read_number(headers.get("retry-after-ms"), scale=0.001)
     if seconds is None:
@@ -53,7 +53,7 @@ def _read_date(text: str | None, now: float) -> float | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-        # A date without a zone would be read in the zone of this machine; HTTP dates are all in GMT.
+        # A date without a time zone would get this machine's; HTTP dates are always in GMT.
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now
     except (ValueError, OverflowError):
         return None

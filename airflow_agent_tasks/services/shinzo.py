@@ -1,7 +1,7 @@
 """
-Shinzo: tasks submitted to an agent that its owner has set up there.
+Shinzo: tasks submitted to an agent that its owner has set up on the service.
 
-Source: the service's page "Task Management".
+Source: the service's documentation page "Task Management".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from airflow_agent_tasks.services.http import Request, quote_id
 
 
 class ShinzoDialect(Dialect):
-    """Requests and replies of ``/agent/…/task``."""
+    """Requests and responses of ``/agent/…/task``."""
 
     service = "shinzo"
     title = "Shinzo"
@@ -30,11 +30,11 @@ class ShinzoDialect(Dialect):
         | Capability.AGENT_CHOICE
     )
     alternatives: ClassVar[Mapping[Capability, str]] = {
-        Capability.PAUSE: "Cancel the task instead, or send it a message that tells the agent to wait.",
-        Capability.RESUME: "A Shinzo task is never paused; answer one that awaits input with a message.",
-        Capability.STREAM: "Submit the task and poll its status; the progress is part of it.",
-        Capability.IDEMPOTENT_START: "A submit that was not answered is not sent again; look at the service.",
-        Capability.EXIT_CODE: "Tell success from failure by the status completed or failed.",
+        Capability.PAUSE: "Cancel the task instead, or send a message that asks the agent to wait.",
+        Capability.RESUME: "Shinzo tasks are never paused; reply to one that awaits input with a message.",
+        Capability.STREAM: "Submit the task and poll its status, which includes the progress.",
+        Capability.IDEMPOTENT_START: "A submit without a response is not retried; check the service.",
+        Capability.EXIT_CODE: "Use the status: completed or failed.",
     }
     actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {
         Capability.MESSAGE: ("message", "send a message to"),
@@ -66,7 +66,7 @@ class ShinzoDialect(Dialect):
             raise AgentTaskArgumentError("webhook_url is required with callback_mode='webhook'.")
         if "webhook_url" in checked and not wants_callback:
             raise AgentTaskArgumentError(
-                "webhook_url needs callback_mode='webhook'; without it Shinzo calls nobody."
+                "webhook_url needs callback_mode='webhook'; without it Shinzo sends no webhook."
             )
         return checked
 
@@ -82,16 +82,16 @@ class ShinzoDialect(Dialect):
         )
 
     def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
-        # Shinzo does not look at it; a person who looks for the task of a lost start can.
+        # Shinzo ignores it, but a user who searches for the task of a lost start can find it.
         metadata = fields.get("metadata")
         if metadata is not None and not isinstance(metadata, Mapping):
-            return dict(fields)  # wrong, and check_start_fields says so
+            return dict(fields)  # check_start_fields rejects it
         return {**fields, "metadata": {"idempotency_key": idempotency_key, **(metadata or {})}}
 
     def build_task_path(self, task_id: str, agent_id: str | None) -> str:
         return f"/agent/{_quote_agent(agent_id)}/task/{quote_id('task_id', task_id)}"
 
-    def _explain_key(self, status: int) -> str:
+    def _key_hint(self, status: int) -> str:
         if status == 403:
             return "The account of this key has no agents enabled."
         return "Check the JWT or platform API key in the connection's password field."
@@ -100,6 +100,6 @@ class ShinzoDialect(Dialect):
 def _quote_agent(agent_id: str | None) -> str:
     if agent_id is None:
         raise AgentTaskArgumentError(
-            "agent_id is required on Shinzo: give it to the call, or set agent_id in the connection."
+            "agent_id is required on Shinzo: pass it to the call, or set agent_id in the connection."
         )
     return quote_id("agent_id", agent_id)

@@ -1,4 +1,4 @@
-"""The start fields of a service as a table, and checks that name the field, the value and what is allowed."""
+"""The start fields of a service as a table, and their validation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Field:
 
     :param name: The service's own name of the field.
     :param allowed: What is allowed, as the words after "must be".
-    :param accepts: Tells whether a value is allowed.
-    :param required: True where the service refuses a body without it.
-    :param from_text: Reads the text that a template rendered to, for fields that are not text.
-    :param is_text: True where a number that a native template rendered to is meant as its text.
+    :param accepts: Returns whether a value is allowed.
+    :param required: True if the service rejects a body without it; default False.
+    :param from_text: Converts the text that a template rendered to, for fields that are not text.
+    :param is_text: True if a number that a native template rendered to stands for its text; default False.
     """
 
     name: str
@@ -46,7 +46,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # A comparison, since math.isfinite fails on a whole number that no float can hold.
+    # A comparison, because math.isfinite fails on integers that no float can hold.
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
@@ -77,17 +77,17 @@ def _read_number(text: str) -> int | float:
 
 
 def text(name: str, *, required: bool = False) -> Field:
-    """A text that is not blank."""
+    """Text that is not blank."""
     return Field(name, "a non-empty text", _is_text, required, is_text=True)
 
 
 def one_of(name: str, *words: str) -> Field:
-    """One word of a closed set."""
+    """One of these words."""
     return Field(name, "one of " + ", ".join(map(repr, words)), lambda value: value in words)
 
 
 def positive_integer(name: str, *, maximum: int | None = None) -> Field:
-    """A whole number of at least 1, and at most ``maximum`` where one is given."""
+    """A whole number of at least 1, and at most ``maximum`` if given."""
     return Field(
         name,
         "a whole number above 0" if maximum is None else f"a whole number from 1 to {maximum}",
@@ -122,7 +122,7 @@ def boolean(name: str) -> Field:
 
 
 def labels(name: str) -> Field:
-    """A dict whose keys and values are all text."""
+    """A dict of text to text."""
     return Field(
         name,
         "a dict of text to text",
@@ -134,7 +134,7 @@ def labels(name: str) -> Field:
 
 
 def json_object(name: str) -> Field:
-    """A dict of anything that JSON can hold."""
+    """A dict of JSON values."""
     return Field(
         name,
         "a dict that JSON can hold",
@@ -174,15 +174,14 @@ def check_fields(service: str, table: Iterable[Field], values: Mapping[str, Any]
     Return the given fields in the table's order, without those that are None.
 
     :param service: The service's name, for messages.
-    :param table: The fields that the service knows.
-    :param values: What the caller gave; None means "not given".
-    :raises AgentTaskArgumentError: for a field that the service does not know, that is missing, or whose
-        value is not allowed.
+    :param table: The fields of the service.
+    :param values: The caller's values; None means "not given".
+    :raises AgentTaskArgumentError: for an unknown or missing field, or a value that is not allowed.
     """
     by_name = {field.name: field for field in table}
     if unknown := sorted(map(str, set(values) - set(by_name))):
         raise AgentTaskArgumentError(
-            f"{service} knows no start field {unknown[0]!r}; it knows {', '.join(by_name)}."
+            f"{service} has no start field {unknown[0]!r}; it has {', '.join(by_name)}."
         )
     given = {name: values[name] for name in by_name if values.get(name) is not None}
     for field in by_name.values():
@@ -195,11 +194,11 @@ def check_fields(service: str, table: Iterable[Field], values: Mapping[str, Any]
 
 def read_rendered(table: Iterable[Field], values: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the values with texts read as what their field holds.
+    Return the values with rendered text converted to the type of its field.
 
-    Airflow renders a template to text, so ``priority="{{ params.priority }}"`` arrives as ``"7"``; with
-    ``render_template_as_native_obj`` it renders ``thread_id="{{ ds_nodash }}"`` to a number. A text
-    that cannot be read stays as it is, for :func:`check_fields` to complain of.
+    Airflow renders templates to text, so ``priority="{{ params.priority }}"`` arrives as ``"7"``; with
+    ``render_template_as_native_obj`` it renders ``thread_id="{{ ds_nodash }}"`` to a number. Text that cannot
+    be converted is returned unchanged, and :func:`check_fields` rejects it.
     """
     by_name = {field.name: field for field in table}
     return {name: _read_value(by_name.get(name), value) for name, value in values.items()}

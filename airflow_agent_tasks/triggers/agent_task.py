@@ -16,34 +16,34 @@ from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
-from airflow_agent_tasks.polling.kill import keep, stop_if_abandoned
-from airflow_agent_tasks.polling.progress_xcom import ProgressNotes
-from airflow_agent_tasks.polling.shared_poller import enter_place
-from airflow_agent_tasks.polling.status_check import StatusWatch
+from airflow_agent_tasks.polling.kill import run_in_background, stop_if_orphaned
+from airflow_agent_tasks.polling.progress_xcom import ProgressXCom
+from airflow_agent_tasks.polling.shared_poller import use_poller
+from airflow_agent_tasks.polling.status_check import StatusChecker
 
 _ENDED_OR_ASKING = sorted(state.value for state in ENDED_OR_ASKING)
 
 
 class AgentTaskTrigger(BaseTrigger):
     """
-    Wait until an agent task comes into one of the target states, and yield one event.
+    Wait until an agent task reaches one of the target states, and yield one event.
 
-    The event holds ids, the state and the exit code, never the result: events are stored in the task
-    instance's row and logged. The arguments hold no secret: they are stored in plain text.
+    The event holds ids, the state and the exit code, never the result: Airflow stores events in the task
+    instance's row and logs them. The arguments hold no secrets: Airflow stores them in plain text.
 
     :param conn_id: The Airflow connection; its type names the service.
     :param agent_task_id: The service's id of the task.
     :param agent_id: The agent that runs it, where the service has agents.
-    :param started_at: When it was submitted, in seconds since 1970; the waits grow with the time since.
-    :param target_states: What to wait for; default: the end, or a question.
-    :param poll_interval: Fixed seconds between checks; None for the growing wait.
-    :param not_before: When to ask for the first time, in seconds since 1970, by the worker that asked last.
-        Where that is past, as after a restart, the moment is drawn from the first wait.
-    :param deadline: When to give up, in seconds since 1970; None for never.
-    :param max_outage: Seconds for which the service may fail to answer before the wait gives up.
-    :param notes_progress: Leave the agent's progress in XCom while waiting.
-    :param on_kill_policy: ``"stop"`` stops the agent task when its Airflow task is marked failed or success,
-        or skipped, while it waits here; ``"leave"`` (default) leaves it running.
+    :param started_at: When it was submitted, in seconds since 1970; poll intervals grow with the time since.
+    :param target_states: The states to wait for; default: completed, failed, cancelled and awaiting_input.
+    :param poll_interval: Fixed seconds between status checks; None (default) for growing intervals.
+    :param not_before: Time of the first status check, in seconds since 1970, as set by the worker that
+        checked last. If it has passed, as after a restart, a random time within the first interval.
+    :param deadline: When to give up, in seconds since 1970; None (default) for never.
+    :param max_outage: Seconds for which the service may fail to answer before the wait gives up; default 600.
+    :param notes_progress: Push the agent's progress to XCom while waiting; default False.
+    :param on_kill_policy: ``"stop"`` stops the agent task when its Airflow task is marked failed, success or
+        skipped while deferred; ``"leave"`` (default) leaves it running.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class AgentTaskTrigger(BaseTrigger):
         self._is_done = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments that make this trigger again, without those left out."""
+        """Return the class path and the arguments that recreate this trigger, without the defaults."""
         kwargs = {
             "conn_id": self.conn_id,
             **self.started.to_kwargs(),
@@ -86,7 +86,7 @@ class AgentTaskTrigger(BaseTrigger):
             "notes_progress": self.notes_progress,
             "on_kill_policy": self.on_kill_policy,
         }
-        # Stored and sent to a triggerer for each task that waits.
+        # Airflow stores these, and sends them to a triggerer, for each task that waits.
         given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
         return f"{type(self).__module__}.{type(self).__qualname__}", given
 
@@ -97,16 +97,16 @@ class AgentTaskTrigger(BaseTrigger):
         except AgentTaskError as error:
             decision = Decision(Verdict.ERROR, error=error)
         self._is_done = True
-        # Nothing may follow the event: the triggerer cancels what is still awaited then.
+        # Await nothing after the event: the triggerer cancels it.
         yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Stop the agent task if the Airflow task was ended by somebody; called by the triggerer."""
+        """Stop the agent task if its Airflow task has been ended; called by the triggerer."""
         if self._is_done or self.on_kill_policy != "stop" or self.task_instance is None:
             return
-        # Airflow cancels what on_kill awaits after about a second: the stop goes on without it.
+        # Airflow cancels what on_kill awaits after about a second: the stop continues without it.
         await asyncio.shield(
-            keep(stop_if_abandoned(self.conn_id, self.started, self.task_instance, self.log))
+            run_in_background(stop_if_orphaned(self.conn_id, self.started, self.task_instance, self.log))
         )
 
     async def _wait(self) -> Decision:
@@ -117,22 +117,20 @@ class AgentTaskTrigger(BaseTrigger):
             deadline=self.deadline,
             max_outage=self.max_outage,
         )
-        watch = StatusWatch(self.started, wait, self.log)
+        checker = StatusChecker(self.started, wait, self.log)
         # dag.test() has neither a task instance nor a supervisor here.
-        notes = (
-            ProgressNotes(self.task_instance, self.log)
-            if self.notes_progress and self.task_instance
-            else None
+        progress = (
+            ProgressXCom(self.task_instance, self.log) if self.notes_progress and self.task_instance else None
         )
-        # Entered before the first wait: who comes to an empty place knows of no refused key and no limit.
-        async with enter_place(self.conn_id) as place:
+        # Entered before the first sleep: a new poller knows neither of a rejected key nor of a rate limit.
+        async with use_poller(self.conn_id) as poller:
             await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
-            while (decision := await watch.acheck(place)).waits:
-                if notes:
-                    await notes.take(decision.task)
+            while (decision := await checker.acheck(poller)).waits:
+                if progress:
+                    await progress.push(decision.task)
                 seconds = decision.seconds
-                # Else ten thousand sleeping tasks keep the reply that they saw last, and Python's garbage
-                # collection, for which the event loop stands still, comes twice as often.
+                # Else ten thousand sleeping tasks each hold their last response, and Python's garbage
+                # collector, which blocks the event loop, runs twice as often.
                 del decision
                 await asyncio.sleep(seconds)
         return decision

@@ -14,7 +14,7 @@ from pytest_mock import MockerFixture
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
-from airflow_agent_tasks.polling.status_check import StatusWatch
+from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
 
 SLOW = '#sandbox {"steps": 200, "step_seconds": 1}'
@@ -205,7 +205,7 @@ def test_a_sensor_waits_as_long_as_the_wait_policy_says_unless_told_otherwise(
 ) -> None:
     decisions = [Decision(Verdict.WAIT, seconds=seconds) for seconds in (2.0, 3.0)]
     reached = Decision(Verdict.REACHED, task=AgentTask("shinzo", "tsk_1", TaskState.COMPLETED))
-    mocker.patch.object(StatusWatch, "check", side_effect=[*decisions, reached])
+    mocker.patch.object(StatusChecker, "check", side_effect=[*decisions, reached])
     slept: list[float] = []
     clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
     mocker.patch("airflow.sdk.bases.sensor.time", clock)

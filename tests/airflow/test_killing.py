@@ -1,8 +1,7 @@
-"""What a kill does with the agent task: on a worker and in a triggerer, by the state that Airflow tells."""
+"""What killing a worker does with the agent task, by the state that Airflow returns."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
-from airflow.sdk.execution_time import task_runner
 
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskCancelledError
@@ -21,8 +19,6 @@ from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.commands import Sleep
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
-from airflow_agent_tasks.polling import kill as killing_of_triggers
-from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.worker import kill
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 from airflow_agent_tasks.worker.kill import WorkerKill
@@ -34,7 +30,7 @@ WAITED_FOR = ["deferred", "scheduled", "queued", "restarting", "up_for_retry", "
 
 
 class TaskInstance(SimpleNamespace):
-    """A task instance of which Airflow tells one state."""
+    """A task instance in one state."""
 
     dag_id, run_id, task_id = "dag", "run", "agent"
 
@@ -42,19 +38,6 @@ class TaskInstance(SimpleNamespace):
         assert (query["dag_id"], query["run_ids"], query["task_ids"]) == ("dag", ["run"], ["agent"])
         label = "agent" if self.map_index < 0 else f"agent_{self.map_index}"
         return {"run": {"other": "failed", label: self.state() if callable(self.state) else self.state}}
-
-
-class Channel:
-    """A triggerer's channel to Airflow: outside a triggerer there is none."""
-
-    def __init__(self, task_instance: TaskInstance) -> None:
-        self._task_instance = task_instance
-
-    async def asend(self, message: Any) -> Any:
-        query = message.model_dump(exclude={"type"})
-        return SimpleNamespace(
-            task_states=await asyncio.to_thread(self._task_instance.get_task_states, **query)
-        )
 
 
 def task_instance(state: Any, *, has_next_try: bool = True, map_index: int = -1) -> TaskInstance:
@@ -103,17 +86,8 @@ def kill_worker(started: StartedTask, ti: TaskInstance) -> bool:
     return WorkerKill(lambda: find_hook(conn_id), started, ti, logging.getLogger("kill")).run()
 
 
-def kill_trigger(started: StartedTask, ti: TaskInstance, monkeypatch: Any, **arguments: Any) -> None:
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Channel(ti), raising=False)
-    conn_id = "shinzo_default" if started.agent_id else "lightcone_default"
-    given = {"on_kill_policy": "stop", **arguments}
-    trigger = AgentTaskTrigger(conn_id=conn_id, **started.to_kwargs(), **given)
-    trigger.task_instance = ti
-    asyncio.run(trigger.on_kill())
-
-
 @pytest.mark.parametrize("state", ENDED)
-def test_a_worker_stops_what_somebody_ended(started: StartedTask, is_stopped: Any, state: str) -> None:
+def test_a_worker_stops_what_a_user_ended(started: StartedTask, is_stopped: Any, state: str) -> None:
     assert kill_worker(started, task_instance(state))
     assert is_stopped()
 
@@ -162,146 +136,13 @@ def test_a_worker_is_done_before_airflow_sends_the_second_signal(
     never.set()
 
 
-def test_a_stop_that_fails_is_told(
+def test_a_stop_that_fails_is_logged(
     started: StartedTask, agent_task_sandbox: Any, is_stopped: Any, caplog: Any
 ) -> None:
     agent_task_sandbox.faults([{"method": "POST", "path": "(pause|cancel)$", "status": 503}])
     assert not kill_worker(started, task_instance("failed"))
     assert not is_stopped()
     assert "may still be running" in caplog.text
-
-
-@pytest.mark.parametrize("state", ENDED)
-def test_a_trigger_stops_what_somebody_ended(
-    started: StartedTask, is_stopped: Any, state: str, monkeypatch: Any
-) -> None:
-    kill_trigger(started, task_instance(state), monkeypatch)
-    assert is_stopped()
-
-
-@pytest.mark.parametrize("state", [*WAITED_FOR, "running"])
-def test_a_trigger_leaves_what_another_one_waits_for(
-    started: StartedTask, agent_task_sandbox: Any, is_stopped: Any, state: str | None, monkeypatch: Any
-) -> None:
-    kill_trigger(started, task_instance(state), monkeypatch)
-    assert not is_stopped()
-    assert len(agent_task_sandbox.requests()) == 1  # the start
-
-
-def test_a_trigger_that_cannot_ask_leaves_the_agent_task(
-    started: StartedTask, is_stopped: Any, monkeypatch: Any
-) -> None:
-    def fail() -> None:
-        raise RuntimeError("no answer")
-
-    kill_trigger(started, task_instance(fail), monkeypatch)
-    assert not is_stopped()
-
-
-def test_a_trigger_with_the_policy_leave_stops_nothing(
-    started: StartedTask, is_stopped: Any, monkeypatch: Any
-) -> None:
-    kill_trigger(started, task_instance("failed"), monkeypatch, on_kill_policy="leave")
-    assert not is_stopped()
-
-
-def test_a_trigger_tries_to_stop_what_it_cannot_see(
-    started: StartedTask, agent_task_sandbox: Any, is_stopped: Any, monkeypatch: Any
-) -> None:
-    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "times": 9, "status": 503}])
-    kill_trigger(started, task_instance("failed"), monkeypatch)
-    assert is_stopped()
-
-
-def test_a_trigger_gives_no_order_to_what_has_ended(
-    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
-) -> None:
-    task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
-    kill_trigger(StartedTask(task.task_id, None, time.time()), task_instance("success"), monkeypatch)
-    assert [request["method"] for request in agent_task_sandbox.requests()] == ["POST", "GET"]
-
-
-@pytest.mark.parametrize(("state", "left"), [("success", "awaiting_input"), ("failed", "cancelled")])
-def test_a_trigger_leaves_the_question_that_a_success_returned(
-    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any, state: str, left: str
-) -> None:
-    hook = find_hook("shinzo_default")
-    task = hook.start_task(message='#sandbox {"steps": 2, "step_seconds": 0, "ask": ["Which?"]}')
-    assert hook.get_task(task.task_id).question == "Which?"
-    kill_trigger(StartedTask(task.task_id, task.agent_id, time.time()), task_instance(state), monkeypatch)
-    assert [task["status"] for task in agent_task_sandbox.tasks()] == [left]
-
-
-def test_the_stop_of_a_trigger_goes_on_when_airflow_cancels_its_on_kill(
-    started: StartedTask, agent_task_sandbox: Any, is_stopped: Any, monkeypatch: Any
-) -> None:
-    agent_task_sandbox.faults([{"method": "POST", "path": "(pause|cancel)$", "delay_seconds": 0.3}])
-    ti = task_instance("failed")
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Channel(ti), raising=False)
-    conn_id = "shinzo_default" if started.agent_id else "lightcone_default"
-    trigger = AgentTaskTrigger(conn_id=conn_id, **started.to_kwargs(), on_kill_policy="stop")
-    trigger.task_instance = ti
-
-    async def kill_twice() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(trigger.on_kill(), 0.1)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.wait_for(asyncio.gather(*others), 5)
-
-    asyncio.run(kill_twice())
-    assert is_stopped()
-
-
-def test_many_that_are_ended_at_once_are_all_stopped_however_slowly_airflow_tells_their_states(
-    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
-) -> None:
-    count, seconds_for_one = 40, 0.04
-    monkeypatch.setattr(killing_of_triggers, "SECONDS_TO_READ_STATE", count * seconds_for_one / 2)
-    hook = find_hook("shinzo_default")
-    tasks = [hook.start_task(message=LONG) for _ in range(count)]
-
-    class OneThread:
-        def __init__(self) -> None:
-            self.is_busy = asyncio.Lock()
-
-        async def asend(self, message: Any) -> Any:
-            async with self.is_busy:
-                await asyncio.sleep(seconds_for_one)
-            return SimpleNamespace(task_states={"run": {"agent": "failed"}})
-
-    async def kill_all() -> None:
-        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", OneThread(), raising=False)
-        started = [StartedTask(task.task_id, task.agent_id, time.time()) for task in tasks]
-        ti, log = task_instance("failed"), logging.getLogger()
-        await asyncio.gather(
-            *[killing_of_triggers.stop_if_abandoned("shinzo_default", one, ti, log) for one in started]
-        )
-
-    asyncio.run(kill_all())
-    assert {task["status"] for task in agent_task_sandbox.tasks()} == {"cancelled"}
-
-
-def test_a_trigger_that_has_fired_is_done(
-    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
-) -> None:
-    hook = find_hook("shinzo_default")
-    task = hook.start_task(message='#sandbox {"steps": 2, "step_seconds": 0, "ask": ["Which?"]}')
-    ti = task_instance("failed")
-    trigger = AgentTaskTrigger(
-        conn_id="shinzo_default",
-        **StartedTask(task.task_id, task.agent_id, time.time()).to_kwargs(),
-        poll_interval=0.05,
-        on_kill_policy="stop",
-    )
-
-    async def fire() -> list[Any]:
-        return [event async for event in trigger.run()]
-
-    assert len(asyncio.run(fire())) == 1
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Channel(ti), raising=False)
-    trigger.task_instance = ti
-    asyncio.run(trigger.on_kill())
-    assert [task["status"] for task in agent_task_sandbox.tasks()] == ["awaiting_input"]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +178,7 @@ def test_a_kill_with_the_policy_leave_stops_nothing(
     assert not is_stopped()
 
 
-def test_a_kill_of_which_airflow_did_not_tell_the_state_is_decided_later(
+def test_a_kill_without_a_state_from_airflow_is_decided_later(
     started: StartedTask, is_stopped: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(kill, "SECONDS_TO_READ_STATE", 0.1)

@@ -311,7 +311,7 @@ def test_a_start_left_without_an_answer_on_shinzo_is_not_repeated(
     run = run_dag(shinzo(retries=2))
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
     assert starts(agent_task_sandbox) == 1
-    assert "may have been carried out: look at the service" in capfd.readouterr().out
+    assert "may have been carried out: check the service" in capfd.readouterr().out
 
 
 def test_a_start_left_without_an_answer_on_lightcone_is_repeated_under_its_key(

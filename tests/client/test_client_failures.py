@@ -28,7 +28,7 @@ LARGE = 50 * 1024 * 1024
 #: What the kernel may hold of a body that nobody reads.
 SOCKET_BUFFERS = 16 * 1024 * 1024
 
-CUT = "ended the connection before its reply was complete"
+CUT = "ended the connection before its response was complete"
 SLOW = f"did not answer within {PATIENCE:g} s"
 
 
@@ -148,7 +148,7 @@ def test_a_body_of_50_megabytes_is_not_read_on(
 ) -> None:
     server = serve(pour_after(first))
     outcomes = send_with_both(settings_for(server), requests_to_send.status)
-    assert_same(outcomes, AgentTaskReplyError, f"has more than {MAX_BODY_BYTES} bytes")
+    assert_same(outcomes, AgentTaskReplyError, f"exceeds {MAX_BODY_BYTES} bytes")
     assert server.most_bytes_sent < MAX_BODY_BYTES + SOCKET_BUFFERS
 
 
@@ -159,7 +159,7 @@ def test_what_unpacks_to_50_megabytes_is_not_unpacked_whole(
 
     server = serve(reply(200, gzip.compress(b" " * LARGE), content_encoding="gzip"))
     outcomes = send_with_both(settings_for(server), requests_to_send.status)
-    assert_same(outcomes, AgentTaskReplyError, f"has more than {MAX_BODY_BYTES} bytes")
+    assert_same(outcomes, AgentTaskReplyError, f"exceeds {MAX_BODY_BYTES} bytes")
 
 
 @pytest.mark.parametrize("location", ["{other}/agent/tasks/t1", "http://[", "ftp://example.com/"])
@@ -211,7 +211,7 @@ def test_a_certificate_that_changes_does_not_clear_up_an_earlier_doubt(
     another = tmp_path / "another.pem"
     write_certificate(another)
     tls_server.answer(lambda _: cast("ssl.SSLContext", tls_server.tls).load_cert_chain(another))
-    with pytest.raises(AgentTaskUncertainError, match="An earlier attempt was left"):
+    with pytest.raises(AgentTaskUncertainError, match="An earlier attempt got no clear answer"):
         send(settings_for(tls_server, verify=str(certificate)), requests_to_send.keyed_start)
     assert len(tls_server.requests) == 1
 

@@ -78,17 +78,17 @@ BAD_REPLIES: dict[str, tuple[Any, type[AgentTaskError], list[str]]] = {
     "JSON nested too deeply": (reply(200, "[" * 100_000), AgentTaskReplyError, ["200", "JSON"]),
     "bytes that are no text": (reply(200, b"\xff\xfe\x00\x01" * 50), AgentTaskReplyError, ["200", "JSON"]),
     "no status": (reply(200, {"task_id": "t1"}), AgentTaskReplyError, ["status"]),
-    "50 MB": (pour, AgentTaskReplyError, [str(MAX_BODY_BYTES), "not read on"]),
+    "50 MB": (pour, AgentTaskReplyError, [str(MAX_BODY_BYTES), "the rest was not read"]),
     "50 MB packed": (
         reply(200, gzip.compress(b" " * LARGE), content_encoding="gzip"),
         AgentTaskReplyError,
-        [str(MAX_BODY_BYTES), "not read on"],
+        [str(MAX_BODY_BYTES), "the rest was not read"],
     ),
     "a cut in the head": (cut(b"HTTP/1.1 200 OK\r\nContent-"), AgentTaskError, []),
     "a cut in the middle": (
         cut(head(content_length="100") + b'{"status": "running"'),
         AgentTaskUnavailableError,
-        ["ended the connection before its reply was complete"],
+        ["ended the connection before its response was complete"],
     ),
     "a reply after the timeout": (
         silence,

@@ -225,7 +225,7 @@ def test_a_stream_that_is_cut_raises_after_its_events(serve: Any, hook_for: Any)
 def test_a_good_connection_is_found_good(service: Any, agent_task_sandbox: Sandbox) -> None:
     is_good, sentence = service.hook().test_connection()
     assert is_good
-    assert sentence == f"{service.hook_class.dialect.title} answers and takes the key."
+    assert sentence == f"{service.hook_class.dialect.title} accepted the key."
     assert len(agent_task_sandbox.requests()) == 1
     assert agent_task_sandbox.tasks() == []
 

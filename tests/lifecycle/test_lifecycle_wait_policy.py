@@ -10,9 +10,9 @@ from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
     AgentTaskAuthenticationError,
+    AgentTaskCircuitOpenError,
     AgentTaskConfigurationError,
     AgentTaskError,
-    AgentTaskHeldBackError,
     AgentTaskInsecureError,
     AgentTaskNotFoundError,
     AgentTaskRateLimitedError,
@@ -226,24 +226,24 @@ def test_the_length_of_an_outage_can_be_chosen() -> None:
     assert wait.on_error(OFFLINE, now=START + 5).verdict is Verdict.OUTAGE
 
 
-def test_who_is_held_back_gives_up_only_when_nobody_was_answered_for_that_long() -> None:
+def test_a_rejected_task_gives_up_only_when_nobody_was_answered_for_that_long() -> None:
     wait = TaskWait(started_at=START, draw=never_shorten)
 
-    def hold_back(lasted: float) -> AgentTaskHeldBackError:
-        return AgentTaskHeldBackError("held back", status=429, retry_after=60.0, lasted=lasted)
+    def reject(seconds: float) -> AgentTaskCircuitOpenError:
+        return AgentTaskCircuitOpenError("rejected", status=429, retry_after=60.0, outage_seconds=seconds)
 
     for at in range(0, 10_000, 100):
-        assert wait.on_error(hold_back(599.0), now=START + at) == Decision(Verdict.WAIT, seconds=60.0)
-    given_up = hold_back(600.0)
+        assert wait.on_error(reject(599.0), now=START + at) == Decision(Verdict.WAIT, seconds=60.0)
+    given_up = reject(600.0)
     assert wait.on_error(given_up, now=START) == Decision(Verdict.OUTAGE, error=given_up)
     # It is no failure of its own, from which its own outage would count.
     assert wait.on_error(OFFLINE, now=START + 20_000).waits
 
 
-def test_who_is_held_back_waits_no_longer_each_time() -> None:
+def test_a_rejected_task_waits_no_longer_each_time() -> None:
     wait = TaskWait(started_at=START, poll_interval=3.0, draw=never_shorten)
-    held_back = AgentTaskHeldBackError("held back", retry_after=1.5)
-    assert {wait.on_error(held_back, now=START).seconds for _ in range(20)} == {3.0}
+    rejection = AgentTaskCircuitOpenError("rejected", retry_after=1.5)
+    assert {wait.on_error(rejection, now=START).seconds for _ in range(20)} == {3.0}
 
 
 def test_a_success_ends_the_outage() -> None:

@@ -1,4 +1,4 @@
-"""A thousand wait at one connection, and some or all of their requests fail; with the real decisions."""
+"""A thousand agent tasks share a circuit breaker, and some or all requests fail; decisions are real."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait, Verdict
-from airflow_agent_tasks.polling.circuit_breaker import Silence
+from airflow_agent_tasks.polling.circuit_breaker import CircuitBreaker
 
 TASKS = 1000
 SECONDS = 1800.0
@@ -20,18 +20,18 @@ LATENCY = 0.05
 RUNNING = AgentTask("lightcone", "tsk_1", status=TaskState.RUNNING)
 COMPLETED = AgentTask("lightcone", "tsk_1", status=TaskState.COMPLETED)
 
-#: Tells the failure of a task's request at a moment, or None.
+#: Returns the failure of a task's request at a moment, or None.
 Failing = Callable[[int, float], AgentTaskError | None]
 
 
 @dataclass
 class Seen:
     """
-    What came of it.
+    The outcome.
 
-    :param late: For each task whose end was seen, by how many seconds it was late.
-    :param gave_up: The tasks that were told that the service is out of order.
-    :param requests: When somebody asked.
+    :param late: For each task whose end was seen, by how many seconds late.
+    :param gave_up: The tasks that gave up because of an outage.
+    :param requests: When requests were sent.
     """
 
     late: dict[int, float] = field(default_factory=dict)
@@ -41,30 +41,30 @@ class Seen:
 
 def wait_for_all(fails: Failing, *, is_shared: bool = True, answers_after: float = LATENCY) -> Seen:
     """
-    Let tasks that were started ten minutes ago, and end within the first half, wait at one connection.
+    Poll tasks that started ten minutes ago, and end within the first half, on one connection.
 
-    A failure is always quick; ``answers_after`` is how many seconds an answer takes.
+    A failure is always quick; ``answers_after`` is how many seconds a response takes.
     """
     draw = random.Random(1).random  # noqa: S311
-    silence, seen = Silence(draw=draw), Seen()
+    breaker, seen = CircuitBreaker(draw=draw), Seen()
     waits = [TaskWait(started_at=-600.0, draw=draw) for _ in range(TASKS)]
     ends = [draw() * SECONDS / 2 for _ in range(TASKS)]
     moments: list[tuple[float, int, float | None]] = [(draw() * 30, task, None) for task in range(TASKS)]
     heapq.heapify(moments)
     while moments and moments[0][0] < SECONDS:
-        now, task, asked_at = heapq.heappop(moments)
+        now, task, sent_at = heapq.heappop(moments)
         wait = waits[task]
-        if asked_at is None and is_shared and not silence.enter(now=now):
-            decision = wait.on_error(silence.refuse(now=now), now=now)
-        elif asked_at is None:
+        if sent_at is None and is_shared and not breaker.admit(now=now):
+            decision = wait.on_error(breaker.build_rejection(now=now), now=now)
+        elif sent_at is None:
             seen.requests.append(now)
             heapq.heappush(moments, (now + (LATENCY if fails(task, now) else answers_after), task, now))
             continue
-        elif error := fails(task, asked_at):
-            silence.on_error(error, asked_at=asked_at, now=now)
+        elif error := fails(task, sent_at):
+            breaker.on_error(error, sent_at=sent_at, now=now)
             decision = wait.on_error(error, now=now)
         else:
-            silence.on_answer(asked_at=asked_at)
+            breaker.on_response(sent_at=sent_at)
             decision = wait.on_state(COMPLETED if now >= ends[task] else RUNNING, now=now)
         if decision.waits:
             heapq.heappush(moments, (now + decision.seconds, task, None))
@@ -76,7 +76,7 @@ def wait_for_all(fails: Failing, *, is_shared: bool = True, answers_after: float
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_tasks_that_always_fail_hold_up_none_that_are_answered(share: float) -> None:
+def test_tasks_that_always_fail_do_not_delay_those_that_succeed(share: float) -> None:
     failing = set(range(int(share * TASKS)))
 
     def fails(task: int, now: float) -> AgentTaskError | None:
@@ -89,14 +89,14 @@ def test_tasks_that_always_fail_hold_up_none_that_are_answered(share: float) -> 
     assert max(shared.late.values()) < 1.5 * max(alone.late.values())
 
 
-def test_a_service_of_which_little_is_left_makes_none_give_up_that_it_answers() -> None:
+def test_no_task_gives_up_that_a_mostly_broken_service_still_answers() -> None:
     def fails(task: int, now: float) -> AgentTaskError | None:
         return AgentTaskUnavailableError("broken", status=500) if task >= TASKS // 20 else None
 
     assert not wait_for_all(fails).gave_up & set(range(TASKS // 20))
 
 
-def test_an_outage_is_waited_out_with_few_requests_and_everybody_goes_on() -> None:
+def test_an_outage_is_waited_out_with_few_requests_by_all_tasks() -> None:
     down, up = 300.0, 600.0
 
     def fails(task: int, now: float) -> AgentTaskError | None:
@@ -108,12 +108,12 @@ def test_an_outage_is_waited_out_with_few_requests_and_everybody_goes_on() -> No
     during = [moment for moment in seen.requests if down <= moment < up]
     # One each second, and those of the first moments.
     assert len(during) < up - down + TASKS / 5
-    # Nobody is overrun: of a thousand tasks that were held back, each comes back at a moment of its own.
+    # No thundering herd: each of a thousand rejected tasks comes back at a moment of its own.
     afterwards = [moment for moment in seen.requests if up <= moment < up + 2]
     assert len(afterwards) < TASKS / 5
 
 
-def test_slow_answers_end_an_outage_although_the_next_failure_is_quicker() -> None:
+def test_slow_responses_end_an_outage_although_the_next_failure_is_quicker() -> None:
     down, up, share = 300.0, 330.0, 0.6
 
     def fails(task: int, now: float) -> AgentTaskError | None:

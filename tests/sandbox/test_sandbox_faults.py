@@ -167,7 +167,7 @@ def test_faults_come_before_the_key_is_looked_at(http, sandbox):
     ],
 )
 def test_a_wrong_rule_is_named_and_no_rule_of_the_list_is_used(http, sandbox, rule, named):
-    with pytest.raises(AgentTaskArgumentError, match="refused") as refusal:
+    with pytest.raises(AgentTaskArgumentError, match="rejected") as refusal:
         sandbox.faults([{"status": 500}, rule])
     assert named in str(refusal.value)
     assert http("GET", "/agent/tasks/x").status_code == 404

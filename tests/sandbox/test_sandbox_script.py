@@ -37,7 +37,7 @@ def test_anything_else_is_no_script(text):
         ("#sandbox steps=2", "not JSON"),
         ('#sandbox {"steps": 2', "not JSON"),
         ('#sandbox {"step_seconds": NaN}', "NaN"),
-        ("#sandbox [1]", "wrong"),
+        ("#sandbox [1]", "invalid"),
         ('#sandbox {"stepps": 2}', "stepps: no such key"),
         ('#sandbox {"steps": 0}', "steps"),
         ('#sandbox {"steps": "2"}', "steps"),

@@ -102,7 +102,7 @@ def test_an_event_that_grows_beyond_the_bound_is_not_read_on(line_end: bytes) ->
     with pytest.raises(AgentTaskReplyError) as caught:
         parser.feed(chunk)
     assert str(caught.value) == (
-        f"The event stream holds one event of more than {MAX_BODY_BYTES} bytes; it is not read on."
+        f"The event stream has an event of more than {MAX_BODY_BYTES} bytes; the rest was not read."
     )
     assert not caught.value.is_transient
 

@@ -137,7 +137,7 @@ def test_without_the_header_no_wait_is_asked_for() -> None:
         (
             "lightcone",
             status,
-            "Check the key in the connection's password field (it starts with sk_). It was sent once only: "
+            "Check the key in the connection's password field (it starts with sk_). It was sent only once: "
             "Lightcone blocks an address after 10 failed authentications in 10 minutes.",
         )
         for status in (401, 403)
@@ -154,7 +154,7 @@ def test_a_refused_key_is_explained(service: str, status: int, explanation: str)
 
 
 def test_a_dialect_without_an_explanation_of_its_own_names_the_password_field() -> None:
-    hint = Dialect._explain_key(LIGHTCONE, 401)
+    hint = Dialect._key_hint(LIGHTCONE, 401)
     assert hint == "Check the key in the connection's password field."
 
 
@@ -162,8 +162,8 @@ def test_a_redirect_is_explained() -> None:
     error = refuse(LIGHTCONE, Response(302, {"location": "https://elsewhere.example"}))
     assert str(error) == (
         f"Could not get agent task {TASK_ID!r} of {AGENT_ID!r}: Lightcone answered 302 (an empty body). "
-        "Redirects are not followed, because they would carry the key elsewhere: put the service's final "
-        "address into the connection's host."
+        "Redirects are not followed, because they would send the key elsewhere: set the connection's host "
+        "to the service's final URL."
     )
 
 

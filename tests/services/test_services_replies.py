@@ -185,7 +185,7 @@ def test_a_start_without_an_id_may_have_started_something(service: str, reply: d
         parse_started(DIALECTS[service], json_reply(reply))
     assert "answered 200 without a task_id" in str(caught.value)
     assert str(caught.value).endswith(
-        "The request may have been carried out: look at the service before you send it again."
+        "The request may have been carried out: check the service before you send it again."
     )
     assert caught.value.status == 200
     assert caught.value.is_final

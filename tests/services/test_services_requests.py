@@ -120,7 +120,7 @@ def test_a_missing_agent_id_is_refused_with_the_two_places_to_give_it() -> None:
     with pytest.raises(AgentTaskArgumentError) as caught:
         SHINZO.build_start({"message": "a"})
     assert str(caught.value) == (
-        "agent_id is required on Shinzo: give it to the call, or set agent_id in the connection."
+        "agent_id is required on Shinzo: pass it to the call, or set agent_id in the connection."
     )
 
 
@@ -207,28 +207,24 @@ def test_the_call_that_stops_a_task_is_one_that_the_service_has(service: str) ->
 
 
 REFUSALS = {
-    ("lightcone", Capability.CANCEL): "Lightcone has no cancel. Pause the task instead, and bound it from "
+    ("lightcone", Capability.CANCEL): "Lightcone has no cancel. Pause the task instead, and limit it from "
     "the start with max_steps and max_duration_seconds.",
-    (
-        "lightcone",
-        Capability.CALLBACK,
-    ): "Lightcone has no callback. Ask for the task's status from time to time.",
+    ("lightcone", Capability.CALLBACK): "Lightcone has no callback. Poll the task's status instead.",
     ("lightcone", Capability.PROGRESS): "Lightcone has no progress. Start the task with stream_task and read "
     "its progress_update events.",
     (
         "lightcone",
         Capability.AGENT_CHOICE,
     ): "Lightcone has no agent choice. Leave agent_id out; kind and model say what runs the task.",
-    ("shinzo", Capability.STREAM): "Shinzo has no stream. Submit the task and poll its status; the progress "
-    "is part of it.",
-    ("shinzo", Capability.PAUSE): "Shinzo has no pause. Cancel the task instead, or send it a message that "
-    "tells the agent to wait.",
-    ("shinzo", Capability.RESUME): "Shinzo has no resume. A Shinzo task is never paused; answer one that "
+    ("shinzo", Capability.STREAM): "Shinzo has no stream. Submit the task and poll its status, which "
+    "includes the progress.",
+    ("shinzo", Capability.PAUSE): "Shinzo has no pause. Cancel the task instead, or send a message that "
+    "asks the agent to wait.",
+    ("shinzo", Capability.RESUME): "Shinzo has no resume. Shinzo tasks are never paused; reply to one that "
     "awaits input with a message.",
-    ("shinzo", Capability.IDEMPOTENT_START): "Shinzo has no idempotent start. A submit that was not "
-    "answered is not sent again; look at the service.",
-    ("shinzo", Capability.EXIT_CODE): "Shinzo has no exit code. Tell success from failure by the status "
-    "completed or failed.",
+    ("shinzo", Capability.IDEMPOTENT_START): "Shinzo has no idempotent start. A submit without a response "
+    "is not retried; check the service.",
+    ("shinzo", Capability.EXIT_CODE): "Shinzo has no exit code. Use the status: completed or failed.",
 }
 
 

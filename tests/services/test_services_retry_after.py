@@ -8,7 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_agent_tasks.services.retry_after import is_transient_status, leaves_doubt, read_retry_after
+from airflow_agent_tasks.services.retry_after import (
+    is_transient_status,
+    is_uncertain_status,
+    read_retry_after,
+)
 
 #: Fri, 31 Jan 2025 12:00:00 GMT
 NOW = 1_738_324_800.0
@@ -84,9 +88,9 @@ def test_408_429_and_all_from_500_are_worth_another_try() -> None:
 
 @pytest.mark.parametrize("status", [100, 200, 302, 400, 408, 429, 499, 503])
 def test_a_clear_refusal_leaves_no_doubt(status: int) -> None:
-    assert not leaves_doubt(status)
+    assert not is_uncertain_status(status)
 
 
 @pytest.mark.parametrize("status", [500, 501, 502, 504, 520, 529, 599])
-def test_a_broken_answer_leaves_doubt(status: int) -> None:
-    assert leaves_doubt(status)
+def test_a_server_error_is_uncertain(status: int) -> None:
+    assert is_uncertain_status(status)

@@ -220,11 +220,11 @@ def test_an_unknown_field_is_refused_with_the_known_ones(service: str, value: st
         build_start(DIALECTS[service], instrucion=value)
     title = DIALECTS[service].title
     known = ", ".join(KINDS[service])
-    assert str(caught.value) == f"{title} knows no start field 'instrucion'; it knows {known}."
+    assert str(caught.value) == f"{title} has no start field 'instrucion'; it has {known}."
 
 
 def test_an_unknown_field_whose_name_is_no_text_is_refused_alike() -> None:
-    with pytest.raises(AgentTaskArgumentError, match="Lightcone knows no start field '1'"):
+    with pytest.raises(AgentTaskArgumentError, match="Lightcone has no start field '1'"):
         LIGHTCONE.build_start({"instruction": "Look.", 1: "a", "z": "b"})  # type: ignore[dict-item]
 
 
@@ -246,7 +246,9 @@ def test_a_webhook_needs_an_address() -> None:
 def test_an_address_without_a_webhook_is_refused_because_nobody_would_call_it(mode: dict[str, Any]) -> None:
     with pytest.raises(AgentTaskArgumentError) as caught:
         build_start(SHINZO, webhook_url="https://example.com/done", **mode)
-    assert str(caught.value) == "webhook_url needs callback_mode='webhook'; without it Shinzo calls nobody."
+    assert (
+        str(caught.value) == "webhook_url needs callback_mode='webhook'; without it Shinzo sends no webhook."
+    )
 
 
 @pytest.mark.parametrize(

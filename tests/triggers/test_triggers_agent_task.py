@@ -1,4 +1,4 @@
-"""The trigger by itself: what crosses the database, and that its one event says no more than it must."""
+"""The trigger by itself: what crosses the database, and that its one event holds no more than it must."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 
 
 def build_trigger(**arguments: Any) -> AgentTaskTrigger:
-    given = {"conn_id": "lightcone_default", "agent_task_id": "tsk_1", "started_at": time.time(), **arguments}
-    return AgentTaskTrigger(**given)
+    defaults = {"conn_id": "lightcone_default", "agent_task_id": "tsk_1", "poll_interval": 0.05}
+    return AgentTaskTrigger(**{**defaults, "started_at": time.time(), **arguments})
 
 
 def run_trigger(trigger: AgentTaskTrigger) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def run_trigger(trigger: AgentTaskTrigger) -> list[dict[str, Any]]:
     return asyncio.run(collect())
 
 
-def test_a_trigger_is_made_again_from_what_it_serializes() -> None:
+def test_a_trigger_is_recreated_from_what_it_serializes() -> None:
     trigger = build_trigger(
         **{"agent_id": "agt_1", "poll_interval": 3, "not_before": 4e9, "deadline": 5e9, "max_outage": 7},
         **{"target_states": ["failed", "completed"], "notes_progress": True, "on_kill_policy": "stop"},
@@ -47,7 +47,10 @@ def test_a_trigger_is_made_again_from_what_it_serializes() -> None:
 
 def test_a_task_that_waits_costs_airflows_database_a_quarter_of_a_kilobyte() -> None:
     trigger = build_trigger(
-        agent_task_id="tsk_0123456789abcdef", not_before=time.time() + 2, on_kill_policy="stop"
+        agent_task_id="tsk_0123456789abcdef",
+        poll_interval=None,
+        not_before=time.time() + 2,
+        on_kill_policy="stop",
     )
     path, arguments = trigger.serialize()
     assert len(path) + len(json.dumps(arguments)) < 250
@@ -80,23 +83,23 @@ def test_arguments_and_event_hold_neither_the_key_nor_the_result(
 
 @pytest.mark.parametrize("is_scheduled", [False, True])
 @pytest.mark.parametrize("drawn", [0.0, 0.01, 1.0])
-def test_a_trigger_that_begins_anew_asks_at_a_moment_drawn_from_the_first_wait(
-    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any, drawn: float, is_scheduled: bool
+def test_a_restarted_trigger_checks_first_at_a_random_time_within_the_first_interval(
+    agent_task_sandbox: Any, airflow_home: Any, mocker: Any, drawn: float, is_scheduled: bool
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "4")
+    mocker.patch.dict(os.environ, {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "4"})
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
-    monkeypatch.setattr(random, "random", lambda: drawn)
+    mocker.patch.object(random, "random", return_value=drawn)
     slept: list[float] = []
     sleep, ours = asyncio.sleep, threading.current_thread()
 
-    async def note(seconds: float) -> None:
+    async def record(seconds: float) -> None:
         # The sandbox's server sleeps too, in a thread of its own.
         is_ours = threading.current_thread() is ours
         if is_ours:
             slept.append(seconds)
         await sleep(0 if is_ours else seconds)
 
-    monkeypatch.setattr(asyncio, "sleep", note)
+    mocker.patch.object(asyncio, "sleep", record)
     trigger = build_trigger(agent_task_id=task.task_id, poll_interval=300.0, not_before=time.time() - 1)
     trigger.task_instance = SimpleNamespace(task_id="agent") if is_scheduled else None
     run_trigger(trigger)
@@ -104,16 +107,18 @@ def test_a_trigger_that_begins_anew_asks_at_a_moment_drawn_from_the_first_wait(
 
 
 @pytest.mark.parametrize("deadline", [None, 0.1])
-def test_the_service_is_not_asked_before_the_moment_that_the_worker_was_told(
+def test_the_first_check_is_not_before_the_time_that_the_worker_set(
     agent_task_sandbox: Any, airflow_home: Any, deadline: float | None
 ) -> None:
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
     begun = time.time()
-    told = {"not_before": begun + 0.4, "poll_interval": 0.05}
-    run_trigger(build_trigger(agent_task_id=task.task_id, deadline=deadline and begun + deadline, **told))
-    asked = [request for request in agent_task_sandbox.requests() if request["method"] == "GET"]
-    assert len(asked) == 1
-    assert (asked[0]["time"] - begun >= 0.4) is (deadline is None)
+    trigger = build_trigger(
+        agent_task_id=task.task_id, not_before=begun + 0.4, deadline=deadline and begun + deadline
+    )
+    run_trigger(trigger)
+    checks = [request for request in agent_task_sandbox.requests() if request["method"] == "GET"]
+    assert len(checks) == 1
+    assert (checks[0]["time"] - begun >= 0.4) is (deadline is None)
 
 
 def test_a_wrong_key_ends_the_wait_after_one_request(
@@ -121,13 +126,13 @@ def test_a_wrong_key_ends_the_wait_after_one_request(
 ) -> None:
     connection = {"conn_type": "lightcone", "host": agent_task_sandbox.url, "password": "sk_wrong"}
     monkeypatch.setenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT", json.dumps(connection))
-    (event,) = run_trigger(build_trigger(poll_interval=0.05))
+    (event,) = run_trigger(build_trigger())
     assert (event["verdict"], event["is_final"]) == ("error", True)
     assert "answered 401" in event["error"]
     assert [request["status"] for request in agent_task_sandbox.requests()] == [401]
 
 
-def test_a_connection_of_another_type_ends_the_wait_with_a_sentence(
+def test_a_connection_of_another_type_ends_the_wait_with_an_explanation(
     airflow_home: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", '{"conn_type": "http"}')
@@ -136,10 +141,10 @@ def test_a_connection_of_another_type_ends_the_wait_with_a_sentence(
     assert event["error"].startswith("The connection 'other' has the type 'http'")
 
 
-def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(
-    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
+def test_a_connection_that_cannot_be_read_for_a_while_is_waited_out(
+    agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any, mocker: Any
 ) -> None:
-    monkeypatch.setattr(connection_cache, "FAILURE_KEPT", 0.1)
+    mocker.patch.object(connection_cache, "FAILURE_TTL", 0.1)
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
     connection = os.environ["AIRFLOW_CONN_LIGHTCONE_DEFAULT"]
     monkeypatch.delenv("AIRFLOW_CONN_LIGHTCONE_DEFAULT")
@@ -160,7 +165,7 @@ def test_the_deadline_ends_the_wait(agent_task_sandbox: Any, airflow_home: Any) 
 
 
 @pytest.mark.parametrize("event", [None, {}, "done", {"verdict": "reached"}, {"chosen_options": ["Send"]}])
-def test_an_event_that_is_none_of_ours_is_refused(event: Any) -> None:
+def test_an_event_that_is_not_ours_is_rejected(event: Any) -> None:
     with pytest.raises(AgentTaskError, match="something other than its trigger's event"):
         read_event(event)
 
@@ -175,7 +180,7 @@ def test_an_events_verdict_and_ids_survive_the_database(airflow_home: Any, monke
     assert decision.error.is_final
 
 
-def test_a_scheduled_trigger_does_not_fire_before_the_scheduler_knows_of_the_deferral(
+def test_a_scheduled_trigger_does_not_fire_within_the_resume_guard(
     monkeypatch: Any,
 ) -> None:
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "4")
