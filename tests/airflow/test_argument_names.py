@@ -67,7 +67,7 @@ NO_AGENT_ID = (
     "LightconeTaskOperator takes no agent_id. Lightcone has no agent choice. Leave agent_id out; kind and "
     "model say what runs the task."
 )
-NO_EXIT_CODE = "Shinzo has no exit code. Tell success from failure by the status completed or failed."
+NO_EXIT_CODE = "Shinzo has no exit code. Use the status: completed or failed."
 IGNORED: list[tuple[Callable[[], Any], str]] = [
     (lambda: LightconeTaskOperator(**LIGHTCONE, agent_id="agt_1"), NO_AGENT_ID),
     (lambda: map_agent(agent_id="agt_1"), NO_AGENT_ID),
