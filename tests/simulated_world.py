@@ -8,10 +8,11 @@ the next try, the trigger, the resume, the plugin that stops abandoned agent tas
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask, TaskState
 from airflow_agent_tasks.errors import (
@@ -30,19 +31,24 @@ from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.lifecycle.run import (
     resume_after_wait,
     resume_with_answer,
+    resume_without_event,
     run,
 )
+from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.lifecycle.submission import Submission
-from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.services.base import Capability, Dialect
 from tests.task_settings import build_settings
 
+T = TypeVar("T")
+
 BEGIN = 1_700_000_000.0
-#: Seconds of work before each question and before the end; and until the service shows that a reply arrived.
-WORK = 9.0
+#: Seconds until the service shows that a reply arrived.
 SHOWN_LATE = 3.0
-#: Seconds until someone answers; and of the pause between two tries.
+#: Seconds until someone answers.
 ANSWERED_AFTER = 40.0
+#: Seconds that each command takes: the agent goes on meanwhile.
+BETWEEN_COMMANDS = 0.4
 #: No life takes more: one that goes round for ever is a fault.
 MOST_COMMANDS = 600
 ACTIVE = {TaskState.QUEUED, TaskState.RUNNING, TaskState.AWAITING_INPUT}
@@ -55,6 +61,7 @@ class Script:
 
     :param service: The service.
     :param settings: The operator's arguments other than the defaults.
+    :param work: Seconds of work before each question and before the end.
     :param questions: What each agent task asks, one after the other.
     :param people: ``answers``, ``stops`` (the agent, at the last question) or ``silent``.
     :param ends: How each agent task ends that is started, the last one for all later ones.
@@ -63,12 +70,16 @@ class Script:
     :param downtime: Seconds between the loss of a worker and the next try.
     :param outage: Seconds since the beginning, from and to, in which the service answers no status check.
     :param lost_answers: Requests (``start``, ``message``) that work once but whose answer is lost.
+    :param failures: Commands that fail once, by their class names.
+    :param has_triggerer: False where no triggerer is alive: a deferral ends by its own timeout.
     :param has_plugin: False where the API server has no plugin for the form.
-    :param end: How the Airflow task ends, where nothing interrupts it.
+    :param end: How the Airflow task ends.
+    :param other_end: How else, where an interruption gives the agent the time to complete.
     """
 
     service: Dialect
     settings: Mapping[str, Any] = field(default_factory=dict)
+    work: float = 9.0
     questions: tuple[str, ...] = ()
     people: str = "answers"
     ends: tuple[TaskState, ...] = (TaskState.COMPLETED,)
@@ -77,8 +88,11 @@ class Script:
     downtime: float = 3.0
     outage: tuple[float, float] = (0.0, 0.0)
     lost_answers: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    has_triggerer: bool = True
     has_plugin: bool = True
     end: str = "success"
+    other_end: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,8 @@ class Interruption:
     """
     Something that happens at one command of a life.
 
-    :param kind: ``crash`` (the worker is gone), ``clear`` or ``kill`` (a user's, or a run's end).
+    :param kind: ``crash`` (the worker is gone), ``timeout`` (Airflow's ``execution_timeout``), ``clear`` or
+        ``kill`` (a user marks the task, or its run ends).
     :param command: Its number, from 1.
     :param is_after: True where the command was carried out, but nobody got its result.
     """
@@ -109,6 +124,7 @@ class SimulatedTask:
     created_at: float
     end: TaskState
     exit_code: int | None
+    work: float
     questions: tuple[str, ...]
     heard: list[tuple[float, int, str]] = field(default_factory=list)
     stopped: TaskState | None = None
@@ -119,7 +135,7 @@ class SimulatedTask:
         if self.stopped:
             return shown, self.stopped
         begun_at = self.heard[shown - 1][0] + SHOWN_LATE if shown else self.created_at
-        if now < begun_at + WORK:
+        if now < begun_at + self.work:
             return shown, TaskState.RUNNING
         return shown, TaskState.AWAITING_INPUT if shown < len(self.questions) else self.end
 
@@ -153,6 +169,10 @@ class WorkerLostError(BaseException):
     """The process is gone."""
 
 
+class TimedOutError(BaseException):
+    """Airflow's ``execution_timeout`` has passed."""
+
+
 class DeferredError(BaseException):
     """The task waits in the triggerer."""
 
@@ -176,6 +196,7 @@ class World:
         self.now = BEGIN
         self.tasks: dict[str, SimulatedTask] = {}
         self.lost_answers = list(script.lost_answers)
+        self.failures = list(script.failures)
         self.store: Submission | None = None
         self.form: Form | None = None
         self.xcoms: dict[str, Any] = {}
@@ -186,12 +207,15 @@ class World:
         self.began_at = BEGIN
         self.armed: StartedTask | None = None
         self.is_killed = False
+        self.is_ended_by_server = False
         self.pending = list(interruptions)
         self.since_last = 0
         #: Each command, and what became of it: what is printed of a life that fails.
         self.journal: list[str | cmd.Command[Any]] = []
         #: The kinds of the interruptions so far.
         self.kinds: list[str] = []
+        #: Check what is slow to check: that each record survives the store.
+        self.is_thorough = False
         #: Called after each command of the worker.
         self.on_command: Callable[[World], None] | None = None
         #: The ids that the submission record has ever named; others the service alone knows.
@@ -222,7 +246,7 @@ class World:
         if not self.pending or self.pending[0] != CLEAR_AFTER_THE_END:
             return None
         self.pending.pop(0)
-        self.state, self.is_killed, self.since_last = "running", False, 0
+        self.state, self.is_killed, self.is_ended_by_server, self.since_last = "running", False, False, 0
         self.kinds.append("clear")
         self._clear()
         return self._next_try("cleared after the end")
@@ -233,9 +257,10 @@ class World:
 
     def _begin_try(self, entry: Callable[..., cmd.Flow[Outcome]], *args: Any, **kwargs: Any) -> Any:
         owner = ("dag", "run", "task", -1, self.try_number, "id")
-        attempt = TaskTry(owner, self.try_number, self.max_tries, self.began_at, "http://airflow/log")
+        task_try = TaskTry(owner, self.try_number, self.max_tries, self.began_at, "http://airflow/log")
         self.armed = None
-        return entry(Execution(self.settings, attempt), *args, **kwargs)
+        self.execution = Execution(self.settings, task_try)
+        return entry(self.execution, *args, **kwargs)
 
     def _go_on(self, flow: Any) -> Any:
         try:
@@ -246,6 +271,8 @@ class World:
             return self._wait_in_triggerer(deferred.args[0])
         except ParkedError as parked:
             return self._wait_for_answer(parked.args[0])
+        except TimedOutError:
+            return self._after_timeout()
         except AgentTaskError as error:
             return self._after_failure(error)
         if self.is_killed:
@@ -263,7 +290,13 @@ class World:
     def _after_loss(self) -> Any:
         if self.is_killed:
             return self._end("killed")
+        # The scheduler misses the worker's heartbeats, and ends the task itself.
+        self.is_ended_by_server = self.try_number > self.max_tries
         return self._next_try(f"a try is left after try {self.try_number}")
+
+    def _after_timeout(self) -> Any:
+        self._drive(stop_on_execution_timeout(self.execution))
+        return self._next_try("up for retry after the execution_timeout")
 
     def _after_failure(self, error: AgentTaskError) -> Any:
         self._note(f"  failed: {type(error).__name__}: {error}")
@@ -290,7 +323,7 @@ class World:
     def _stop_abandoned(self) -> None:
         """Do what the plugin in the API server and in the scheduler does once a task was ended there."""
         record = self.store
-        is_ended_there = self.is_killed or self.state == "failed"
+        is_ended_there = self.is_killed or self.is_ended_by_server
         if not (is_ended_there and record and record.max_tries == self.max_tries):
             return
         if record.task_id and record.on_kill_policy == "stop":
@@ -300,6 +333,10 @@ class World:
         if self._interrupted_while_away():
             return self._after_interruption_while_away()
         settings = self.settings
+        if not self.script.has_triggerer and command.deadline is not None:
+            self.now = command.deadline + 30.0
+            reason = AgentTaskError("No triggerer ended the wait in time.")
+            return self._begin_try(resume_without_event, reason, Verdict.TIMEOUT)
         wait = TaskWait(
             started_at=command.started.started_at,
             poll_interval=settings.poll_interval,
@@ -364,17 +401,9 @@ class World:
         other = copy(self)
         other.tasks = {task_id: replace(task, heard=[*task.heard]) for task_id, task in self.tasks.items()}
         other.form = self.form and replace(self.form)
-        for name in (
-            "lost_answers",
-            "recorded",
-            "doubled",
-            "delivered",
-            "answered",
-            "pending",
-            "journal",
-            "kinds",
-        ):
-            setattr(other, name, copy(getattr(self, name)))
+        for name, value in vars(self).items():
+            if isinstance(value, list | set) or name == "xcoms":
+                setattr(other, name, copy(value))
         other.since_last = 0
         other.on_command = None
         return other
@@ -412,8 +441,11 @@ class World:
             self._was_cleared = is_away
         elif interruption.kind == "kill":
             self.is_killed = True
-            self._on_kill()
+            if not is_away:
+                self._on_kill()
             return
+        elif interruption.kind == "timeout" and not is_away:
+            raise TimedOutError
         if not is_away:
             raise WorkerLostError
 
@@ -425,21 +457,21 @@ class World:
 
     # --- the worker
 
-    def _drive(self, flow: cmd.Flow[Outcome]) -> Outcome:
+    def _drive(self, flow: cmd.Flow[T]) -> T:
         try:
             return self._perform_all(flow)
         finally:
             # Left to the garbage collector, it would be closed at any time: also in another test.
             flow.close()
 
-    def _perform_all(self, flow: cmd.Flow[Outcome]) -> Outcome:
+    def _perform_all(self, flow: cmd.Flow[T]) -> T:
         result: Any = None
         error: AgentTaskError | None = None
         while True:
             try:
                 command = flow.throw(error) if error else flow.send(result)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return cast("T", end.value)
             result = error = None
             try:
                 result = self._perform(command)
@@ -454,6 +486,7 @@ class World:
                 self.journal.append(command)
                 return None
         self.since_last += 1
+        self.now += BETWEEN_COMMANDS
         self._note(command)
         if found := self._due(is_after=False):
             self._interrupt(found)
@@ -481,11 +514,17 @@ class World:
             raise AssertionError("it goes round for ever")
 
     def _do(self, command: cmd.Command[Any]) -> Any:
+        if (name := type(command).__name__) in self.failures:
+            self.failures.remove(name)
+            raise AgentTaskUnavailableError(f"{name} fails")
         match command:
             case cmd.LoadSubmission():
                 return self.store
             case cmd.SaveSubmission(submission):
                 self.store = submission
+                if self.is_thorough:
+                    stored = json.loads(json.dumps(submission.to_json()))
+                    assert Submission.from_json(stored) == submission, "the store changes the record"
                 if submission.task_id:
                     self.recorded.add(submission.task_id)
             case cmd.DropSubmission():
@@ -493,6 +532,7 @@ class World:
             case cmd.FindService():
                 return self.service
             case cmd.StartTask(_, fields):
+                self.armed = None
                 return self._start(fields)
             case cmd.GetTask(started):
                 return self._get_task(started)
@@ -511,7 +551,7 @@ class World:
                 self.now += seconds
             case cmd.Defer() | cmd.Park():
                 raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
-            case cmd.ReadMark():
+            case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None
             case cmd.PushTask(task):
                 self.xcoms["status"] = task.status.value
@@ -563,7 +603,13 @@ class World:
             self.doubled.append(f"tsk_{number + 1}")
         end = ends[min(number, len(ends) - 1)]
         task = SimulatedTask(
-            f"tsk_{number + 1}", key, self.now, end, self.script.exit_code, self.script.questions
+            f"tsk_{number + 1}",
+            key,
+            self.now,
+            end,
+            self.script.exit_code,
+            self.script.work,
+            self.script.questions,
         )
         self.tasks[task.task_id] = task
         return task

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowRuntimeError
-
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.submission import RECORD_KEY, Submission
 
@@ -39,5 +37,7 @@ class SubmissionStore:
     def _call(self, done: str, call: Callable[[Any], Any]) -> Any:
         try:
             return call(self._context["task_state_store"])
-        except AirflowRuntimeError as error:
+        except Exception as error:
+            # Not only Airflow's own error: a custom backend and the channel to the supervisor raise others,
+            # and an agent task has to be stopped all the same.
             raise AgentTaskError(f"Airflow's task state store could not be {done}: {error}") from None

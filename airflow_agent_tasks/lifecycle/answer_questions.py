@@ -1,5 +1,5 @@
 """
-Having the questions of the agent answered: by the operator's ``reply``, or by someone in the Airflow UI.
+Answering the agent's questions: with the operator's ``reply``, or by asking someone in the Airflow UI.
 
 Each step is recorded in the submission record before it is taken, so that whichever try comes next knows
 whether a reply was sent.
@@ -175,7 +175,7 @@ def _describe(execution: Execution, task: AgentTask, question: Question, notice:
         task=task,
         title=service.title,
         instruction=str(execution.settings.start_fields.get(service.instruction_field, "")),
-        log_url=execution.attempt.log_url,
+        log_url=execution.task_try.log_url,
         notice=notice,
     )
 

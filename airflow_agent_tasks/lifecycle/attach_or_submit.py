@@ -65,9 +65,11 @@ class _Start:
         return settings.on_kill_policy if settings.wait_for_completion else "leave"
 
     def build_submission(self, key: str) -> Submission:
-        attempt, conn_id = self.execution.attempt, self.execution.settings.conn_id
+        task_try, conn_id = self.execution.task_try, self.execution.settings.conn_id
         policy = self.on_kill_policy
-        return Submission(key, attempt.try_number, attempt.max_tries, conn_id=conn_id, on_kill_policy=policy)
+        return Submission(
+            key, task_try.try_number, task_try.max_tries, conn_id=conn_id, on_kill_policy=policy
+        )
 
     def describe_search(self, submission: Submission) -> str:
         return (
@@ -90,7 +92,7 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
         return (yield from _submit(start))
     # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
     # first try from the retries would fail once somebody edits them.
-    if found.max_tries != execution.attempt.max_tries:
+    if found.max_tries != execution.task_try.max_tries:
         return (yield from _start_over(start, found))
     if found.started is None:
         return (yield from _repeat(start, found))
@@ -99,7 +101,7 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
 
 def _submit(start: _Start) -> Flow[AgentTask]:
     key = start.fields.get("idempotency_key") or build_idempotency_key(
-        start.execution.attempt.owner, start.fields
+        start.execution.task_try.owner, start.fields
     )
     submission = start.build_submission(str(key))
     yield from start.execution.save(submission)
@@ -140,7 +142,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
         yield from warning("Submitting again, because on_uncertain_submit is 'resubmit'.")
         task = yield from _resend(agent_id, fields)
     started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
-    yield from start.execution.take(started)
+    yield from start.execution.adopt(started)
     yield from _record(start, submission.with_task(started))
     yield from info("%s %s", "Found, already started:" if task.reused else "Started", task)
     return task
@@ -182,27 +184,30 @@ def _repeat(start: _Start, found: Submission) -> Flow[AgentTask]:
 
 def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[AgentTask]:
     task_id, origin = started.agent_task_id, f"started by try {found.try_number}"
+    # Where a user chose to stop the agent, the questions go on from there.
+    must_stop = found.is_stopping and found.questions.stop_decision is None
     try:
         task = yield from GetTask(started)
     except AgentTaskNotFoundError as error:
         yield from warning("%s, %s, is gone; starting a new one. %s", task_id, origin, error)
         return (yield from _submit(start))
     except AgentTaskError as error:
-        if not error.is_transient:
+        if not error.is_transient or must_stop:
             raise
         yield from warning("Attached to %s, %s, whose state is not available now. %s", task_id, origin, error)
-        yield from start.execution.take(started)
+        yield from start.execution.adopt(started)
         return AgentTask(start.service.service, task_id, TaskState.UNKNOWN, agent_id=started.agent_id)
     # Where a user chose to stop the agent, no other is started in its place.
     is_settled = start.execution.is_settled_by(task) or found.questions.stop_decision is not None
     if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not is_settled:
         yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
         return (yield from _submit(start))
-    if found.is_stopping and not (task.is_terminal or is_settled):
+    if must_stop and not task.is_terminal:
         task = yield from StopTask(started)
-        yield from info("%s, %s, was to be stopped; starting a new one.", task, origin)
-        return (yield from _submit(start))
-    yield from start.execution.take(started)
+        if task.status is not TaskState.COMPLETED:
+            yield from info("%s, %s, was to be stopped; starting a new one.", task, origin)
+            return (yield from _submit(start))
+    yield from start.execution.adopt(started)
     yield from info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
     if found.on_kill_policy != start.on_kill_policy:
         yield from _record(start, replace(found, on_kill_policy=start.on_kill_policy))

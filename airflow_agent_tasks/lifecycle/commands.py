@@ -24,7 +24,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Command(Generic[T]):
-    """Base of all commands, each with the type of its result; a command that fails raises AgentTaskError."""
+    """
+    Base of all commands, each with the type of its result.
+
+    An AgentTaskError reaches the flow where it stands; any other exception ends the flow.
+    """
 
     def __iter__(self) -> Generator[Command[Any], Any, T]:
         result: T = yield self
@@ -154,7 +158,7 @@ class StopOnKill(Command[None]):
 
 
 @dataclass(frozen=True)
-class ReadMark(Command[str | None]):
+class ReadFinalState(Command[str | None]):
     """Return the final state in which someone has put the task instance meanwhile, or None."""
 
 

@@ -61,7 +61,7 @@ class TaskTry:
 
     :param owner: What names the task instance among all: DAG, run, task, map index, try, id.
     :param try_number: Its number, from 1.
-    :param max_tries: The number of the last try but one.
+    :param max_tries: Airflow's ``max_tries``; the last try has one more.
     :param began_at: When Airflow began it, in seconds since 1970.
     :param log_url: The address of its log in the Airflow UI.
     """
@@ -83,34 +83,35 @@ class Execution:
     What is known during one execution: the one copy of the submission record, and the agent task.
 
     :param settings: What the DAG author chose.
-    :param attempt: The try.
+    :param task_try: The try.
     """
 
-    def __init__(self, settings: TaskSettings, attempt: TaskTry) -> None:
+    def __init__(self, settings: TaskSettings, task_try: TaskTry) -> None:
         self.settings = settings
-        self.attempt = attempt
+        self.task_try = task_try
         #: The record as it is stored; None where there is none, or nothing needed it yet.
         self.submission: Submission | None = None
         self.wait: TaskWait | None = None
         #: What the last status check saw, as it was logged.
         self.last_seen: str | None = None
-        self._started: StartedTask | None = None
+        #: The agent task that this execution has started or found last, or None.
+        self.last_started: StartedTask | None = None
 
     @property
     def started(self) -> StartedTask:
         """The agent task; known once it is started or found."""
-        if self._started is None:
+        if self.last_started is None:
             raise AgentTaskError("No agent task is known in this execution.")
-        return self._started
+        return self.last_started
 
     @property
     def name(self) -> str:
         """The agent task in sentences."""
         return f"Agent task {self.started.agent_task_id}"
 
-    def take(self, started: StartedTask) -> Flow[None]:
+    def adopt(self, started: StartedTask) -> Flow[None]:
         """Be responsible for this agent task from now on."""
-        self._started = started
+        self.last_started = started
         self.wait = None
         yield from StopOnKill(started)
 
@@ -164,7 +165,7 @@ class Execution:
         if execution_timeout is not None:
             # Airflow itself counts it anew after each deferral, and not at all in between.
             limits.append(
-                (self.attempt.began_at, execution_timeout, f"execution_timeout of {execution_timeout:g} s")
+                (self.task_try.began_at, execution_timeout, f"execution_timeout of {execution_timeout:g} s")
             )
         if not limits:
             return None
@@ -203,6 +204,6 @@ class Execution:
 
     def describe_left(self, error: AgentTaskError | None = None) -> str:
         """Say what happens to an agent task that is left running because it cannot be watched."""
-        if self.attempt.has_next and not (error and error.is_final):
+        if self.task_try.has_next and not (error and error.is_final):
             return "It was left running, and the next try attaches to it."
         return "It was left running, and no try is left to attach to it; clearing the task stops it."

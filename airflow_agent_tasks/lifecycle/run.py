@@ -54,7 +54,7 @@ def resume_after_wait(
     :param reported: What the trigger decided; the agent task itself is asked for again.
     :param has_open_question: True where a question may have been settled meanwhile.
     """
-    yield from execution.take(started)
+    yield from execution.adopt(started)
     if has_open_question:
         yield from execution.load()
     if reported.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
@@ -93,7 +93,7 @@ def _recall(execution: Execution) -> Flow[StartedTask | None]:
     submission = yield from execution.load()
     started = submission.started if submission else None
     if started:
-        yield from execution.take(started)
+        yield from execution.adopt(started)
     return started
 
 

@@ -9,7 +9,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     Flow,
     GetTask,
     ReadClock,
-    ReadMark,
+    ReadFinalState,
     info,
     warning,
 )
@@ -57,7 +57,7 @@ def check_still_wanted(execution: Execution) -> Flow[None]:
     A first execution is shorter than a worker's heartbeat: it would defer without having noticed, and no
     trigger that could be killed would ever be created.
     """
-    state = yield from ReadMark()
+    state = yield from ReadFinalState()
     if state and execution.settings.on_kill_policy == "stop":
         fate = (yield from stop(execution))[1]
         raise AgentTaskCancelledError(f"The task was marked {state} meanwhile. {execution.name}: {fate}")

@@ -42,10 +42,24 @@ def _record_intent(execution: Execution) -> Flow[None]:
 
 
 def stop_on_execution_timeout(execution: Execution) -> Flow[None]:
-    """Do what ``on_timeout`` says, once Airflow's ``execution_timeout`` has passed."""
-    if execution.settings.on_timeout == "stop":
-        fate = (yield from stop(execution))[1]
-        yield from warning("The execution_timeout of %s passed. %s", execution.name, fate)
+    """
+    Do what ``on_timeout`` says, once Airflow's ``execution_timeout`` has passed, wherever that was.
+
+    What to stop is in the record: the execution may not have come to it yet, or be about to start another.
+    """
+    if execution.settings.on_timeout != "stop":
+        return
+    try:
+        submission = yield from execution.load()
+    except AgentTaskError as error:
+        submission = None
+        yield from warning("%s", error)
+    started = submission.started if submission else execution.last_started
+    if started is None:
+        return
+    yield from execution.adopt(started)
+    fate = (yield from stop(execution))[1]
+    yield from warning("The execution_timeout of %s passed. %s", execution.name, fate)
 
 
 def stop_or_leave(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:

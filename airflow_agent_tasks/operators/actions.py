@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from typing_extensions import Unpack
 
-    from airflow_agent_tasks.operators.keywords import (
-        ActionOperatorArguments,
-        AirflowOperatorArguments,
-        Templated,
-    )
+    from airflow_agent_tasks.operators.keywords import ActionOperatorArguments, AirflowOperatorArguments
 
 
 class AgentTaskActionOperator(BaseOperator):
@@ -45,17 +41,16 @@ class AgentTaskActionOperator(BaseOperator):
     def __init__(
         self,
         *,
-        agent_task_id: Templated[str],
-        conn_id: Templated[str],
-        agent_id: Templated[str] | None = None,
+        agent_task_id: str,
+        conn_id: str,
+        agent_id: str | None = None,
         **kwargs: Unpack[AirflowOperatorArguments],
     ) -> None:
         check_names(type(self), kwargs)
         super().__init__(**kwargs)
-        # Texts, once Airflow has rendered them.
-        self.agent_task_id = cast("str", agent_task_id)
-        self.agent_id = cast("str | None", agent_id)
-        self.conn_id = cast("str", conn_id)
+        self.agent_task_id = agent_task_id
+        self.agent_id = agent_id
+        self.conn_id = conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do it once, and return the agent task as the service then describes it."""
@@ -79,9 +74,9 @@ class AgentTaskMessageOperator(AgentTaskActionOperator):
 
     template_fields: Sequence[str] = (*AgentTaskActionOperator.template_fields, "message")
 
-    def __init__(self, *, message: Templated[str], **kwargs: Unpack[ActionOperatorArguments]) -> None:
+    def __init__(self, *, message: str, **kwargs: Unpack[ActionOperatorArguments]) -> None:
         super().__init__(**kwargs)
-        self.message = cast("str", message)
+        self.message = message
 
     def act(self, hook: AgentTaskHook) -> AgentTask:
         """Send the message."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
-    from airflow_agent_tasks.operators.keywords import AirflowOperatorArguments, Templated
+    from airflow_agent_tasks.operators.keywords import AirflowOperatorArguments
 
 #: Seconds after which a parked task looks whether its question still stands.
 INPUT_RECHECK_INTERVAL = 600.0
@@ -142,8 +142,8 @@ class AgentTaskOperator(BaseOperator):
         self,
         *,
         start_fields: Mapping[str, Any],
-        conn_id: Templated[str],
-        agent_id: Templated[str] | None = None,
+        conn_id: str,
+        agent_id: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: timedelta | float | None = None,
@@ -170,9 +170,8 @@ class AgentTaskOperator(BaseOperator):
         }
         check_names(type(self), {**kwargs, **drop_defaults(own, kwargs.get("default_args"))})
         super().__init__(**kwargs)
-        # Texts, once Airflow has rendered them.
-        self.conn_id = cast("str", conn_id)
-        self.agent_id = cast("str | None", agent_id)
+        self.conn_id = conn_id
+        self.agent_id = agent_id
         self.start_field_names = tuple(start_fields)
         # Before the fields are set, so that Airflow sees the tasks whose outputs they are.
         self.template_fields = tuple(dict.fromkeys((*type(self).template_fields, *start_fields)))

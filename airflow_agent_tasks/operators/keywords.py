@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, MutableMapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from airflow.sdk import DAG, BaseNotifier, Context, RetryPolicy, TaskGroup, XComArg
+    from airflow.sdk import DAG, BaseNotifier, Context, RetryPolicy, TaskGroup
     from typing_extensions import NotRequired
 
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
     Callback = Callable[[Context], None]
-
-    T = TypeVar("T")
-    #: What a templated argument may be: its value, a Jinja template of it, or the output of another task.
-    Templated: TypeAlias = T | str | XComArg
 
 
 class AirflowArguments(TypedDict, total=False):
@@ -112,9 +108,9 @@ class AirflowOperatorArguments(AirflowArguments):
 class ActionOperatorArguments(AirflowOperatorArguments):
     """What the operators that act on a running agent task take besides their own arguments."""
 
-    agent_task_id: Templated[str]
-    conn_id: Templated[str]
-    agent_id: NotRequired[Templated[str] | None]
+    agent_task_id: str
+    conn_id: str
+    agent_id: NotRequired[str | None]
 
 
 class AgentTaskOperatorArguments(AgentTaskArguments):
@@ -127,33 +123,33 @@ class LightconeDecoratorArguments(AgentTaskArguments, total=False):
     """What ``@task.lightcone`` takes; its function returns the instruction."""
 
     task_id: str
-    kind: Templated[str] | None
-    agent_type: Templated[str] | None
-    model: Templated[str] | None
-    temperature: Templated[float] | None
-    max_steps: Templated[int] | None
-    max_duration_seconds: Templated[int] | None
-    environment_id: Templated[str] | None
-    persistent: Templated[bool] | None
-    save_session: Templated[bool] | None
-    screenshot_mode: Templated[str] | None
-    viewport_width: Templated[int] | None
-    viewport_height: Templated[int] | None
-    idempotency_key: Templated[str] | None
-    metadata: Templated[dict[str, str]] | None
-    start_url: Templated[str] | None
-    system_prompt: Templated[str] | None
-    context: Templated[list[dict[str, str]]] | None
-    computer_id: Templated[str] | None
-    on_missing_computer: Templated[str] | None
-    keep_alive: Templated[bool] | None
-    terminate_on_completion: Templated[bool] | None
-    harness_version: Templated[str] | None
-    stream_mode: Templated[str] | None
-    stream_deltas: Templated[bool] | None
-    thread_id: Templated[str] | None
-    agent_icon: Templated[str] | None
-    conn_id: Templated[str]
+    kind: str | None
+    agent_type: str | None
+    model: str | None
+    temperature: float | None
+    max_steps: int | None
+    max_duration_seconds: int | None
+    environment_id: str | None
+    persistent: bool | None
+    save_session: bool | None
+    screenshot_mode: str | None
+    viewport_width: int | None
+    viewport_height: int | None
+    idempotency_key: str | None
+    metadata: dict[str, str] | None
+    start_url: str | None
+    system_prompt: str | None
+    context: list[dict[str, str]] | None
+    computer_id: str | None
+    on_missing_computer: str | None
+    keep_alive: bool | None
+    terminate_on_completion: bool | None
+    harness_version: str | None
+    stream_mode: str | None
+    stream_deltas: bool | None
+    thread_id: str | None
+    agent_icon: str | None
+    conn_id: str
     skip_on_exit_code: int | Collection[int] | None
     no_retry_on_exit_code: int | Collection[int] | None
 
@@ -162,10 +158,10 @@ class ShinzoDecoratorArguments(AgentTaskArguments, total=False):
     """What ``@task.shinzo`` takes; its function returns the message."""
 
     task_id: str
-    agent_id: Templated[str] | None
-    priority: Templated[int] | None
-    timeout_override: Templated[float] | None
-    metadata: Templated[dict[str, Any]] | None
-    callback_mode: Templated[str] | None
-    webhook_url: Templated[str] | None
-    conn_id: Templated[str]
+    agent_id: str | None
+    priority: int | None
+    timeout_override: float | None
+    metadata: dict[str, Any] | None
+    callback_mode: str | None
+    webhook_url: str | None
+    conn_id: str

@@ -11,7 +11,7 @@ from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_agent_tasks.operators.keywords import AgentTaskOperatorArguments, Templated
+    from airflow_agent_tasks.operators.keywords import AgentTaskOperatorArguments
 
 
 class ShinzoTaskOperator(AgentTaskOperator):
@@ -42,14 +42,14 @@ class ShinzoTaskOperator(AgentTaskOperator):
     def __init__(
         self,
         *,
-        message: Templated[str],
-        agent_id: Templated[str] | None = None,
-        priority: Templated[int] | None = None,
-        timeout_override: Templated[float] | None = None,
-        metadata: Templated[dict[str, Any]] | None = None,
-        callback_mode: Templated[str] | None = None,
-        webhook_url: Templated[str] | None = None,
-        conn_id: Templated[str] = ShinzoHook.default_conn_name,
+        message: str,
+        agent_id: str | None = None,
+        priority: int | None = None,
+        timeout_override: float | None = None,
+        metadata: dict[str, Any] | None = None,
+        callback_mode: str | None = None,
+        webhook_url: str | None = None,
+        conn_id: str = ShinzoHook.default_conn_name,
         **kwargs: Unpack[AgentTaskOperatorArguments],
     ) -> None:
         super().__init__(

@@ -80,6 +80,7 @@ class Driver:
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
         self._is_killed = False
+        self._is_kill_pending = False
         self.execution = Execution(settings, _describe_try(ti))
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
@@ -88,10 +89,7 @@ class Driver:
             with airflow_failures():
                 outcome = self.perform(flow)
         except AirflowTaskTimeout:
-            if self._kill is not None:
-                self.perform(stop_on_execution_timeout(self.execution))
-            # Airflow calls on_kill next.
-            self._kill = None
+            self.perform(stop_on_execution_timeout(self.execution))
             raise
         if outcome.skip_reason:
             raise AirflowSkipException(outcome.skip_reason)
@@ -123,6 +121,9 @@ class Driver:
                 error = failure
 
     def _do(self, command: cmd.Command[Any]) -> Any:
+        if self._is_kill_pending and not isinstance(command, cmd.SaveSubmission):
+            self._is_kill_pending = False
+            self.on_kill()
         match command:
             case cmd.LoadSubmission() | cmd.SaveSubmission() | cmd.DropSubmission():
                 return self._use_store(command)
@@ -142,8 +143,8 @@ class Driver:
                 return self._park(command)
             case cmd.StopOnKill(started):
                 return self._stop_on_kill(started)
-            case cmd.ReadMark():
-                return self._read_mark()
+            case cmd.ReadFinalState():
+                return self._read_final_state()
             case cmd.CallReply(question):
                 return call_reply(self._callbacks.reply, question, self._log, clock=time.time)
             case cmd.Notify(question):
@@ -164,6 +165,7 @@ class Driver:
         hook = self._callbacks.find_hook()
         match command:
             case cmd.StartTask(agent_id, fields):
+                self._kill = None  # an earlier agent task is over
                 return hook.start_task(agent_id=agent_id, **fields)
             case cmd.GetTask(started, retries):
                 return hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
@@ -176,8 +178,8 @@ class Driver:
 
     def _stop_on_kill(self, started: StartedTask) -> None:
         self._kill = WorkerKill(self._callbacks.find_hook, started, self._ti, self._log)
-        if self._is_killed:  # while the start was on its way
-            self.on_kill()
+        # Killed while the start was on its way: first its id is saved, then it is decided what to do with it.
+        self._is_kill_pending = self._is_killed
 
     def _sleep(self, seconds: float) -> None:
         self._check_not_killed()
@@ -220,7 +222,7 @@ class Driver:
             timeout=timedelta(seconds=max(command.seconds, read_resume_guard())),
         )
 
-    def _read_mark(self) -> str | None:
+    def _read_final_state(self) -> str | None:
         try:
             state = read_state(self._ti)
         except Exception as error:

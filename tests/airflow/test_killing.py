@@ -60,7 +60,7 @@ def build_driver(started: StartedTask, ti: TaskInstance, **settings: Any) -> Dri
     context: Any = {"ti": ti}
     log = logging.getLogger("worker")
     driver = Driver(build_settings({}, **settings), callbacks, context, log, pushes_xcoms=False)
-    driver.perform(driver.execution.take(started))
+    driver.perform(driver.execution.adopt(started))
     return driver
 
 

@@ -102,7 +102,7 @@ def test_airflows_execution_timeout_stops_or_leaves_the_agent_task_in_both_modes
         f"""
         ShinzoTaskOperator(
             task_id="agent", message={LONG!r}, deferrable={deferrable}, on_timeout={on_timeout!r},
-            execution_timeout=timedelta(seconds=1), poll_interval=5,
+            execution_timeout=timedelta(seconds=3), poll_interval=5,
         )
         """
     )

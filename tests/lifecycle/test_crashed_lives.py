@@ -54,11 +54,26 @@ COMMON: dict[str, Script] = {
     ),
     "returns the question": Script(LIGHTCONE, {"on_awaiting_input": "return"}, questions=THREE[:1]),
     "fails, then completes": Script(LIGHTCONE, ends=(FAILED, COMPLETED)),
-    "timeout": Script(LIGHTCONE, {"timeout": 5.0}, retries=2, end="failed"),
-    "timeout, left": Script(LIGHTCONE, {"timeout": 5.0, "on_timeout": "leave"}, end="failed", retries=0),
+    "timeout": Script(LIGHTCONE, {"timeout": 5.0}, work=100.0, retries=2, end="failed"),
+    "timeout, left": Script(
+        LIGHTCONE, {"timeout": 5.0, "on_timeout": "leave"}, work=100.0, end="failed", retries=0
+    ),
     "short outage": Script(LIGHTCONE, outage=(3.0, 200.0), downtime=60.0),
     "long outage": Script(LIGHTCONE, {"max_outage": 60.0}, outage=(3.0, 200.0), downtime=60.0),
     "no retries": Script(LIGHTCONE, retries=0),
+    "completes while it is stopped": Script(
+        LIGHTCONE, {"timeout": 5.0}, work=11.2, retries=2, end="failed", other_end="success"
+    ),
+    "no triggerer": Script(
+        LIGHTCONE, {"timeout": 5.0}, work=100.0, retries=2, has_triggerer=False, end="failed"
+    ),
+    "the service cannot stop once": Script(
+        LIGHTCONE, {"timeout": 5.0}, work=100.0, retries=3, failures=("StopTask",), end="failed"
+    ),
+    "the store cannot be written once": Script(LIGHTCONE, failures=("SaveSubmission",)),
+    "the store cannot be read once": Script(LIGHTCONE, failures=("LoadSubmission",)),
+    "the start is refused once": Script(LIGHTCONE, failures=("StartTask",)),
+    "a status check fails once": Script(LIGHTCONE, PROGRAM, questions=THREE[:1], failures=("GetTask",)),
     "started only": Script(LIGHTCONE, {"wait_for_completion": False}),
     "kept when killed": Script(LIGHTCONE, {"on_kill_policy": "leave"}),
     "the answer to the start is lost": Script(
@@ -92,7 +107,7 @@ def list_lives() -> Iterator[tuple[str, Script]]:
 
 
 LIVES = dict(list_lives())
-KINDS = ("crash", "clear", "kill")
+KINDS = ("crash", "timeout", "clear", "kill")
 
 
 def count_commands(script: Script, *interruptions: Interruption) -> int:
@@ -137,13 +152,13 @@ def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
     settings = world.settings
     is_left = (
         not settings.wait_for_completion
-        or settings.on_awaiting_input == "return"
-        or settings.on_timeout == "leave"
+        or (settings.on_awaiting_input == "return" and world.state == "success")
+        or (settings.on_timeout == "leave" and world.state == "failed")
         or (settings.on_kill_policy == "leave" and world.state == "killed")
     )
     active = {task.task_id for task in world.list_active()}
     # Of a start that was never recorded only the service knows. With a key, the next try finds it; without
-    # one, and where no try is left, a person has to look, which the log says.
+    # one, or where no try is left, the log says what to search for.
     unknown = active - world.recorded
     if not has_keys or world.state in ("killed", "failed"):
         active -= unknown
@@ -152,37 +167,60 @@ def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
 
 def check_end(world: World, *, has_keys: bool) -> None:
     script, kinds = world.script, world.kinds
+    check_number_of_starts(world, has_keys=has_keys)
     if world.state == "killed":
         assert "kill" in kinds
         return
-    is_cut_short = (
-        "crash" in kinds and world.try_number > world.max_tries - world.script.retries + script.retries
-    )
-    is_unknowable = not has_keys and (
-        "start" in script.lost_answers or isinstance(world.error, AgentTaskUncertainError)
-    )
-    if not (is_cut_short or is_unknowable or script.retries == 0):
-        assert world.state == script.end, f"the Airflow task ends {world.state}, not {script.end}"
+    # Each crash and each time-out takes one of the tries.
+    is_cut_short = len(kinds) - kinds.count("clear") > 0 and world.try_number > world.max_tries
+    is_unknowable = not has_keys and (world.clears or isinstance(world.error, AgentTaskUncertainError))
+    if not (is_cut_short or is_unknowable):
+        assert world.state in (script.end, script.other_end), (
+            f"the Airflow task ends {world.state}, not {script.end}"
+        )
+    check_no_result_was_dropped(world)
     if world.state == "success":
-        assert world.result is not None
-        delivered = world.tasks[world.result.task_id]
-        if world.settings.wait_for_completion and world.settings.on_awaiting_input != "return":
-            assert world.result.result == f"result of {delivered.task_id}"
-            assert len(delivered.heard) == len(script.questions), "a question was never answered"
-        check_no_result_was_dropped(world)
+        check_success(world)
+
+
+def check_number_of_starts(world: World, *, has_keys: bool) -> None:
+    """A retry attaches: only an agent task that failed, or that was stopped, is started anew."""
+    script, policy = world.script, world.settings
+    is_started_once = (
+        set(world.kinds) <= {"crash"}
+        and script.ends == (COMPLETED,)
+        and (script.end == "success" or "start" in script.lost_answers)
+        and (has_keys or policy.on_uncertain_submit == "fail")
+    )
+    assert not is_started_once or len(world.tasks) <= 1, f"started {len(world.tasks)} times"
+
+
+def check_success(world: World) -> None:
+    assert world.result is not None
+    delivered, settings = world.tasks[world.result.task_id], world.settings
+    assert world.xcoms["status"] == world.result.status.value
+    if settings.wait_for_completion and settings.on_awaiting_input != "return":
+        assert world.result.result == f"result of {delivered.task_id}"
+        assert len(delivered.heard) == len(world.script.questions), "a question was never answered"
+        sent = [answer for answer in world.xcoms.get("answers", ()) if answer["sent"]]
+        assert len(sent) == len(delivered.heard), f"XCom has {len(sent)} answers that were sent"
+        assert world.form is None or world.form.response, "a form is left open"
 
 
 def check_no_result_was_dropped(world: World) -> None:
-    if world.clears:
+    if world.clears or "timeout" in world.kinds:
         return
     completed = [task for task in world.tasks.values() if task.locate(world.now)[1] is COMPLETED]
-    lost = {task.task_id for task in completed if task.task_id in world.recorded} - set(world.delivered)
+    # What the record still names, the next try takes.
+    kept = {*world.delivered, world.store.task_id if world.store else None}
+    lost = {task.task_id for task in completed if task.task_id in world.recorded} - kept
     assert not lost, f"completed, and nobody has the result: {lost}"
 
 
 @pytest.mark.parametrize("name", LIVES)
 def test_a_quiet_life_ends_as_it_should(name: str) -> None:
     world = World(LIVES[name])
+    world.is_thorough = True
     live(world)
     assert world.state == LIVES[name].end
 
@@ -212,6 +250,19 @@ def test_each_life_survives_each_pair_of_crashes(name: str, record_property: Any
     world.on_command = crash
     live(world)
     record_property("lives with two crashes", counts["pairs"])
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_each_life_survives_a_kill_whose_worker_is_lost_before_it_is_done(
+    name: str, record_property: Any
+) -> None:
+    lives = 0
+    for number in range(1, count_commands(LIVES[name]) + 1):
+        kill = Interruption("kill", number, is_after=False)
+        for later in range(1, 5):
+            live(World(LIVES[name], (kill, Interruption("crash", later, is_after=True))))
+            lives += 1
+    record_property("lives with a kill and a crash", lives)
 
 
 def lose_worker(world: World) -> World:
@@ -251,6 +302,36 @@ MISTAKES = {
         '        yield from info("Completed: %s", task)\n        yield from execution.drop()\n',
     ),
     "a stop is not recorded before it is made": ("stop", "    yield from _record_intent(execution)\n", ""),
+    "what completed before a stop is started anew": (
+        "attach_or_submit",
+        "        if task.status is not TaskState.COMPLETED:\n",
+        "        if True:\n",
+    ),
+    "a retry starts anew": (
+        "attach_or_submit",
+        "    if must_stop and not task.is_terminal:\n",
+        "    if not task.is_terminal:\n",
+    ),
+    "an uncertain start is repeated": (
+        "attach_or_submit",
+        "        if not start.resubmits:\n            raise\n",
+        "",
+    ),
+    "a question is failed and its agent goes on": (
+        "outcome",
+        "        fate = (yield from stop(execution))[1]\n",
+        '        fate = ""\n',
+    ),
+    "the user's stop is forgotten": (
+        "answer_questions",
+        "    task, fate = yield from stop(execution)\n",
+        '    task, fate = None, ""\n',
+    ),
+    "the answers are not pushed": (
+        "execution",
+        "        yield from PushAnswers(questions.list_answers())\n",
+        "",
+    ),
 }
 
 

@@ -30,9 +30,8 @@ def answer(question: str) -> str | None:
 with DAG("research", default_args={"retries": 2}):
     order = LightconeTaskOperator(
         task_id="order",
-        instruction="Order {{ params.what }}.",
+        instruction="Order paper.",
         max_steps=50,
-        max_duration_seconds="{{ params.seconds }}",
         skip_on_exit_code=[99],
         timeout=timedelta(hours=1),
         on_failure_callback=lambda context: None,
@@ -51,8 +50,6 @@ with DAG("research", default_args={"retries": 2}):
     )
     say = AgentTaskMessageOperator(task_id="say", agent_task_id="tsk_1", conn_id="shinzo", message="Go on.")
     stop = AgentTaskCancelOperator(task_id="stop", agent_task_id="tsk_1", conn_id="shinzo", outlets=[])
-    tell = AgentTaskMessageOperator(task_id="tell", agent_task_id=order.output, conn_id="l", message="Stop.")
-    sum_up = ShinzoTaskOperator(task_id="sum_up", message=check.output, metadata={"by": "{{ run_id }}"})
     ShinzoTaskOperator.partial(task_id="mapped", timeout=60).expand(message=["a", "b"])
 
     @lightcone_task(kind="browser", input_timeout=600, task_id="read_about")
