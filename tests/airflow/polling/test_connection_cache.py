@@ -14,7 +14,7 @@ from airflow_agent_tasks.errors import AgentTaskConnectionNotFoundError
 from airflow_agent_tasks.polling import connection_cache
 from airflow_agent_tasks.polling.connection_cache import FAILURE_TTL, TTL, CachedHook
 from airflow_agent_tasks.polling.shared_poller import SharedPoller
-from tests.poller_service import Clock, KeyService, get_many, with_poller
+from tests.airflow.polling.poller_service import Clock, KeyService, get_many, with_poller
 from tests.raw_server import reply
 
 OK = reply(200, {"status": "running"})
