@@ -70,7 +70,7 @@ test: $(INSTALLED)
 
 # Without the package's own pytest plugin, which would import the pure rooms before they are measured.
 coverage: $(INSTALLED)
-	$(BIN)/pytest -n 2 tests/services tests/lifecycle $(wildcard tests/polling/test_polling_circuit_breaker*.py) -p no:airflow_agent_tasks \
+	$(BIN)/pytest -n 2 tests/services tests/lifecycle tests/polling -p no:airflow_agent_tasks \
 		--cov=airflow_agent_tasks.services --cov=airflow_agent_tasks.lifecycle --cov=airflow_agent_tasks.text \
 		--cov=airflow_agent_tasks.agent_task --cov=airflow_agent_tasks.polling.circuit_breaker --cov-branch --cov-report=term-missing --cov-fail-under=100
 

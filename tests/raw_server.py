@@ -146,7 +146,7 @@ class RawServer:
 
     def _serve(self, plain: socket.socket, number: int) -> None:
         connection = plain
-        # What goes wrong here is what the client did, and the client's side of it is what is tested.
+        # Errors here are what the client did; the tests check the client's side.
         with contextlib.suppress(OSError, ConnectionError, ValueError):
             connection.settimeout(LONGEST_WAIT)
             if self.tls:

@@ -73,7 +73,7 @@ def test_cancel_acts_on_shinzo(run_dag: Any, agent_task_sandbox: Any) -> None:
     [
         ("lightcone", "AgentTaskCancelOperator", "Lightcone has no cancel. Pause the task instead"),
         ("shinzo", "AgentTaskPauseOperator", "Shinzo has no pause. Cancel the task instead"),
-        ("shinzo", "AgentTaskResumeOperator", "Shinzo has no resume. A Shinzo task is never paused"),
+        ("shinzo", "AgentTaskResumeOperator", "Shinzo has no resume. Shinzo tasks are never paused"),
     ],
 )
 def test_what_the_service_cannot_do_is_refused_with_the_alternative(

@@ -81,7 +81,7 @@ def assert_same(outcomes: list[Any], kind: type[Exception], words: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNANSWERED)
-def test_a_question_that_is_not_answered_may_be_asked_again(
+def test_a_status_request_without_a_response_may_be_retried(
     name: str, serve: Any, settings_for: Any, requests_to_send: Any, send_with_both: Any
 ) -> None:
     script, words = UNANSWERED[name]
@@ -92,7 +92,7 @@ def test_a_question_that_is_not_answered_may_be_asked_again(
 
 
 @pytest.mark.parametrize("name", UNANSWERED)
-def test_a_start_that_is_not_answered_may_have_been_carried_out(
+def test_a_start_without_a_response_may_have_been_carried_out(
     name: str, serve: Any, settings_for: Any, requests_to_send: Any, send_with_both: Any
 ) -> None:
     script, words = UNANSWERED[name]
@@ -190,7 +190,7 @@ def tls_server(certificate: Path, serve: Any) -> RawServer:
     return server
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(
+def test_an_untrusted_certificate_is_rejected(
     tls_server: RawServer, settings_for: Any, requests_to_send: Any, send_with_both: Any
 ) -> None:
     outcomes = send_with_both(settings_for(tls_server), requests_to_send.start, retries=True)
@@ -200,7 +200,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert tls_server.connections == 2
 
 
-def test_a_certificate_that_changes_does_not_clear_up_an_earlier_doubt(
+def test_a_certificate_that_changes_does_not_settle_an_uncertain_attempt(
     tls_server: RawServer,
     certificate: Path,
     settings_for: Any,
@@ -235,7 +235,7 @@ def test_a_certificate_of_a_ca_of_our_own_is_accepted(
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_a_certificate_that_is_not_to_be_verified_is_not_whatever_the_environment_says(
+def test_verify_false_overrides_the_environment(
     tls_server: RawServer,
     settings_for: Any,
     requests_to_send: Any,
@@ -302,7 +302,7 @@ def test_a_ca_file_that_cannot_be_read_is_named(
 
 
 @pytest.mark.parametrize("key", ["", "sk_a\nb", "sk_a\r\nX-Evil: 1", "sk a", "sk_ä", "sk_a\x00", "\tsk_a"])
-def test_a_key_that_cannot_be_a_key_is_refused_and_not_shown(key: str) -> None:
+def test_an_impossible_key_is_rejected_and_not_shown(key: str) -> None:
     with pytest.raises(AgentTaskConfigurationError, match="password field") as caught:
         ClientSettings(base_url="https://api.example.com", api_key=key, source="connection 'c1'")
     assert not key or key not in str(caught.value)
@@ -373,7 +373,7 @@ def test_a_host_is_https_or_this_machine(host: str, settings_for: Any) -> None:
 
 
 @pytest.mark.parametrize("host", ["http://10.0.0.1", "http://example.com", "http://127.0.0.1.example.com"])
-def test_another_host_may_be_asked_in_the_clear_where_that_is_meant(host: str, settings_for: Any) -> None:
+def test_another_host_may_be_called_over_http_if_that_is_intended(host: str, settings_for: Any) -> None:
     assert settings_for(host, allow_insecure_http=True).base_url == host
 
 

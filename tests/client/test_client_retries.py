@@ -21,7 +21,7 @@ FIRST_BACKOFF = 0.5
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 529])
-def test_a_question_refused_for_now_is_asked_again(
+def test_a_temporarily_rejected_status_request_is_retried(
     status: int, send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
     server = serve(reply(status), reply(status), OK)
@@ -41,7 +41,7 @@ def test_the_waits_grow_and_differ(send: Any, serve: Any, settings_for: Any, req
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 301, 400, 401, 403, 404, 409, 410, 422, 451])
-def test_a_clear_answer_is_taken_at_once(
+def test_a_clear_response_is_not_retried(
     status: int, send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
     server = serve(reply(status, b""))
@@ -65,7 +65,7 @@ def test_a_clear_answer_is_taken_at_once(
     ],
     ids=str,
 )
-def test_retry_after_is_waited_as_told(
+def test_retry_after_is_respected(
     status: int,
     headers: dict[str, str],
     least: float,
@@ -99,7 +99,7 @@ def test_a_longer_retry_after_than_the_budget_is_left_to_the_caller(
     assert send.sleeps == []
 
 
-def test_the_last_refusal_is_returned(
+def test_the_last_error_response_is_returned(
     send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
     server = serve(reply(503, {"error": "still down"}))
@@ -121,7 +121,7 @@ def test_without_retries_everything_is_sent_once(
     assert send.sleeps == []
 
 
-def test_a_refused_connection_is_tried_again(
+def test_a_refused_connection_is_retried(
     send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
     server = serve()
@@ -164,7 +164,7 @@ def test_a_start_that_was_surely_not_carried_out_is_sent_again(
 
 @pytest.mark.parametrize("first", [cut(), reply(502)])
 @pytest.mark.parametrize("last", [429, 503, 404, 422])
-def test_a_refusal_does_not_clear_up_an_earlier_doubt(
+def test_a_rejection_does_not_settle_an_uncertain_attempt(
     first: Any, last: int, send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
     server = serve(first, reply(last))
@@ -174,7 +174,7 @@ def test_a_refusal_does_not_clear_up_an_earlier_doubt(
     assert caught.value.is_final
 
 
-def test_an_unreachable_service_does_not_clear_up_an_earlier_doubt(
+def test_an_unreachable_service_does_not_settle_an_uncertain_attempt(
     send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
     server = serve()
@@ -190,14 +190,16 @@ def test_an_unreachable_service_does_not_clear_up_an_earlier_doubt(
     assert caught.value.__suppress_context__
 
 
-def test_a_doubt_is_cleared_up_by_a_success(
+def test_a_success_settles_an_uncertain_attempt(
     send: Any, serve: Any, settings_for: Any, requests_to_send: Any
 ) -> None:
     server = serve(cut(), reply(200, {"task_id": "t1", "reused": True}))
     assert send(settings_for(server), requests_to_send.keyed_start).to_json()["reused"] is True
 
 
-def test_a_question_leaves_no_doubt(send: Any, serve: Any, settings_for: Any, requests_to_send: Any) -> None:
+def test_a_status_request_is_never_uncertain(
+    send: Any, serve: Any, settings_for: Any, requests_to_send: Any
+) -> None:
     server = serve(cut(), reply(404))
     assert send(settings_for(server), requests_to_send.status).status == 404
 

@@ -21,7 +21,7 @@ def key(settings_for: Any) -> str:
     return api_key
 
 
-def test_a_request_says_who_it_is_and_what_it_takes(
+def test_a_request_has_the_expected_headers(
     send: Any, serve: Any, settings_for: Any, requests_to_send: Any, key: str
 ) -> None:
     server = serve(OK)
@@ -99,7 +99,7 @@ def test_a_key_that_the_service_echoes_is_blotted_out(
 
 
 @pytest.mark.parametrize("user", ["login somebody password netrc-password", "login somebody"])
-def test_the_netrc_file_is_not_asked(
+def test_the_netrc_file_is_not_read(
     user: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

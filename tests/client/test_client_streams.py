@@ -1,4 +1,4 @@
-"""Event streams: told as they come, and refused, cut and left like any other reply."""
+"""Event streams: events arrive as they are sent; streams are rejected and cut like any other response."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_stream_asks_for_events(serve: Any, settings_for: Any, start_stream: R
 
 
 @pytest.mark.parametrize("status", [302, 401, 422, 429, 502])
-def test_a_refused_stream_can_be_read_like_any_reply(
+def test_a_rejected_stream_can_be_read_like_any_response(
     status: int, serve: Any, settings_for: Any, start_stream: Request
 ) -> None:
     server = serve(reply(status, {"error": "no"}))
@@ -107,7 +107,7 @@ def test_a_refused_stream_can_be_read_like_any_reply(
     ],
     ids=["short of its length", "without its last chunk", "garbled"],
 )
-def test_a_stream_that_is_cut_is_told_from_one_that_ends(
+def test_a_stream_that_is_cut_differs_from_one_that_ends(
     script: Any, serve: Any, settings_for: Any, start_stream: Request
 ) -> None:
     client = SyncClient(settings_for(serve(script)))

@@ -66,7 +66,7 @@ def test_every_field_of_the_form_is_read_and_no_other(hook_class: type[Any]) -> 
 
 
 @pytest.mark.parametrize("hook_class", HOOKS)
-def test_the_hook_and_its_form_say_the_same(hook_class: type[Any]) -> None:
+def test_the_hook_and_its_form_agree(hook_class: type[Any]) -> None:
     form = hook_class.form
     assert form.conn_type == hook_class.conn_type == hook_class.dialect.service
     assert form.hook_name == hook_class.hook_name

@@ -1,4 +1,4 @@
-"""What a service, or whatever answers in its place, can do wrong: each gives its own clear error."""
+"""What a service, or a server in its place, can do wrong: each gives its own clear error."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_start_that_names_no_task_may_have_begun_one(service: Any, serve: Any,
             hook_for(service, serve(reply(200, body))).start_task(**service.start)
 
 
-def test_the_wait_that_the_service_asks_for_is_told(service: Any, serve: Any, hook_for: Any) -> None:
+def test_the_wait_that_the_service_asks_for_is_passed_on(service: Any, serve: Any, hook_for: Any) -> None:
     for status in (429, 503):
         with pytest.raises(AgentTaskUnavailableError) as caught:
             hook_for(service, serve(reply(status, retry_after="7"))).get_task("tsk_1", retries=False)

@@ -72,7 +72,7 @@ def test_a_question_is_answered_with_a_message(service: Any, agent_task_sandbox:
     wait_for(hook, task, TaskState.COMPLETED)
 
 
-def test_a_message_must_say_something(service: Any, agent_task_sandbox: Sandbox) -> None:
+def test_a_message_must_not_be_blank(service: Any, agent_task_sandbox: Sandbox) -> None:
     for message in ("", "  \n", None, 5):
         with pytest.raises(AgentTaskArgumentError, match="message must be a non-empty text"):
             service.hook().send_message("t1", message)
@@ -152,14 +152,14 @@ def test_a_start_with_a_known_key_finds_the_same_task(agent_task_sandbox: Sandbo
     assert (second.task_id, second.reused, first.reused) == (first.task_id, True, False)
 
 
-def test_a_start_whose_reply_is_lost_is_never_begun_twice(service: Any, agent_task_sandbox: Sandbox) -> None:
+def test_a_start_whose_response_is_lost_is_never_retried(service: Any, agent_task_sandbox: Sandbox) -> None:
     agent_task_sandbox.faults([{"method": "POST", "drop": "after"}])
     with pytest.raises(AgentTaskUncertainError, match="may have been carried out"):
         start(service.hook(), ENDLESS)
     assert len(agent_task_sandbox.tasks()) == 1
 
 
-def test_a_start_with_a_key_survives_a_lost_reply(agent_task_sandbox: Sandbox) -> None:
+def test_a_start_with_a_key_survives_a_lost_response(agent_task_sandbox: Sandbox) -> None:
     agent_task_sandbox.faults([{"method": "POST", "drop": "after"}])
     task = LightconeHook().start_task(instruction=ENDLESS, idempotency_key="k1")
     assert task.reused
@@ -176,7 +176,7 @@ def test_the_events_of_a_task_are_streamed(agent_task_sandbox: Sandbox) -> None:
     assert events[-1]["exit_code"] == 0
 
 
-def test_an_event_is_told_while_the_task_runs(agent_task_sandbox: Sandbox) -> None:
+def test_an_event_arrives_while_the_task_runs(agent_task_sandbox: Sandbox) -> None:
     events = LightconeHook().stream_task(instruction=ENDLESS)
     first = next(events)
     assert first["type"] == "progress_update"
@@ -278,7 +278,7 @@ def test_airflows_own_test_of_a_connection_works(service: Any, agent_task_sandbo
     assert is_good, sentence
 
 
-def test_the_state_is_asked_from_an_event_loop(service: Any, agent_task_sandbox: Sandbox) -> None:
+def test_the_state_is_read_on_an_event_loop(service: Any, agent_task_sandbox: Sandbox) -> None:
     task = start(service.hook(), ENDLESS)
 
     async def ask() -> AgentTask:
@@ -319,7 +319,7 @@ def test_the_client_is_made_once(service: Any, agent_task_sandbox: Sandbox) -> N
     assert hook.get_conn() is hook.get_conn()
 
 
-def test_a_connection_is_not_asked_for_before_it_is_needed(service: Any) -> None:
+def test_a_connection_is_not_looked_up_before_it_is_needed(service: Any) -> None:
     hook = service.hook("not_there")
     with pytest.raises(AgentTaskConfigurationError, match="'not_there' does not exist"):
         hook.get_conn()

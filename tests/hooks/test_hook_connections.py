@@ -21,7 +21,7 @@ MISSING = "does not exist, or could not be read. Add it under Admin → Connecti
 
 @pytest.fixture(params=["find_hook", "afind_hook"])
 def find(request: pytest.FixtureRequest) -> Any:
-    """Either look-up; each test runs with both, and both have to do the same."""
+    """Either lookup; each test runs with both, which must behave alike."""
     if request.param == "find_hook":
         return find_hook
     return lambda conn_id: asyncio.run(afind_hook(conn_id))
@@ -65,9 +65,7 @@ def test_a_connection_may_give_everything(connect: Any, find: Any) -> None:
 
 
 @pytest.mark.parametrize("empty", [None, ""])
-def test_what_the_form_leaves_empty_counts_as_not_given(
-    empty: str | None, service: Any, connect: Any
-) -> None:
+def test_empty_form_fields_count_as_not_given(empty: str | None, service: Any, connect: Any) -> None:
     names = [field.name for field in service.hook_class.form.fields]
     connect("c1", conn_type=service.name, host=empty, extra=dict.fromkeys(names, empty))
     hook = find_hook("c1")

@@ -126,7 +126,7 @@ def test_a_drop_cuts_its_own_connection_only(http, sandbox):
         assert other.get(f"{sandbox.url}/agent/tasks/x", timeout=10).status_code == 401
 
 
-def test_rules_apply_by_method_and_path_as_often_as_they_say(http, sandbox):
+def test_rules_apply_by_method_and_path_the_given_number_of_times(http, sandbox):
     sandbox.faults([{"method": "post", "path": "/tasks$", "status": 503, "times": 2}])
     assert http("GET", "/agent/tasks/x").status_code == 404
     assert http("POST", "/agent/tasks/x/pause").status_code == 404

@@ -1,4 +1,4 @@
-"""The Lightcone half, asked by the official SDK wherever the SDK can say it."""
+"""The Lightcone half, called with the official SDK wherever possible."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_status_has_no_result_and_an_exit_code_only_at_the_end(http, scripte
     assert seen[-1] == {"task_id": task_id, "status": "failed", "exit_code": 7}
 
 
-def test_a_queued_task_says_so(lightcone, scripted):
+def test_a_queued_task_has_the_status_queued(lightcone, scripted):
     assert lightcone.agent.tasks.start(instruction=scripted(queued_seconds=60)).status == "queued"
 
 
@@ -274,7 +274,7 @@ def test_the_sdk_sees_a_wrong_key_as_such(sandbox):
         client.agent.tasks.start(instruction="Work.")
 
 
-def test_the_sdk_waits_as_long_as_a_429_says(lightcone, sandbox):
+def test_the_sdk_waits_for_the_retry_after_of_a_429(lightcone, sandbox):
     sandbox.faults([{"path": "^/agent/tasks$", "status": 429, "headers": {"Retry-After": "1"}}])
     lightcone.agent.tasks.start(instruction="Work.")
     first, second = sandbox.requests()

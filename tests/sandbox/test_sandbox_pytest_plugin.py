@@ -24,7 +24,7 @@ import requests
 HEAVY = {"airflow", "fastapi", "uvicorn", "starlette", "pydantic", "aiohttp", "requests"}
 
 
-def test_nothing_heavy_was_loaded_for_those_who_do_not_use_it():
+def test_nothing_heavy_is_imported_unless_used():
     assert os.environ["LOADED_BY_PLUGIN"] == ""
 
 

@@ -92,7 +92,7 @@ def test_it_leaves_nothing_open(recwarn):
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_a_port_in_use_is_told_in_a_sentence():
+def test_a_port_in_use_is_explained():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}: Address already in use"):
@@ -102,7 +102,7 @@ def test_a_port_in_use_is_told_in_a_sentence():
 @pytest.mark.parametrize(
     ("host", "port"), [("127.0.0.1", 70_000), ("203.0.113.1", 0), ("no.such.host.invalid", 0)]
 )
-def test_an_address_that_is_not_ours_is_told_in_a_sentence(host, port):
+def test_an_address_of_another_machine_is_explained(host, port):
     with pytest.raises(OSError, match="cannot listen on"):
         Sandbox(host, port).start()
 

@@ -1,4 +1,4 @@
-"""The Shinzo half, asked as in the service's own examples."""
+"""The Shinzo half, called as in the service's own examples."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 
-def test_the_stream_tells_each_step_once_and_then_the_completion(lightcone, scripted):
+def test_the_stream_sends_each_step_once_and_then_the_completion(lightcone, scripted):
     events = list(lightcone.agent.tasks.start_stream(instruction=scripted(steps=3, result={"a": 1})))
     task_id = events[0]["task_id"]
     assert [event["type"] for event in events] == ["progress_update"] * 3 + ["completion"]
@@ -46,14 +46,14 @@ def test_scripted_events_come_before_the_completion(lightcone, scripted):
     assert events[-1]["type"] == "completion"
 
 
-def test_a_failed_task_tells_an_error_before_the_completion(lightcone, scripted):
+def test_a_failed_task_sends_an_error_before_the_completion(lightcone, scripted):
     events = list(lightcone.agent.tasks.start_stream(instruction=scripted(steps=1, exit_code=4)))
     assert [event["type"] for event in events[-2:]] == ["error", "completion"]
     assert "exit code 4" in events[-2]["message"]
     assert (events[-1]["status"], events[-1]["exit_code"]) == ("failed", 4)
 
 
-def test_questions_and_pauses_are_told_when_they_come(lightcone, scripted):
+def test_questions_and_pauses_are_sent_when_they_happen(lightcone, scripted):
     stream = lightcone.agent.tasks.start_stream(
         instruction=scripted(steps=2, step_seconds=0.3, ask=["Which?"])
     )
@@ -71,7 +71,7 @@ def test_questions_and_pauses_are_told_when_they_come(lightcone, scripted):
     assert seen == ["running", "awaiting_input", "paused", "running", "completed"]
 
 
-def test_streams_and_slow_requests_hold_up_nobody(lightcone, http, sandbox, scripted):
+def test_streams_and_slow_requests_do_not_block_others(lightcone, http, sandbox, scripted):
     sandbox.faults([{"path": "/slow$", "delay_seconds": 60, "times": 20}])
     streams = [lightcone.agent.tasks.start_stream(instruction=scripted(step_seconds=60)) for _ in range(10)]
     slow = [threading.Thread(target=_ask_and_give_up, args=(f"{sandbox.url}/slow",)) for _ in range(20)]

@@ -45,7 +45,7 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
-def test_the_end_is_told_once(http, sandbox, scripted, receiver, wait_until):
+def test_the_end_is_delivered_once(http, sandbox, scripted, receiver, wait_until):
     task_id = http.submit(scripted(), callback_mode="webhook", webhook_url=receiver.url)["task_id"]
     assert receiver.next() == {"task_id": task_id, "agent_id": "agt_abc", "status": "completed"}
     deliveries = wait_until(lambda: sandbox.tasks()[0]["webhook_deliveries"])
@@ -53,7 +53,7 @@ def test_the_end_is_told_once(http, sandbox, scripted, receiver, wait_until):
     assert receiver.is_empty()
 
 
-def test_each_question_is_told_and_then_the_end(http, scripted, receiver):
+def test_each_question_is_delivered_and_then_the_end(http, scripted, receiver):
     accepted = http.submit(
         scripted(ask=["a", "b"], exit_code=1), callback_mode="webhook", webhook_url=receiver.url
     )
@@ -65,7 +65,7 @@ def test_each_question_is_told_and_then_the_end(http, scripted, receiver):
     assert told == ["awaiting_input", "awaiting_input", "failed"]
 
 
-def test_a_cancelled_task_is_told_at_once(http, scripted, receiver):
+def test_a_cancelled_task_is_delivered_at_once(http, scripted, receiver):
     accepted = http.submit(scripted(step_seconds=60), callback_mode="webhook", webhook_url=receiver.url)
     http("POST", accepted["cancel_url"])
     assert receiver.next()["status"] == "cancelled"
@@ -86,7 +86,7 @@ def test_without_the_webhook_mode_nothing_is_sent(http, sandbox, scripted, recei
     assert receiver.is_empty()
 
 
-def test_a_forgotten_task_tells_nothing(http, sandbox, scripted, receiver):
+def test_a_forgotten_task_delivers_nothing(http, sandbox, scripted, receiver):
     http.submit(scripted(step_seconds=60), callback_mode="webhook", webhook_url=receiver.url)
     sandbox.forget()
     task_id = http.submit(scripted(step_seconds=0), callback_mode="webhook", webhook_url=receiver.url)[

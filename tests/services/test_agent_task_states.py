@@ -40,7 +40,7 @@ def test_an_agent_task_is_plain_json_with_the_promised_keys() -> None:
     assert type(FULL_TASK.to_json()["status"]) is str
 
 
-def test_an_agent_task_without_progress_says_none() -> None:
+def test_an_agent_task_without_progress_has_none() -> None:
     assert AgentTask("lightcone", "a", TaskState.QUEUED).to_json()["progress"] is None
 
 

@@ -38,5 +38,5 @@ def test_an_error_carries_its_details_into_another_process() -> None:
     assert (limited.status, limited.retry_after) == (429, 2.5)
 
 
-def test_a_reply_that_cannot_be_read_is_not_transient_unless_said() -> None:
+def test_an_unreadable_response_is_not_transient_by_default() -> None:
     assert not AgentTaskReplyError("Too large.").is_transient

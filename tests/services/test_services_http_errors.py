@@ -195,7 +195,7 @@ def test_the_services_own_words_are_quoted(reply: Any, said: str) -> None:
     "reply",
     [{}, [], None, 5, True, {"error": 5}, {"error": {"error": {"message": "a"}}}, {"error": " \n"}, [[]]],
 )
-def test_a_refusal_without_words_is_shown_by_its_beginning(reply: Any) -> None:
+def test_an_error_response_without_a_message_is_shown_by_its_beginning(reply: Any) -> None:
     text = shorten(json.dumps(reply))
     assert str(refuse(LIGHTCONE, json_reply(reply, 400))).endswith(f"(application/json beginning {text!r}).")
 

@@ -1,4 +1,4 @@
-"""What an agent asks, how far it is, and when it did what: read from wherever it stands."""
+"""The question, progress and timestamps of a response, wherever they are in it."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_reading_any_reply_raises_nothing_but_our_errors(service: str, build: An
 
 @pytest.mark.parametrize("service", DIALECTS)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_reply_tells_the_same_state_when_its_result_is_left_unread(service: str, seed: int) -> None:
+def test_a_response_has_the_same_state_without_its_result(service: str, seed: int) -> None:
     draw = random.Random(f"{service} state {seed}")  # noqa: S311
     dialect = DIALECTS[service]
     request = build_status(dialect)

@@ -122,7 +122,7 @@ def test_the_reply_to_a_lightcone_pause_names_no_task_and_is_read() -> None:
 
 
 @pytest.mark.parametrize("service", DIALECTS)
-def test_every_status_word_stands_in_the_table_of_this_file(service: str) -> None:
+def test_every_status_word_is_in_the_table_of_this_file(service: str) -> None:
     assert DIALECTS[service].states == WORDS[service]
 
 

@@ -145,7 +145,7 @@ def test_an_action_is_a_post_with_a_body_only_where_there_is_a_message(
     ("service", "purpose"),
     [("lightcone", "start an agent task"), ("shinzo", "submit a task to agent 'agt_01'")],
 )
-def test_a_start_says_what_it_is_for(service: str, purpose: str) -> None:
+def test_a_start_has_its_purpose(service: str, purpose: str) -> None:
     request = build_start(DIALECTS[service])
     assert (request.method, request.purpose, request.accept) == ("POST", purpose, "application/json")
 
@@ -154,7 +154,7 @@ def test_a_start_says_what_it_is_for(service: str, purpose: str) -> None:
     ("service", "purpose"),
     [("lightcone", "get agent task 'task_01'"), ("shinzo", "get agent task 'task_01' of 'agt_01'")],
 )
-def test_a_status_request_says_what_it_is_for(service: str, purpose: str) -> None:
+def test_a_status_request_has_its_purpose(service: str, purpose: str) -> None:
     agent_id = AGENT_ID if service == "shinzo" else None
     request = DIALECTS[service].build_status(TASK_ID, agent_id)
     assert (request.method, request.purpose, request.json) == ("GET", purpose, None)

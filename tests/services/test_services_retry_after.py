@@ -87,7 +87,7 @@ def test_408_429_and_all_from_500_are_worth_another_try() -> None:
 
 
 @pytest.mark.parametrize("status", [100, 200, 302, 400, 408, 429, 499, 503])
-def test_a_clear_refusal_leaves_no_doubt(status: int) -> None:
+def test_a_client_error_is_certain(status: int) -> None:
     assert not is_uncertain_status(status)
 
 

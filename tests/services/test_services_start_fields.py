@@ -153,7 +153,7 @@ def list_values(which: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("service", DIALECTS)
-def test_every_start_field_stands_in_the_table_of_this_file(service: str) -> None:
+def test_every_start_field_is_in_the_table_of_this_file(service: str) -> None:
     assert [field.name for field in DIALECTS[service].start_fields] == list(KINDS[service])
 
 
@@ -243,7 +243,7 @@ def test_a_webhook_needs_an_address() -> None:
 
 
 @pytest.mark.parametrize("mode", [{}, {"callback_mode": "poll"}, {"callback_mode": None}])
-def test_an_address_without_a_webhook_is_refused_because_nobody_would_call_it(mode: dict[str, Any]) -> None:
+def test_a_webhook_url_without_the_callback_mode_is_rejected(mode: dict[str, Any]) -> None:
     with pytest.raises(AgentTaskArgumentError) as caught:
         build_start(SHINZO, webhook_url="https://example.com/done", **mode)
     assert (

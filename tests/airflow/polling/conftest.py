@@ -1,4 +1,4 @@
-"""The connection ``c1`` and servers behind it. Imports no module whose coverage is measured."""
+"""The connection ``c1`` and servers behind it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseHook
 
 from tests.raw_server import NETWORK_VARIABLES, RawServer
 
@@ -46,8 +47,6 @@ def connect(monkeypatch: Any) -> Callable[..., None]:
 @pytest.fixture
 def lookups(mocker: Any) -> Any:
     """Airflow's connection lookup, which takes 50 ms and counts its calls."""
-    from airflow.sdk import BaseHook
-
     look_up = BaseHook.aget_connection
 
     async def look_up_slowly(conn_id: str) -> Any:

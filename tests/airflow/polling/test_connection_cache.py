@@ -14,7 +14,7 @@ from airflow_agent_tasks.errors import AgentTaskConnectionNotFoundError
 from airflow_agent_tasks.polling import connection_cache
 from airflow_agent_tasks.polling.connection_cache import FAILURE_TTL, TTL, CachedHook
 from airflow_agent_tasks.polling.shared_poller import SharedPoller
-from tests.poller_service import Clock, KeyService, get_many, with_poller
+from tests.airflow.polling.poller_service import Clock, KeyService, get_many, with_poller
 from tests.raw_server import reply
 
 OK = reply(200, {"status": "running"})
@@ -67,11 +67,14 @@ def test_the_connection_is_refreshed_in_the_background(
         await poller.get_task("tsk_1", None)
         assert lookups.call_count == 1
         clock.advance(1)
-        while server.requests[-1].headers["authorization"] == "Bearer sk_old":
-            await poller.get_task("tsk_1", None)
+        await poller.get_task("tsk_1", None)
+        await wait_for_refresh()
+        await poller.get_task("tsk_1", None)
 
     with_poller(work, clock=clock)
     assert lookups.call_count == 2
+    keys = [request.headers["authorization"] for request in server.requests]
+    assert keys == ["Bearer sk_old"] * 3 + ["Bearer sk_new"]
     server.wait_until(lambda it: it.open_connections == 0)
 
 

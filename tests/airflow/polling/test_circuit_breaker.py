@@ -19,7 +19,7 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.polling.circuit_breaker import FAILURE_SECONDS
 from airflow_agent_tasks.polling.connection_cache import TTL
 from airflow_agent_tasks.polling.shared_poller import SharedPoller
-from tests.poller_service import MANY, Clock, KeyService, get_many, with_poller
+from tests.airflow.polling.poller_service import MANY, Clock, KeyService, get_many, with_poller
 from tests.raw_server import reply
 
 OK = reply(200, {"status": "running"})

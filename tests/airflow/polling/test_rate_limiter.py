@@ -10,7 +10,7 @@ import pytest
 
 from airflow_agent_tasks.polling import shared_poller
 from airflow_agent_tasks.polling.rate_limiter import RateLimiter
-from tests.poller_service import with_poller
+from tests.airflow.polling.poller_service import with_poller
 from tests.raw_server import Exchange, reply
 
 OK = reply(200, {"status": "running"})

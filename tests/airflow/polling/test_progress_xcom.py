@@ -12,7 +12,7 @@ from airflow.sdk import BaseXCom
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
 from airflow_agent_tasks.polling.progress_xcom import PUSH_INTERVAL, ProgressXCom
-from tests.poller_service import Clock
+from tests.airflow.polling.poller_service import Clock
 
 TASK_INSTANCE = SimpleNamespace(dag_id="dag", run_id="run", task_id="agent", map_index=2)
 
