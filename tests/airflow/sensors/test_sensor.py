@@ -1,4 +1,4 @@
-"""The operators that act on a running agent task, and the sensor, through ``dag.test()``."""
+"""The sensor, through ``dag.test()`` in each of its modes."""
 
 from __future__ import annotations
 
@@ -16,81 +16,13 @@ from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
+from tests.airflow.started_tasks import start, then
 
-SLOW = '#sandbox {"steps": 200, "step_seconds": 1}'
 MODES = pytest.mark.parametrize(
     "mode",
     ["deferrable=True", 'mode="poke"', 'mode="reschedule", poke_interval=0.05'],
     ids=["defer", "poke", "reschedule"],
 )
-
-
-def start(service: str, script: str = SLOW) -> str:
-    if service == "shinzo":
-        return f"start = ShinzoTaskOperator(task_id='start', message={script!r}, wait_for_completion=False)\n"
-    return (
-        f"start = LightconeTaskOperator(task_id='start', instruction={script!r}, wait_for_completion=False)\n"
-    )
-
-
-def then(service: str, *tasks: str) -> str:
-    target = f"agent_task_id=start.output['task_id'], conn_id='{service}_default'"
-    return "chain(start, " + ", ".join(task.replace("TARGET", target) for task in tasks) + ")\n"
-
-
-@pytest.mark.parametrize("service", ["lightcone", "shinzo"])
-def test_a_message_reaches_the_agent(run_dag: Any, agent_task_sandbox: Any, service: str) -> None:
-    run = run_dag(
-        start(service)
-        + then(service, "AgentTaskMessageOperator(task_id='tell', message='Hurry, {{ dag.dag_id }}', TARGET)")
-    )
-    assert run.state == "success"
-    (task,) = agent_task_sandbox.tasks()
-    assert [message["message"] for message in task["messages"]] == [f"Hurry, {run.dag_run.dag_id}"]
-    assert run.xcom("tell")["task_id"] == task["task_id"]
-
-
-def test_pause_and_resume_act_on_lightcone(run_dag: Any, agent_task_sandbox: Any) -> None:
-    run = run_dag(
-        start("lightcone")
-        + then(
-            "lightcone",
-            "AgentTaskPauseOperator(task_id='pause', TARGET)",
-            "AgentTaskResumeOperator(task_id='resume', TARGET)",
-        )
-    )
-    assert (run.xcom("pause")["status"], run.xcom("resume")["status"]) == ("paused", "running")
-
-
-def test_cancel_acts_on_shinzo(run_dag: Any, agent_task_sandbox: Any) -> None:
-    run = run_dag(start("shinzo") + then("shinzo", "AgentTaskCancelOperator(task_id='cancel', TARGET)"))
-    assert run.xcom("cancel")["status"] == "cancelled"
-    assert [task["status"] for task in agent_task_sandbox.tasks()] == ["cancelled"]
-
-
-@pytest.mark.parametrize(
-    ("service", "operator", "says"),
-    [
-        ("lightcone", "AgentTaskCancelOperator", "Lightcone has no cancel. Pause the task instead"),
-        ("shinzo", "AgentTaskPauseOperator", "Shinzo has no pause. Cancel the task instead"),
-        ("shinzo", "AgentTaskResumeOperator", "Shinzo has no resume. Shinzo tasks are never paused"),
-    ],
-)
-def test_what_the_service_cannot_do_is_refused_with_the_alternative(
-    run_dag: Any, capfd: Any, service: str, operator: str, says: str
-) -> None:
-    run = run_dag(start(service) + then(service, f"{operator}(task_id='act', retries=2, TARGET)"))
-    assert (run.task_state("act"), run.tries("act")) == ("failed", 1)
-    assert says in capfd.readouterr().out
-
-
-def test_cancelling_what_has_ended_is_refused_with_the_services_words(run_dag: Any, capfd: Any) -> None:
-    script = '#sandbox {"steps": 1, "step_seconds": 0}'
-    run = run_dag(
-        start("shinzo", script) + then("shinzo", "AgentTaskCancelOperator(task_id='cancel', TARGET)")
-    )
-    assert run.task_state("cancel") == "failed"
-    assert "Shinzo answered 400" in capfd.readouterr().out
 
 
 @MODES
@@ -220,16 +152,3 @@ def test_a_sensor_waits_as_long_as_the_wait_policy_says_unless_told_otherwise(
         # In whole ten seconds: some pass before Airflow reckons it.
         slept.append((rescheduled.reschedule_date - began_at).total_seconds() // 10 * 10)
     assert slept == waits
-
-
-def test_an_id_that_rendered_to_a_number_is_text_again(run_dag: Any, agent_task_sandbox: Any) -> None:
-    run_dag(
-        """
-        test_dag.render_template_as_native_obj = True
-        AgentTaskCancelOperator(
-            task_id="cancel", agent_task_id="{{ 12345 }}", agent_id="agt_a", conn_id="shinzo_default"
-        )
-        """
-    )
-    (asked,) = agent_task_sandbox.requests()
-    assert asked["path"] == "/agent/agt_a/task/12345/cancel"

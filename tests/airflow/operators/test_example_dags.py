@@ -13,7 +13,7 @@ import pytest
 
 from tests.airflow.conftest import FinishedRun, Person, run_file
 
-EXAMPLES = Path(__file__).parents[2] / "example_dags"
+EXAMPLES = Path(__file__).parents[3] / "example_dags"
 
 
 @pytest.fixture
