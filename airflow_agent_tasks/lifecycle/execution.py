@@ -133,21 +133,24 @@ class Execution:
         yield from DropSubmission()
         self.submission = None
 
-    def require_questions(self) -> Flow[Questions]:
-        """Return the questions; raises AgentTaskError where the store does not have the record any more."""
+    def require_submission(self) -> Flow[Submission]:
+        """Return the record; raises AgentTaskError where the store does not have it any more."""
         submission = yield from self.load()
         if submission is None:
             raise AgentTaskError(
                 f"Airflow's task state store has no record of {self.name} any more, so its questions cannot "
                 f"be tracked. {self.describe_left()}"
             )
-        return submission.questions
+        return submission
+
+    def require_questions(self) -> Flow[Questions]:
+        """Return the questions of the record; raises what :meth:`require_submission` raises."""
+        return (yield from self.require_submission()).questions
 
     def save_questions(self, questions: Questions) -> Flow[None]:
         """Write the questions into the record, and push the answers to XCom."""
-        yield from self.require_questions()
-        if self.submission:
-            yield from self.save(replace(self.submission, questions=questions))
+        submission = yield from self.require_submission()
+        yield from self.save(replace(submission, questions=questions))
         yield from PushAnswers(questions.list_answers())
 
     # --- limits

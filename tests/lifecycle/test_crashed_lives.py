@@ -26,7 +26,9 @@ from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.errors import AgentTaskUncertainError
 from airflow_agent_tasks.services.base import Capability
 from tests.service_samples import LIGHTCONE, SHINZO
-from tests.simulated_world import CLEAR_AFTER_THE_END, Interruption, Script, World, answer_to, describe
+from tests.simulated.form import answer_to
+from tests.simulated.script import CLEAR_AFTER_THE_END, Failure, Interruption, Script
+from tests.simulated.world import World, describe
 
 FAILED, COMPLETED = TaskState.FAILED, TaskState.COMPLETED
 THREE = ("Which one?", "What colour?", "Sure?")
@@ -68,12 +70,14 @@ COMMON: dict[str, Script] = {
         LIGHTCONE, {"timeout": 5.0}, work=100.0, retries=2, has_triggerer=False, end="failed"
     ),
     "the service cannot stop once": Script(
-        LIGHTCONE, {"timeout": 5.0}, work=100.0, retries=3, failures=("StopTask",), end="failed"
+        LIGHTCONE, {"timeout": 5.0}, work=100.0, retries=3, failures=(Failure("StopTask"),), end="failed"
     ),
-    "the store cannot be written once": Script(LIGHTCONE, failures=("SaveSubmission",)),
-    "the store cannot be read once": Script(LIGHTCONE, failures=("LoadSubmission",)),
-    "the start is refused once": Script(LIGHTCONE, failures=("StartTask",)),
-    "a status check fails once": Script(LIGHTCONE, PROGRAM, questions=THREE[:1], failures=("GetTask",)),
+    "the store cannot be written once": Script(LIGHTCONE, failures=(Failure("SaveSubmission"),)),
+    "the store cannot be read once": Script(LIGHTCONE, failures=(Failure("LoadSubmission"),)),
+    "the start is refused once": Script(LIGHTCONE, failures=(Failure("StartTask"),)),
+    "a status check fails once": Script(
+        LIGHTCONE, PROGRAM, questions=THREE[:1], failures=(Failure("GetTask"),)
+    ),
     "started only": Script(LIGHTCONE, {"wait_for_completion": False}),
     "kept when killed": Script(LIGHTCONE, {"on_kill_policy": "leave"}),
     "the answer to the start is lost": Script(
@@ -135,15 +139,15 @@ def live(world: World) -> None:
 def check(world: World) -> None:
     script = world.script
     has_keys = Capability.IDEMPOTENT_START in script.service.capabilities
-    assert not world.doubled, f"started while another was active: {world.doubled}"
-    for task in world.tasks.values():
+    assert not world.service.doubled, f"started while another was active: {world.service.doubled}"
+    for task in world.service.tasks.values():
         replies = [(number, text) for _, number, text in task.heard]
         numbers = [number for number, _ in replies]
         assert len(set(numbers)) == len(numbers), f"{task.task_id} heard a reply twice: {replies}"
         expected = script.settings.get("input_default")
         for number, text in replies:
             assert text == (expected or answer_to(script.questions[number])), f"a wrong reply: {replies}"
-    assert len(set(world.answered)) == len(world.answered), f"asked twice: {world.answered}"
+    assert len(set(world.desk.answered)) == len(world.desk.answered), f"asked twice: {world.desk.answered}"
     check_nothing_is_left(world, has_keys=has_keys)
     check_end(world, has_keys=has_keys)
 
@@ -156,10 +160,10 @@ def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
         or (settings.on_timeout == "leave" and world.state == "failed")
         or (settings.on_kill_policy == "leave" and world.state == "killed")
     )
-    active = {task.task_id for task in world.list_active()}
+    active = {task.task_id for task in world.service.list_active(world.now)}
     # Of a start that was never recorded only the service knows. With a key, the next try finds it; without
     # one, or where no try is left, the log says what to search for.
-    unknown = active - world.recorded
+    unknown = active - world.service.recorded
     if not has_keys or world.state in ("killed", "failed"):
         active -= unknown
     assert is_left or not active, f"left active: {active}"
@@ -192,28 +196,28 @@ def check_number_of_starts(world: World, *, has_keys: bool) -> None:
         and (script.end == "success" or "start" in script.lost_answers)
         and (has_keys or policy.on_uncertain_submit == "fail")
     )
-    assert not is_started_once or len(world.tasks) <= 1, f"started {len(world.tasks)} times"
+    assert not is_started_once or len(world.service.tasks) <= 1, f"started {len(world.service.tasks)} times"
 
 
 def check_success(world: World) -> None:
     assert world.result is not None
-    delivered, settings = world.tasks[world.result.task_id], world.settings
+    delivered, settings = world.service.tasks[world.result.task_id], world.settings
     assert world.xcoms["status"] == world.result.status.value
     if settings.wait_for_completion and settings.on_awaiting_input != "return":
         assert world.result.result == f"result of {delivered.task_id}"
         assert len(delivered.heard) == len(world.script.questions), "a question was never answered"
         sent = [answer for answer in world.xcoms.get("answers", ()) if answer["sent"]]
         assert len(sent) == len(delivered.heard), f"XCom has {len(sent)} answers that were sent"
-        assert world.form is None or world.form.response, "a form is left open"
+        assert world.desk.form is None or world.desk.form.response, "a form is left open"
 
 
 def check_no_result_was_dropped(world: World) -> None:
     if world.clears or "timeout" in world.kinds:
         return
-    completed = [task for task in world.tasks.values() if task.locate(world.now)[1] is COMPLETED]
+    completed = [task for task in world.service.tasks.values() if task.locate(world.now)[1] is COMPLETED]
     # What the record still names, the next try takes.
     kept = {*world.delivered, world.store.task_id if world.store else None}
-    lost = {task.task_id for task in completed if task.task_id in world.recorded} - kept
+    lost = {task.task_id for task in completed if task.task_id in world.service.recorded} - kept
     assert not lost, f"completed, and nobody has the result: {lost}"
 
 
