@@ -165,13 +165,6 @@ class Form:
     response: dict[str, Any] | None = None
 
 
-#: Commands that leave the world as it is: a worker lost after one of them is one lost before it.
-READS = (
-    *(cmd.LoadSubmission, cmd.FindService, cmd.GetTask, cmd.ReadMark, cmd.ReadForm),
-    cmd.CallReply,
-)
-
-
 class WorkerLostError(BaseException):
     """The process is gone."""
 
@@ -223,7 +216,7 @@ class World:
         self.kinds: list[str] = []
         #: Check what is slow to check: that each record survives the store.
         self.is_thorough = False
-        #: Called after each command of the worker that may have changed the world, and after its first.
+        #: Called after each command of the worker.
         self.on_command: Callable[[World], None] | None = None
         #: The ids that the submission record has ever named; others the service alone knows.
         self.recorded: set[str] = set()
@@ -236,7 +229,6 @@ class World:
         self.polls = 0
         self._was_cleared = False
         self._is_worker_lost = False
-        self._is_new_worker = True
 
     # --- Airflow
 
@@ -267,7 +259,6 @@ class World:
         owner = ("dag", "run", "task", -1, self.try_number, "id")
         task_try = TaskTry(owner, self.try_number, self.max_tries, self.began_at, "http://airflow/log")
         self.armed = None
-        self._is_new_worker = True
         self.execution = Execution(self.settings, task_try)
         return entry(self.execution, *args, **kwargs)
 
@@ -502,20 +493,19 @@ class World:
         try:
             result = self._do(command)
         except AgentTaskError:
-            self._after_command(command)
+            self._after_command()
             raise
         except (DeferredError, ParkedError):
             if found := self._due(is_after=True):
                 self._interrupt(found, is_away=True)
             raise
-        self._after_command(command)
+        self._after_command()
         return result
 
-    def _after_command(self, command: cmd.Command[Any]) -> None:
+    def _after_command(self) -> None:
         if found := self._due(is_after=True):
             self._interrupt(found)
-        is_new_worker, self._is_new_worker = self._is_new_worker, False
-        if self.on_command and (is_new_worker or not isinstance(command, READS)):
+        if self.on_command:
             self.on_command(self)
 
     def _note(self, line: str | cmd.Command[Any]) -> None:
