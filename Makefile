@@ -7,8 +7,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
-# The pure tests, and those of sockets: no test in them starts an Airflow.
-QUICK_TESTS := tests/test_*.py tests/services tests/lifecycle tests/polling tests/client tests/hooks tests/sandbox tests/lab
+# The pure tests and those of sockets: all but what runs an Airflow, a browser or an installation.
+QUICK_TESTS := tests/test_*.py $(filter-out tests/airflow/ tests/airflow_processes/ tests/browser/ tests/packaging/ \
+	tests/__pycache__/,$(wildcard tests/*/))
 PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore \
 	apache-airflow-providers-dbt-cloud apache-airflow-providers-http requests_toolbelt statsd
 
@@ -65,8 +66,9 @@ peers: $(PEERS)
 check: lint
 	$(BIN)/pytest -n 2 $(QUICK_TESTS) $(PYTEST_ARGS)
 
+# Three processes for two cores: the one with the fault round only waits for most of its seven minutes.
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 # Without the package's own pytest plugin, which would import the pure rooms before they are measured; and without the
 # tests that repeat what others cover a hundred thousand times.

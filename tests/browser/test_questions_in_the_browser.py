@@ -225,7 +225,7 @@ def test_a_reply_on_a_page_that_shows_an_earlier_question_is_not_sent_to_the_lat
     required_actions.choose("Send")
 
     def is_given_back() -> bool:
-        return "it was given on a page that showed an earlier question" in required_actions.read_body(task)
+        return "it was given in a form that showed an earlier question" in required_actions.read_body(task)
 
     assert wait_until(is_given_back, timeout=120)
     required_actions.wait_for_question(task, 2)

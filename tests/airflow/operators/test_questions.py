@@ -15,6 +15,7 @@ from sqlalchemy import update
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.lifecycle import answer_questions, questions
+from airflow_agent_tasks.plugin import answer_delay
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 BOTH_SERVICES = pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
@@ -299,6 +300,8 @@ def test_an_answer_in_the_last_moment_goes_before_the_default(
 
     close = RequiredAction.close
     monkeypatch.setattr(RequiredAction, "close", answer_late)
+    # The API server delays an answer while a worker is still running, and this one runs on.
+    monkeypatch.setattr(answer_delay, "MAX_DELAY", 0.5)
     source = ask("Which one?", input_timeout=0.5, input_default="Whichever.")
     run, _ = run_with_person(source, [be_late])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["Just in time."])
