@@ -278,60 +278,76 @@ def lose_worker(world: World) -> World:
 
 # --- the checks themselves: mistakes that they have to find ------------------------------------------------
 
-#: What is wrong → module of the life, its text, the text with the mistake.
+#: What is wrong → a life that fails, a module of `lifecycle/`, its text, the text with the mistake.
 MISTAKES = {
     "the record is saved late": (
+        "lightcone, on the worker: plain",
         "attach_or_submit",
         "    yield from start.execution.save(submission)\n    try:\n",
         "    try:\n",
     ),
     "the key is renewed": (
+        "lightcone, on the worker: plain",
         "attach_or_submit",
         "return (yield from _send(start, found))",
         "return (yield from _submit(start))",
     ),
     "a reply is marked as sent before it is": (
+        "lightcone, on the worker: answered by someone",
         "send_reply",
         ".move(Stage.SENDING, (yield from ReadClock()))",
         ".move(Stage.SENT, (yield from ReadClock()))",
     ),
     "the stop is forgotten after a clear": (
+        "lightcone, on the worker: plain",
         "attach_or_submit",
         "        yield from _stop_earlier(old, found.try_number)",
         "        pass",
     ),
     "the result is dropped": (
+        "lightcone, on the worker: plain",
         "outcome",
         '        yield from info("Completed: %s", task)\n',
         '        yield from info("Completed: %s", task)\n        yield from execution.drop()\n',
     ),
-    "a stop is not recorded before it is made": ("stop", "    yield from _record_intent(execution)\n", ""),
+    "a stop is not recorded before it is made": (
+        "lightcone, on the worker: must not ask",
+        "stop",
+        "    yield from _record_intent(execution)\n",
+        "",
+    ),
     "what completed before a stop is started anew": (
+        "lightcone, on the worker: completes while it is stopped",
         "attach_or_submit",
         "        if task.status is not TaskState.COMPLETED:\n",
         "        if True:\n",
     ),
     "a retry starts anew": (
+        "lightcone, on the worker: plain",
         "attach_or_submit",
         "    if must_stop and not task.is_terminal:\n",
         "    if not task.is_terminal:\n",
     ),
     "an uncertain start is repeated": (
+        "shinzo, on the worker: uncertain start fails",
         "attach_or_submit",
         "        if not start.resubmits:\n            raise\n",
         "",
     ),
     "a question is failed and its agent goes on": (
+        "lightcone, on the worker: must not ask",
         "outcome",
         "        fate = (yield from stop(execution))[1]\n",
         '        fate = ""\n',
     ),
     "the user's stop is forgotten": (
+        "lightcone, on the worker: stopped by someone",
         "answer_questions",
         "    task, fate = yield from stop(execution)\n",
         '    task, fate = None, ""\n',
     ),
     "the answers are not pushed": (
+        "lightcone, on the worker: answered by someone",
         "execution",
         "        yield from PushAnswers(questions.list_answers())\n",
         "",
@@ -341,7 +357,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
-    module, right, wrong = MISTAKES[mistake]
+    life, module, right, wrong = MISTAKES[mistake]
     package = Path(airflow_agent_tasks.__file__).parent
     for name in ("__init__.py", "text.py", "logger.py", "agent_task.py", "errors.py"):
         (tmp_path / package.name).mkdir(exist_ok=True)
@@ -353,7 +369,7 @@ def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
     assert source.count(right) == 1
     path.write_text(source.replace(right, wrong), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(package.parent)])}
-    program = "from tests.lifecycle.test_crashed_lives import find_failure; find_failure()"
+    program = f"from tests.lifecycle.test_crashed_lives import find_failure; find_failure({life!r})"
     command = [sys.executable, "-c", program]
     found = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
@@ -361,8 +377,7 @@ def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
     assert "AssertionError: " in found.stderr, found.stderr or "no life has failed"
 
 
-def find_failure() -> None:
-    """Live until a life fails."""
-    for script in LIVES.values():
-        for interruptions in itertools.chain([()], list_singles(script)):
-            live(World(script, interruptions))
+def find_failure(name: str) -> None:
+    """Live a life with each interruption, until one fails."""
+    for interruptions in itertools.chain([()], list_singles(LIVES[name])):
+        live(World(LIVES[name], interruptions))
