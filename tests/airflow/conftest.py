@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from lab.cluster.airflow_api import AirflowApi
 
@@ -66,11 +67,11 @@ class FinishedRun:
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(mocker: MockerFixture) -> None:
     """Make the adaptive waits 40 times shorter: what is tested here is what happens, not when."""
     from airflow_agent_tasks.lifecycle import wait_policy
 
-    monkeypatch.setattr(wait_policy, "SHORTEST_WAIT", 0.05)
+    mocker.patch.object(wait_policy, "SHORTEST_WAIT", 0.05)
 
 
 @pytest.fixture(autouse=True)

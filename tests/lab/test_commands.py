@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from lab import peers
 from lab.benchmarks import __main__ as benchmarks
@@ -57,13 +58,14 @@ def test_make_down_needs_no_installed_package() -> None:
     ids=["benchmarks", "faults"],
 )
 def test_a_comparison_without_the_other_providers_names_the_target_that_installs_them(
-    command: Any, arguments: list[str], first_step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Any, arguments: list[str], first_step: str, tmp_path: Path, mocker: MockerFixture
 ) -> None:
-    monkeypatch.setattr(peers, "PEERS_FOLDER", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["command", *arguments])
-    monkeypatch.setattr(command, first_step, lambda *_: pytest.fail("it began all the same"))
+    mocker.patch.object(peers, "PEERS_FOLDER", tmp_path)
+    mocker.patch.object(sys, "argv", ["command", *arguments])
+    begin = mocker.patch.object(command, first_step)
     with pytest.raises(SystemExit, match="are not installed: run `make peers` first"):
         command.main()
+    begin.assert_not_called()
 
 
 def test_no_source_changes_the_import_path() -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
+from pytest_mock import MockerFixture
 from sqlalchemy import update
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
@@ -281,7 +282,7 @@ def test_without_a_default_the_task_fails_when_nobody_answers_in_time(
 
 
 def test_an_answer_in_the_last_moment_goes_before_the_default(
-    run_with_person: Any, agent_task_sandbox: Any, monkeypatch: Any
+    run_with_person: Any, agent_task_sandbox: Any, mocker: MockerFixture
 ) -> None:
     answered: list[bool] = []
 
@@ -299,9 +300,9 @@ def test_an_answer_in_the_last_moment_goes_before_the_default(
         let_time_pass(api, form)
 
     close = RequiredAction.close
-    monkeypatch.setattr(RequiredAction, "close", answer_late)
+    mocker.patch.object(RequiredAction, "close", autospec=True, side_effect=answer_late)
     # The API server delays an answer while a worker is still running, and this one runs on.
-    monkeypatch.setattr(answer_delay, "MAX_DELAY", 0.5)
+    mocker.patch.object(answer_delay, "MAX_DELAY", 0.5)
     source = ask("Which one?", input_timeout=0.5, input_default="Whichever.")
     run, _ = run_with_person(source, [be_late])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["Just in time."])
@@ -354,10 +355,10 @@ def test_a_reply_whose_answer_is_lost_is_not_sent_again_once_the_agent_has_gone_
 
 @BOTH_SERVICES
 def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any, kind: str
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, mocker: MockerFixture, kind: str
 ) -> None:
-    monkeypatch.setattr(questions, "SETTLING_TIME", 0.5)
-    monkeypatch.setattr(answer_questions, "SETTLING_CHECK", 0.1)
+    mocker.patch.object(questions, "SETTLING_TIME", 0.5)
+    mocker.patch.object(answer_questions, "SETTLING_CHECK", 0.1)
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
     run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
@@ -365,10 +366,10 @@ def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
 
 
 def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, mocker: MockerFixture
 ) -> None:
-    monkeypatch.setattr(questions, "SETTLING_TIME", 0.05)
-    monkeypatch.setattr(answer_questions, "SETTLING_CHECK", 0.05)
+    mocker.patch.object(questions, "SETTLING_TIME", 0.05)
+    mocker.patch.object(answer_questions, "SETTLING_CHECK", 0.05)
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 5, "drop": "before"}])
     run, forms = run_with_person(f"{ask('Which one?', retries=1)[:-1]}, retry_delay=timedelta(0))", ["One."])
     assert (run.state, run.tries("agent")) == ("success", 2)
@@ -460,11 +461,11 @@ def test_secrets_are_hidden_in_the_form(run_with_person: Any) -> None:
 
 
 def test_without_the_plugin_the_form_says_where_the_question_is(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, monkeypatch: Any
+    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, mocker: MockerFixture
 ) -> None:
     from airflow_agent_tasks.airflow_compat import required_action
 
-    monkeypatch.setattr(required_action, "PATH", "/nothing/there")
+    mocker.patch.object(required_action, "PATH", "/nothing/there")
     run, forms = run_with_person(ask("Which one?", "What colour?"), ["One.", "Red."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
     assert forms[0]["body"] == forms[1]["body"]

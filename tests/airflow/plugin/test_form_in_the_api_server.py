@@ -18,6 +18,7 @@ from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import timezone
 from airflow.utils.session import create_session
+from pytest_mock import MockerFixture
 from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
@@ -125,9 +126,9 @@ def test_an_unknown_task_instance_changes_nothing(api_server: str) -> None:
 
 
 def test_a_plugin_that_cannot_be_reached_is_told_once(
-    ti: Any, action: Any, caplog: Any, monkeypatch: Any
+    ti: Any, action: Any, caplog: Any, mocker: MockerFixture
 ) -> None:
-    monkeypatch.setattr(required_action, "PATH", "/nothing/there")
+    mocker.patch.object(required_action, "PATH", "/nothing/there")
     assert action.show(ask(1, "Which one?"), []) is False
     assert action.read() is None
     assert caplog.text.count("cannot show each question's own text") == 1
@@ -161,9 +162,11 @@ def test_without_a_key_of_its_own_the_server_takes_no_order(
 
 
 @pytest.mark.parametrize(("seconds", "holds"), [(0, True), (-5, True), (59, True), (61, False), (-61, False)])
-def test_a_signature_holds_for_a_minute_by_either_clock(monkeypatch: Any, seconds: int, holds: bool) -> None:
+def test_a_signature_holds_for_a_minute_by_either_clock(
+    mocker: MockerFixture, seconds: int, holds: bool
+) -> None:
     token, now = signed_orders.sign(KEY, {"do": "show"}), time.time()
-    monkeypatch.setattr(signed_orders, "time", SimpleNamespace(time=lambda: now + seconds))
+    mocker.patch.object(signed_orders, "time").time.return_value = now + seconds
     assert signed_orders.is_signed(KEY, {"do": "show"}, token) is holds
 
 
@@ -219,9 +222,9 @@ def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, delay: Any) -> 
 
 
 def test_an_answer_is_delayed_for_a_limited_time(
-    ti: Any, api_server: str, delay: Any, monkeypatch: Any
+    ti: Any, api_server: str, delay: Any, mocker: MockerFixture
 ) -> None:
-    monkeypatch.setattr(answer_delay, "MAX_DELAY", -1.0)
+    mocker.patch.object(answer_delay, "MAX_DELAY", -1.0)
     form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
     form["task_instance"] |= {"dag_id": ti.dag_id, "task_id": ti.task_id}
     AirflowApi(api_server).answer(form, "One.")

@@ -13,6 +13,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
+from pytest_mock import MockerFixture
 from sqlalchemy import update
 
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
@@ -142,9 +143,9 @@ def test_a_task_instance_of_a_worker_is_left_to_the_worker() -> None:
 
 
 def test_an_end_that_is_never_committed_stops_nothing(
-    leave_one_running: Any, agent_task_sandbox: Any, monkeypatch: Any
+    leave_one_running: Any, agent_task_sandbox: Any, mocker: MockerFixture
 ) -> None:
-    monkeypatch.setattr(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
+    mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
     end(leave_one_running(), "success", is_committed=False)
     assert left(agent_task_sandbox) == ["running"]
 
@@ -219,9 +220,9 @@ def test_the_agent_tasks_that_the_end_of_a_run_skipped_are_stopped(
 
 
 def test_a_run_that_goes_on_after_all_stops_nothing(
-    run_dag: Any, agent_task_sandbox: Any, monkeypatch: Any
+    run_dag: Any, agent_task_sandbox: Any, mocker: MockerFixture
 ) -> None:
-    monkeypatch.setattr(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
+    mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
     run = run_dag(f"ShinzoTaskOperator(task_id='agent', message={LONG!r}, timeout=0.1, on_timeout='leave')")
     requests = len(agent_task_sandbox.requests())
     listener.on_dag_run_failed(EndedRun(run, "running"))

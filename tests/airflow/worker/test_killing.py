@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
+from pytest_mock import MockerFixture
 
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskCancelledError
@@ -115,9 +116,9 @@ def test_a_worker_finds_its_own_state_among_mapped_ones(started: StartedTask, is
 
 
 def test_a_worker_that_cannot_ask_leaves_the_agent_task_to_the_next_try(
-    started: StartedTask, is_stopped: Any, monkeypatch: Any, caplog: Any
+    started: StartedTask, is_stopped: Any, mocker: MockerFixture, caplog: Any
 ) -> None:
-    monkeypatch.setattr(kill, "SECONDS_TO_READ_STATE", 0.1)
+    mocker.patch.object(kill, "SECONDS_TO_READ_STATE", 0.1)
     never = threading.Event()
     assert not kill_worker(started, task_instance(never.wait))
     never.set()
@@ -179,9 +180,9 @@ def test_a_kill_with_the_policy_leave_stops_nothing(
 
 
 def test_a_kill_without_a_state_from_airflow_is_decided_later(
-    started: StartedTask, is_stopped: Any, monkeypatch: Any
+    started: StartedTask, is_stopped: Any, mocker: MockerFixture
 ) -> None:
-    monkeypatch.setattr(kill, "SECONDS_TO_READ_STATE", 0.1)
+    mocker.patch.object(kill, "SECONDS_TO_READ_STATE", 0.1)
     is_free = threading.Event()
 
     def tell() -> str:
