@@ -35,7 +35,7 @@ class RequiredAction:
     Opens, reads and closes the form. Each task instance has one, for all questions of its agent.
 
     Airflow 3.3 lets a worker open a form, but keeps its first text, and closes none without an answer. So
-    this package's plugin in the API server does both. Where it cannot be reached, the form says so.
+    this package's plugin in the API server does both. Where it cannot be reached, the form explains where to find the question.
 
     :param task_instance: The Airflow task instance.
     :param log: Where a plugin that cannot be reached is reported.

@@ -1,7 +1,7 @@
 """
 Reports at the start of the scheduler, the triggerer and the API server what no longer fits Airflow.
 
-Each of them uses Airflow's private parts only when somebody ends a task or answers a question. Without this
+Each of them uses Airflow's private parts only when a user ends a task or answers a question. Without this
 check, a part that Airflow has moved would show then, and as an agent task that runs on.
 """
 

@@ -1,8 +1,8 @@
 """
 Answering the agent's questions: with the operator's ``reply``, or by asking someone in the Airflow UI.
 
-Each step is recorded in the submission record before it is taken, so that whichever try comes next knows
-whether a reply was sent.
+Each step is recorded in the submission record before it is taken, so that the next try knows whether a
+reply was sent.
 """
 
 from __future__ import annotations

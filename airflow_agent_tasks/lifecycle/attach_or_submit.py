@@ -91,7 +91,7 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     if found is None:
         return (yield from _submit(start))
     # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
-    # first try from the retries would fail once somebody edits them.
+    # first try from the retries would fail once a user edits them.
     if found.max_tries != execution.task_try.max_tries:
         return (yield from _start_over(start, found))
     if found.started is None:

@@ -2,7 +2,7 @@
 What the life of an agent task asks of the process that runs it.
 
 The life is a generator (:data:`Flow`): it yields one command after the other, and gets the result of each
-back or its failure thrown in. So the life itself is pure, and whoever performs the commands decides how: a
+back or its failure thrown in. So the life itself is pure, and the performer of the commands decides how: a
 worker for real, a test in a simulated world that may crash before and after each one. What ``yield from`` a
 command brings has the type of the command's result.
 """

@@ -18,7 +18,7 @@ from airflow_agent_tasks.lifecycle.status import check
 from airflow_agent_tasks.lifecycle.wait_policy import Decision
 from airflow_agent_tasks.services.base import HAS_ENDED
 
-#: How often a reply is sent that, as far as anyone can see, does not arrive.
+#: The most attempts to send a reply that does not seem to arrive.
 MAX_ATTEMPTS = 5
 
 
@@ -57,7 +57,7 @@ def save_question(execution: Execution, question: Question) -> Flow[None]:
 
 
 def _on_refusal(execution: Execution, question: Question, error: AgentTaskError) -> Flow[Decision]:
-    # It surely was not taken: whichever try next sees the agent at this question sends it.
+    # The service surely did not take it: the next check that sees this question sends it again.
     yield from save_question(execution, question.move(Stage.ANSWERED, (yield from ReadClock())))
     decision = yield from check(execution, retries=True)
     has_gone_on = decision.task is not None and not question.is_of(decision.task)

@@ -127,7 +127,7 @@ class AgentTaskOperator(BaseOperator):
     :raises AirflowFailException: for what a retry would meet again: a wrong argument, a refused key.
     """
 
-    #: The service; this base accepts whichever the connection's type names.
+    #: The service; this base accepts any that a connection type names.
     hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
     template_fields: Sequence[str] = ("conn_id", "agent_id")
     ui_color = "#e8e4f8"
