@@ -17,7 +17,7 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers check test coverage lint format demo faults parked bench rooms up down build clean
+.PHONY: help venv peers check test coverage lint format demo faults parked bench imports up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
@@ -29,7 +29,7 @@ help:
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
 	@echo "make test     run all tests; PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
-	@echo "make rooms    print the rooms of the package: files, lines, imports in and out, circles"
+	@echo "make imports  print the folders of the package: files, lines, imports in and out, circles"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff lay out the code"
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
@@ -93,13 +93,13 @@ faults: $(INSTALLED) $(PEERS)
 	@$(BIN)/python -m lab.faults --runs $(RUNS) --peers
 
 parked: $(INSTALLED)
-	@$(BIN)/python -m lab.benchmarks.parked_tasks
+	@$(BIN)/python -m lab.benchmarks.measure_parked_tasks
 
 bench: $(INSTALLED) $(PEERS)
 	@$(BIN)/python -m lab.benchmarks
 
-rooms: $(INSTALLED)
-	@$(BIN)/python -m lab.rooms
+imports: $(INSTALLED)
+	@$(BIN)/python -m lab.package_imports
 
 up: $(INSTALLED)
 	@$(BIN)/python -m lab.demo.up

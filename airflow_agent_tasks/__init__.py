@@ -1,0 +1,1 @@
+"""An Apache Airflow provider for agent tasks: long-running AI agent jobs on a hosted service."""

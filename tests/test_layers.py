@@ -373,7 +373,7 @@ def test_a_private_part_of_airflow_is_found_wherever_it_stands() -> None:
         ("hooks.agent_task", "polling.status_check", False),
         ("client.sync_client", "hooks.connection_settings", False),
         ("services.http", "client.settings", False),
-        ("lifecycle.questions", "airflow_compat.state_store", False),
+        ("lifecycle.question_log", "airflow_compat.state_store", False),
         ("errors", "agent_task", True),
         ("agent_task", "errors", False),
         ("errors", "services.http", False),

@@ -18,7 +18,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import and_, select
 
-from airflow_agent_tasks.lifecycle.submission import RECORD_KEY, Submission
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
 #: Built on import, so that the check at start-up also names a column that Airflow has renamed.
 _HAS_RECORD = and_(

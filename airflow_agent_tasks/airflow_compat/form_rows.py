@@ -13,7 +13,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 
-from airflow_agent_tasks.airflow_compat.question_text import show_question
+from airflow_agent_tasks.airflow_compat.form_row_refresh import show_question
 
 
 def read_secret_key() -> str | None:

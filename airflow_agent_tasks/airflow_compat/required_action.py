@@ -12,7 +12,7 @@ from airflow.sdk import conf
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.services.http import Request
 
 #: The path of this package's plugin in the API server.
@@ -35,7 +35,8 @@ class RequiredAction:
     Opens, reads and closes the form. Each task instance has one, for all questions of its agent.
 
     Airflow 3.3 lets a worker open a form, but keeps its first text, and closes none without an answer. So
-    this package's plugin in the API server does both. Where it cannot be reached, the form explains where to find the question.
+    this package's plugin in the API server does both. Where it cannot be reached, the form
+    explains where to find the question.
 
     :param task_instance: The Airflow task instance.
     :param log: Where a plugin that cannot be reached is reported.
@@ -112,7 +113,7 @@ class RequiredAction:
 def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the plugin's reply, or None if the task is no longer running."""
     # Imported here, because every DAG file imports this module: requests takes 50 ms, and more under load.
-    from airflow_agent_tasks.airflow_compat.signed_orders import sign
+    from airflow_agent_tasks.airflow_compat.form_order_signature import sign
     from airflow_agent_tasks.client.sync_client import SyncClient
 
     token = sign(conf.get("api", "secret_key", fallback=None) or "", order)

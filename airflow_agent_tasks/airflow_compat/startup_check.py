@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 CONSEQUENCES = {
     "ended_tasks": "agent tasks run on when their Airflow tasks are marked while no worker has them",
     "form_rows": "forms under Required Actions cannot show each question's own text",
-    "parked_tasks": "an answer within seconds of its question may fail the task",
+    "early_answer_delay": "an answer within seconds of its question may fail the task",
     "supervisor": "agent tasks run on when their deferred Airflow tasks are marked",
 }
 

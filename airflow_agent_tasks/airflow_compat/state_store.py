@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.lifecycle.submission import RECORD_KEY, Submission
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

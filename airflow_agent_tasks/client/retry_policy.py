@@ -9,7 +9,7 @@ from tenacity import RetryCallState, stop_after_attempt, stop_before_delay, wait
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError, AgentTaskUncertainError
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED, Request, Response
-from airflow_agent_tasks.services.retry_after import (
+from airflow_agent_tasks.services.retry_advice import (
     TEMPORARY_REJECTIONS,
     is_transient_status,
     is_uncertain_status,

@@ -14,6 +14,7 @@ from typing import Any
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskTimeoutError
 from airflow_agent_tasks.lifecycle.auto_reply import build_default_reply, find_fault, format_time
+from airflow_agent_tasks.lifecycle.check_status import check
 from airflow_agent_tasks.lifecycle.commands import (
     CallReply,
     CloseForm,
@@ -39,11 +40,10 @@ from airflow_agent_tasks.lifecycle.question_form import (
     names_other_question,
     read_response,
 )
-from airflow_agent_tasks.lifecycle.questions import STOP, Question, Questions, Reply, Stage, Standing
+from airflow_agent_tasks.lifecycle.question_log import STOP, Question, Questions, Reply, Stage, Standing
 from airflow_agent_tasks.lifecycle.send_reply import save_question, send_reply
-from airflow_agent_tasks.lifecycle.status import check
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
-from airflow_agent_tasks.lifecycle.submission import Submission
+from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import shorten
 

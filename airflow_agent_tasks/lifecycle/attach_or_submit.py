@@ -29,7 +29,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
-from airflow_agent_tasks.lifecycle.submission import Submission, build_idempotency_key
+from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.start_fields import read_rendered
 

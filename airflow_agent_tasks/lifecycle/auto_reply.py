@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY
-from airflow_agent_tasks.lifecycle.questions import SEND, Reply
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.lifecycle.question_log import SEND, Reply
+from airflow_agent_tasks.logger_protocol import Log
 
 
 def call_reply(

@@ -15,8 +15,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask
 from airflow_agent_tasks.lifecycle.question_form import Asking
-from airflow_agent_tasks.lifecycle.questions import Reply
-from airflow_agent_tasks.lifecycle.submission import Submission
+from airflow_agent_tasks.lifecycle.question_log import Reply
+from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.services.base import Dialect
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ from airflow_agent_tasks.lifecycle.commands import (
     StopOnKill,
     warning,
 )
-from airflow_agent_tasks.lifecycle.questions import Questions
-from airflow_agent_tasks.lifecycle.submission import Submission
+from airflow_agent_tasks.lifecycle.question_log import Questions
+from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 
 

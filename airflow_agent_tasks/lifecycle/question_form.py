@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask
-from airflow_agent_tasks.lifecycle.questions import SEND, STOP, Reply
+from airflow_agent_tasks.lifecycle.question_log import SEND, STOP, Reply
 from airflow_agent_tasks.text import shorten
 
 OPTIONS = (SEND, STOP)

@@ -14,6 +14,7 @@ from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
+from airflow_agent_tasks.lifecycle.check_status import check, check_after, check_still_wanted
 from airflow_agent_tasks.lifecycle.commands import (
     Defer,
     Flow,
@@ -25,7 +26,6 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.outcome import Outcome, resolve
-from airflow_agent_tasks.lifecycle.status import check, check_after, check_still_wanted
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 
 

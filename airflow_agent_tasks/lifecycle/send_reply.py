@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import NoReturn, cast
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRejectedError, AgentTaskUncertainError
+from airflow_agent_tasks.lifecycle.check_status import check
 from airflow_agent_tasks.lifecycle.commands import Flow, ReadClock, SendMessage, info, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
-from airflow_agent_tasks.lifecycle.questions import Question, Reply, Stage
-from airflow_agent_tasks.lifecycle.status import check
+from airflow_agent_tasks.lifecycle.question_log import Question, Reply, Stage
 from airflow_agent_tasks.lifecycle.wait_policy import Decision
 from airflow_agent_tasks.services.base import HAS_ENDED
 

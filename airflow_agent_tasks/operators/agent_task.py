@@ -1,4 +1,4 @@
-"""The base of the operators that run an agent task, and the operators that act on a running one."""
+"""The base of the operators that run an agent task; also passes on the operators for running tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_agent_tasks.agent_task import TaskState
-from airflow_agent_tasks.airflow_compat.checked_mapping import CheckedPartial
+from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import read_state
 from airflow_agent_tasks.errors import AgentTaskError
@@ -29,12 +29,6 @@ from airflow_agent_tasks.lifecycle.run import (
 )
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Verdict
-from airflow_agent_tasks.operators.actions import (
-    AgentTaskCancelOperator,
-    AgentTaskMessageOperator,
-    AgentTaskPauseOperator,
-    AgentTaskResumeOperator,
-)
 from airflow_agent_tasks.operators.argument_names import check_names, complete_docstring, drop_defaults
 from airflow_agent_tasks.operators.arguments import (
     as_list,
@@ -45,6 +39,12 @@ from airflow_agent_tasks.operators.arguments import (
     check_reply,
     check_seconds,
     check_users,
+)
+from airflow_agent_tasks.operators.running_task_actions import (
+    AgentTaskCancelOperator,
+    AgentTaskMessageOperator,
+    AgentTaskPauseOperator,
+    AgentTaskResumeOperator,
 )
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 

@@ -11,7 +11,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.answer_delay import AnswerDelay
+from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:

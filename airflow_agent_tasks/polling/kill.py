@@ -17,7 +17,7 @@ from typing import Any
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, aread_state
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.shared_poller import SharedPoller, use_poller
 
 #: Seconds to wait for Airflow to return a state: a triggerer's one supervisor thread may be busy.

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from airflow.sdk import BaseXCom
 
 from airflow_agent_tasks.agent_task import AgentTask
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.logger_protocol import Log
 
 PROGRESS_KEY = "progress"
 #: Seconds between two pushes of one triggerer: each occupies its one supervisor thread for up to 150 ms, and

@@ -1,4 +1,4 @@
-"""One status check, for the worker, the sensor and the triggerer; the wait policy decides what follows."""
+"""One status check, from a sensor and from an event loop; the wait policy decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, describe_failure, describe_state
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.shared_poller import SharedPoller
 
 

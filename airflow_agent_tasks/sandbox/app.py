@@ -8,10 +8,10 @@ from starlette.types import Receive, Scope, Send
 
 from airflow_agent_tasks.sandbox.control import ControlRoutes
 from airflow_agent_tasks.sandbox.faults import FaultRules
-from airflow_agent_tasks.sandbox.gate import CutConnection, Gate
 from airflow_agent_tasks.sandbox.lightcone import LightconeRoutes
+from airflow_agent_tasks.sandbox.middleware import CutConnection, Gate
 from airflow_agent_tasks.sandbox.request_log import RequestLog
-from airflow_agent_tasks.sandbox.service import error_response
+from airflow_agent_tasks.sandbox.route_helpers import error_response
 from airflow_agent_tasks.sandbox.shinzo import ShinzoRoutes
 from airflow_agent_tasks.sandbox.store import TaskStore, steady_clock
 from airflow_agent_tasks.sandbox.webhook import WebhookSender

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
-from airflow_agent_tasks.sandbox.checking import describe_mistakes, parse_json
 from airflow_agent_tasks.sandbox.faults import FaultRule, FaultRules
-from airflow_agent_tasks.sandbox.gate import CONTROL_PATH
+from airflow_agent_tasks.sandbox.middleware import CONTROL_PATH
 from airflow_agent_tasks.sandbox.request_log import RequestLog
-from airflow_agent_tasks.sandbox.service import json_response
+from airflow_agent_tasks.sandbox.route_helpers import json_response
 from airflow_agent_tasks.sandbox.store import TaskStore
+from airflow_agent_tasks.sandbox.strict_json import describe_mistakes, parse_json
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 from airflow_agent_tasks.sandbox.webhook import WebhookSender
 

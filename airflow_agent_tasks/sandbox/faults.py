@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from airflow_agent_tasks.sandbox.checking import CheckedStrictly
+from airflow_agent_tasks.sandbox.strict_json import CheckedStrictly
 
 _REFUSED_HEADERS = {"content-length", "transfer-encoding", "connection"}
 #: HTTP allows these responses no body, and a server that sends one breaks the connection.

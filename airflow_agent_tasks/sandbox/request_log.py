@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_agent_tasks.sandbox.checking import parse_json
+from airflow_agent_tasks.sandbox.strict_json import parse_json
 
 KEPT_REQUESTS = 100_000
 LONGEST_BODY = 100_000

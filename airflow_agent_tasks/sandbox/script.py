@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from airflow_agent_tasks.agent_task import TERMINAL_STATES, TaskState
-from airflow_agent_tasks.sandbox.checking import Checked, CheckedStrictly, describe_mistakes, parse_json
+from airflow_agent_tasks.sandbox.strict_json import Checked, CheckedStrictly, describe_mistakes, parse_json
 
 _FIRST_LINE = re.compile(r"\s*#sandbox(?![^\s{])(?P<json>[^\r\n]*)")
 _ACTIVE_WORDS = {state.value for state in TaskState} - {state.value for state in TERMINAL_STATES}

@@ -15,9 +15,9 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from pydantic import Field, field_validator, model_validator
 
 from airflow_agent_tasks.agent_task import TaskState
-from airflow_agent_tasks.sandbox.checking import Checked
-from airflow_agent_tasks.sandbox.service import json_response, read_body, require_key, script_of
+from airflow_agent_tasks.sandbox.route_helpers import json_response, read_body, require_key, script_of
 from airflow_agent_tasks.sandbox.store import TaskStore
+from airflow_agent_tasks.sandbox.strict_json import Checked
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 from airflow_agent_tasks.sandbox.webhook import WebhookSender
 

@@ -12,7 +12,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
-from airflow_agent_tasks.airflow_compat.resume_guard import build_deferral_timeout
+from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
     AgentTaskError,

@@ -16,7 +16,7 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.services import response_values
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED, Request, Response
-from airflow_agent_tasks.services.retry_after import (
+from airflow_agent_tasks.services.retry_advice import (
     is_transient_status,
     is_uncertain_status,
     read_retry_after,

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
-from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
+from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
-from airflow_agent_tasks.airflow_compat.resume_guard import build_deferral_timeout, read_resume_guard
+from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout, read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
@@ -21,7 +21,7 @@ from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, TaskTry
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import redact
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.lifecycle.commands import CloseForm, Command, MakeForm, ShowForm
 from airflow_agent_tasks.lifecycle.question_form import Asking
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.logger_protocol import Log
 
 if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser

@@ -10,7 +10,7 @@ from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, has_next_try, read_state
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.logger import Log
+from airflow_agent_tasks.logger_protocol import Log
 
 #: Airflow sends SIGKILL 5 s after SIGTERM.
 SECONDS_FOR_ALL = 4.5

@@ -22,9 +22,9 @@ from lab.benchmarks.processors import describe_processors, pin
 from lab.benchmarks.simulate_polls import simulate
 from lab.benchmarks.tls_certificate import build_trust_variables, write_certificate
 from lab.cluster.processes import Program
-from lab.console import build_parser, run_command
+from lab.command_line import build_parser, run_command
 from lab.paths import ROOT
-from lab.peers import PEERS_FOLDER, require_peers
+from lab.peer_providers import PEERS_FOLDER, require_peers
 
 BARE = "bare"
 TITLES = {BARE: "bare aiohttp loop", **{name: contender.title for name, contender in CONTENDERS.items()}}

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from lab.console import build_parser, run_command
+from lab.command_line import build_parser, run_command
 
 #: Milliseconds that the import may cost beyond an empty operator.
 LIMIT = 60.0

@@ -23,9 +23,9 @@ from lab.benchmarks.mock_service_process import MockServiceControl, run_mock_ser
 from lab.benchmarks.tls_certificate import build_trust_variables, write_certificate
 from lab.cluster.airflow_cluster import AirflowCluster
 from lab.cluster.processes import wait_until
-from lab.console import build_parser, run_command
+from lab.command_line import build_parser, run_command
 from lab.paths import ROOT
-from lab.peers import PEERS_FOLDER
+from lab.peer_providers import PEERS_FOLDER
 
 COUNT = 1000
 INTERVAL = 10.0

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from lab.benchmarks.contenders import CONN_ID, CONTENDERS
 from lab.benchmarks.mock_service_process import MockServiceControl
 from lab.benchmarks.percentile import percentile
-from lab.console import build_parser
+from lab.command_line import build_parser
 
 BARE = "bare"
 #: Seconds between two measurements of the event loop's lag.

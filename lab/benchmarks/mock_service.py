@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import uvloop
 
-from lab.console import build_parser
+from lab.command_line import build_parser
 
 #: The rest of a status response.
 TEXT = "The agent works on it. " * 12

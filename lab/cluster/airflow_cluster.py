@@ -31,7 +31,7 @@ from lab.cluster.airflow_environment import (
     build_airflow_settings,
     build_clean_environment,
 )
-from lab.cluster.components import API_SERVERS, COMPONENTS, HEALTH_NAMES
+from lab.cluster.component_commands import API_SERVERS, COMPONENTS, HEALTH_NAMES
 from lab.cluster.processes import (
     Program,
     SessionLeader,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from lab.cluster.state_file import STATE_NAME, read_cluster_state
-from lab.console import build_parser, run_command
+from lab.command_line import build_parser, run_command
 from lab.paths import HOMES
 
 UP_HOME = HOMES / "up"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster.airflow_api import AirflowApi, TaskInstance
-from lab.console import print_table
+from lab.command_line import print_table
 from lab.demo.expected_runs import ExpectedRun, ExpectedTask
 
 GOOD_STATES = ("success", "skipped")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lab.cluster.airflow_api import AirflowApi
-from lab.console import log_progress
+from lab.command_line import log_progress
 
 
 class Reviewer:

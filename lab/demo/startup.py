@@ -7,7 +7,7 @@ import sys
 from airflow_agent_tasks.sandbox import build_connection_variables
 from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
 from lab.cluster.processes import wait_until
-from lab.console import log_progress
+from lab.command_line import log_progress
 from lab.paths import EXAMPLE_DAGS
 
 #: Each example file holds one DAG of the same name.

@@ -6,7 +6,7 @@ import sys
 
 from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
 from lab.cluster.state_file import read_cluster_state
-from lab.console import build_parser, log_progress, run_command
+from lab.command_line import build_parser, log_progress, run_command
 from lab.demo.down import UP_HOME
 from lab.demo.startup import start_all
 from lab.paths import EXAMPLE_DAGS

@@ -11,14 +11,14 @@ import textwrap
 
 from lab.cluster.airflow_api import AirflowApiError
 from lab.cluster.airflow_cluster import ClusterError
-from lab.console import build_parser, log_progress, run_command
+from lab.command_line import build_parser, log_progress, run_command
 from lab.faults.case_definition import Case
 from lab.faults.case_run import Outcome
 from lab.faults.cases import CASES, OUR_CASES
 from lab.faults.results_table import print_results_table
 from lab.faults.round import run_round
 from lab.paths import HOMES
-from lab.peers import require_peers
+from lab.peer_providers import require_peers
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from lab.peers import PEERS_FOLDER
+from lab.peer_providers import PEERS_FOLDER
 
 DAG_SOURCE = """
 from airflow.providers.anthropic.operators.agent import AnthropicAgentSessionOperator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lab.console import print_table
+from lab.command_line import print_table
 from lab.faults.case_definition import Case
 from lab.faults.case_run import Outcome
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.cluster.airflow_api import AirflowApiError, TaskInstance
 from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
-from lab.console import log_progress
+from lab.command_line import log_progress
 from lab.faults.case_definition import Case, CaseError, Scenario, Steps
 from lab.faults.case_run import CaseRun, Outcome
 from lab.faults.cases import CONCURRENT_SCENARIOS, EXCLUSIVE_SCENARIOS

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from lab import peers
 from lab.benchmarks import __main__ as benchmarks
 from lab.faults import __main__ as faults
 
@@ -60,7 +59,7 @@ def test_make_down_needs_no_installed_package() -> None:
 def test_a_comparison_without_the_other_providers_names_the_target_that_installs_them(
     command: Any, arguments: list[str], first_step: str, tmp_path: Path, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(peers, "PEERS_FOLDER", tmp_path)
+    mocker.patch.object(peer_providers, "PEERS_FOLDER", tmp_path)
     mocker.patch.object(sys, "argv", ["command", *arguments])
     begin = mocker.patch.object(command, first_step)
     with pytest.raises(SystemExit, match="are not installed: run `make peers` first"):

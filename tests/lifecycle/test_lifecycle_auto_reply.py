@@ -10,7 +10,7 @@ import pytest
 
 from airflow_agent_tasks.lifecycle.auto_reply import build_default_reply, call_reply, find_fault
 from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY
-from airflow_agent_tasks.lifecycle.questions import SEND, Reply
+from airflow_agent_tasks.lifecycle.question_log import SEND, Reply
 
 LOG = logging.getLogger(__name__)
 NOW = 1_790_000_000.0

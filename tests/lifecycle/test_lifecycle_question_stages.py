@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
-from airflow_agent_tasks.lifecycle.questions import (
+from airflow_agent_tasks.lifecycle.question_log import (
     MAX_QUESTIONS,
     MAX_TEXT,
     SETTLING_TIME,
@@ -20,7 +20,7 @@ from airflow_agent_tasks.lifecycle.questions import (
     Stage,
     Standing,
 )
-from airflow_agent_tasks.lifecycle.submission import Submission
+from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 
 NOW = 1_700_000_000.0

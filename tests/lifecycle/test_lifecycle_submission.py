@@ -9,7 +9,7 @@ import pytest
 
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskArgumentError
-from airflow_agent_tasks.lifecycle.submission import Submission, build_idempotency_key
+from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
 from tests.service_samples import LIGHTCONE, SHINZO
 
 OWNER = ("dag", "run", "task", -1, 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_agent_tasks.services.retry_after import (
+from airflow_agent_tasks.services.retry_advice import (
     is_transient_status,
     is_uncertain_status,
     read_retry_after,

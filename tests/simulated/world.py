@@ -24,7 +24,7 @@ from airflow_agent_tasks.lifecycle.run import (
     run,
 )
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
-from airflow_agent_tasks.lifecycle.submission import Submission
+from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from tests.simulated.form import FormDesk, answer_to
 from tests.simulated.script import CLEAR_AFTER_THE_END, Interruption, Script

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from lab.cluster.components import API_SERVERS, COMPONENTS
+from lab.cluster.component_commands import API_SERVERS, COMPONENTS
 from lab.faults.case_definition import LONG, ON_WORKER, Case, Expected, Scenario, Steps
 from lab.faults.case_run import CaseRun
 from lab.faults.cases.questions import ASKING, RECEIVED_ONCE, answer_after

@@ -30,7 +30,7 @@ from airflow_agent_tasks.airflow_compat.task_states import aread_state, is_datab
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.answer_delay import AnswerDelay, has_answer_route
+from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay, has_answer_route
 from airflow_agent_tasks.services.http import parse_json
 
 DOOR = "airflow_agent_tasks.airflow_compat"
@@ -110,7 +110,7 @@ def test_nothing_is_reported_at_the_start_on_an_airflow_that_fits(caplog: Any, p
     [
         ("airflow.models.task_state_store", "ended_tasks"),
         ("airflow.models.hitl", "form_rows"),
-        ("airflow.jobs.job", "parked_tasks"),
+        ("airflow.jobs.job", "early_answer_delay"),
         ("airflow.sdk.execution_time.comms", "supervisor"),
     ],
 )

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.state import TaskScope, get_state_backend
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskTimeoutError
-from airflow_agent_tasks.lifecycle.submission import RECORD_KEY
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
 LONG = '#sandbox {"steps": 100, "step_seconds": 10}'

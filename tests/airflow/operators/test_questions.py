@@ -15,8 +15,7 @@ from pytest_mock import MockerFixture
 from sqlalchemy import update
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
-from airflow_agent_tasks.lifecycle import answer_questions, questions
-from airflow_agent_tasks.plugin import answer_delay
+from airflow_agent_tasks.lifecycle import answer_questions
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 BOTH_SERVICES = pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
@@ -302,7 +301,7 @@ def test_an_answer_in_the_last_moment_goes_before_the_default(
     close = RequiredAction.close
     mocker.patch.object(RequiredAction, "close", autospec=True, side_effect=answer_late)
     # The API server delays an answer while a worker is still running, and this one runs on.
-    mocker.patch.object(answer_delay, "MAX_DELAY", 0.5)
+    mocker.patch.object(delay_early_answers, "MAX_DELAY", 0.5)
     source = ask("Which one?", input_timeout=0.5, input_default="Whichever.")
     run, _ = run_with_person(source, [be_late])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["Just in time."])
@@ -357,7 +356,7 @@ def test_a_reply_whose_answer_is_lost_is_not_sent_again_once_the_agent_has_gone_
 def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any, mocker: MockerFixture, kind: str
 ) -> None:
-    mocker.patch.object(questions, "SETTLING_TIME", 0.5)
+    mocker.patch.object(question_log, "SETTLING_TIME", 0.5)
     mocker.patch.object(answer_questions, "SETTLING_CHECK", 0.1)
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
     run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
@@ -368,7 +367,7 @@ def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
 def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(questions, "SETTLING_TIME", 0.05)
+    mocker.patch.object(question_log, "SETTLING_TIME", 0.05)
     mocker.patch.object(answer_questions, "SETTLING_CHECK", 0.05)
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 5, "drop": "before"}])
     run, forms = run_with_person(f"{ask('Which one?', retries=1)[:-1]}, retry_delay=timedelta(0))", ["One."])

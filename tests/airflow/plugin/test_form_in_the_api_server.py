@@ -22,11 +22,10 @@ from pytest_mock import MockerFixture
 from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat import parked_tasks, required_action, signed_orders
+from airflow_agent_tasks.airflow_compat import required_action
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
-from airflow_agent_tasks.plugin import answer_delay
 from lab.cluster.airflow_api import AirflowApi
 
 KEY = "a-key-of-the-tests"
@@ -140,12 +139,12 @@ def send(api_server: str, **arguments: Any) -> int:
 
 def test_an_order_that_no_worker_signed_is_refused(ti: Any, api_server: str) -> None:
     order = {"task_instance_id": str(ti.id), "do": "close"}
-    token = signed_orders.sign(KEY, order)
+    token = form_order_signature.sign(KEY, order)
     good = {"Authorization": f"Bearer {token}"}
     assert send(api_server, json=order, headers=good) == 200
     assert send(api_server, json=order) == 403
     assert send(api_server, json={**order, "do": "show"}, headers=good) == 403
-    other = signed_orders.sign("another key", order)
+    other = form_order_signature.sign("another key", order)
     assert send(api_server, json=order, headers={"Authorization": f"Bearer {other}"}) == 403
     for garbage in (b"", b"[]", b"{", b"null", b"[" * 50_000, b"{" + b" " * 1_000_000 + b"}"):
         assert send(api_server, data=garbage, headers=good) == 403
@@ -157,7 +156,7 @@ def test_without_a_key_of_its_own_the_server_takes_no_order(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__SECRET_KEY", "")
     order = {"task_instance_id": str(ti.id), "do": "close"}
-    headers = {"Authorization": f"Bearer {signed_orders.sign('', order)}"}
+    headers = {"Authorization": f"Bearer {form_order_signature.sign('', order)}"}
     assert send(api_server, json=order, headers=headers) == 403
 
 
@@ -165,9 +164,9 @@ def test_without_a_key_of_its_own_the_server_takes_no_order(
 def test_a_signature_holds_for_a_minute_by_either_clock(
     mocker: MockerFixture, seconds: int, holds: bool
 ) -> None:
-    token, now = signed_orders.sign(KEY, {"do": "show"}), time.time()
-    mocker.patch.object(signed_orders, "time").time.return_value = now + seconds
-    assert signed_orders.is_signed(KEY, {"do": "show"}, token) is holds
+    token, now = form_order_signature.sign(KEY, {"do": "show"}), time.time()
+    mocker.patch.object(form_order_signature, "time").time.return_value = now + seconds
+    assert form_order_signature.is_signed(KEY, {"do": "show"}, token) is holds
 
 
 def test_another_servers_address_is_asked_where_the_first_does_not_know(
@@ -184,7 +183,7 @@ def delay(ti: Any, action: Any) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be delayed."""
     place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
     action.show(ask(1, "Which one?"), [])
-    yield lambda: parked_tasks.read_answer_delay(**place, map_index="-1")
+    yield lambda: early_answer_delay.read_answer_delay(**place, map_index="-1")
     with create_session() as session:
         session.execute(delete(Job))
 
@@ -218,13 +217,13 @@ def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, delay: Any) -> 
     with create_session() as session:
         session.execute(update(HITLDetail).filter_by(ti_id=ti.id).values(options=["Approve", "Reject"]))
     assert delay() == 0
-    assert parked_tasks.read_answer_delay("no", "such", "task", "-1") == 0
+    assert early_answer_delay.read_answer_delay("no", "such", "task", "-1") == 0
 
 
 def test_an_answer_is_delayed_for_a_limited_time(
     ti: Any, api_server: str, delay: Any, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(answer_delay, "MAX_DELAY", -1.0)
+    mocker.patch.object(delay_early_answers, "MAX_DELAY", -1.0)
     form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
     form["task_instance"] |= {"dag_id": ti.dag_id, "task_id": ti.task_id}
     AirflowApi(api_server).answer(form, "One.")
@@ -254,6 +253,6 @@ def test_every_request_goes_on_to_airflow_and_few_are_looked_up(
     # No database takes such a number: the look-up fails, and tells so.
     path = f"/api/v2/dags/d/dagRuns/r/taskInstances/t/{10**30}/hitlDetails"
     whole = {"type": "http", "method": "PATCH", "path": path, "headers": [(b"cookie", b"x")], **scope}
-    asyncio.run(answer_delay.AnswerDelay(airflow)(whole, "receive", "send"))
+    asyncio.run(delay_early_answers.AnswerDelay(airflow)(whole, "receive", "send"))
     assert arrived == [(whole, "receive", "send")]
     assert ("is not delayed" in caplog.text) is is_looked_up

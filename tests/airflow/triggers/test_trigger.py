@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
+from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.trigger_event import build_event, read_event

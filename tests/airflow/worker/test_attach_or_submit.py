@@ -24,7 +24,7 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
-from airflow_agent_tasks.lifecycle.submission import RECORD_KEY
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 from tests.task_settings import build_settings
 

@@ -15,7 +15,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from airflow_agent_tasks.airflow_compat.resume_guard import read_resume_guard
+from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS
 
 #: A scheduler without a heartbeat for this long counts as dead.

@@ -14,7 +14,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
-from airflow_agent_tasks.lifecycle.questions import Stage
+from airflow_agent_tasks.lifecycle.question_log import Stage
 from airflow_agent_tasks.lifecycle.stop import stop
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict, describe_failure, describe_state
 

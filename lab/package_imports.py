@@ -1,4 +1,4 @@
-"""The table of the package's rooms: files, lines, and the imports that go in and out."""
+"""The table of the package's folders: files, lines, and the imports that go in and out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def list_imports(path: Path, modules: dict[str, Path]) -> Iterator[str]:
 
 
 def room_of(module: str) -> str:
-    """Return a module's room: its folder, or itself where it stands at the top."""
+    """Return a module's folder, or itself where it stands at the top."""
     return module.partition(".")[0]
 
 
@@ -54,7 +54,7 @@ def find_circles(arrows: dict[str, set[str]]) -> list[list[str]]:
 
 
 def print_table(root: Path) -> None:
-    """Print one line for each room, and the circles between modules."""
+    """Print one line for each folder, and the circles between modules."""
     modules = list_modules(root)
     arrows = {name: set(list_imports(path, modules)) - {name, ""} for name, path in modules.items()}
     files: Counter[str] = Counter()
@@ -69,7 +69,7 @@ def print_table(root: Path) -> None:
             if room_of(target) != room:
                 going_out[room] += 1
                 going_in[room_of(target)] += 1
-    print(f"{'room':16} {'files':>5} {'lines':>6} {'in':>4} {'out':>4}")
+    print(f"{'folder':16} {'files':>5} {'lines':>6} {'in':>4} {'out':>4}")
     for room in sorted(files):
         cells = f"{files[room]:5} {lines[room]:6} {going_in[room]:4} {going_out[room]:4}"
         print(f"{room or '(package)':16} {cells}")
@@ -81,7 +81,7 @@ def print_table(root: Path) -> None:
 
 def main() -> None:
     """Print the table of this checkout, or of another folder of the package."""
-    parser = argparse.ArgumentParser(prog="python -m lab.rooms", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lab.package_imports", description=__doc__)
     default = Path(__file__).resolve().parents[1] / PACKAGE
     parser.add_argument("folder", nargs="?", type=Path, default=default, help="the package's folder")
     print_table(parser.parse_args().folder)

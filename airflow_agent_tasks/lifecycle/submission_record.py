@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from airflow_agent_tasks.agent_task import StartedTask
-from airflow_agent_tasks.lifecycle.questions import Questions, pick_fields
+from airflow_agent_tasks.lifecycle.question_log import Questions, pick_fields
 
 #: The key in Airflow's task state store, which survives retries and clears.
 RECORD_KEY = "agent_task"

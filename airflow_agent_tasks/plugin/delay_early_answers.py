@@ -71,7 +71,7 @@ def _has_credentials(scope: Any) -> bool:
 
 
 async def _delay(task: dict[str, str]) -> None:
-    from airflow_agent_tasks.airflow_compat.parked_tasks import read_answer_delay
+    from airflow_agent_tasks.airflow_compat.early_answer_delay import read_answer_delay
 
     arrived_at = time.monotonic()
     while (seconds := await asyncio.to_thread(read_answer_delay, **task)) > 0:

@@ -11,8 +11,8 @@ from fastapi import HTTPException, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from airflow_agent_tasks.sandbox.checking import Checked, describe_mistakes, parse_json
 from airflow_agent_tasks.sandbox.script import Script, ScriptError, read_script
+from airflow_agent_tasks.sandbox.strict_json import Checked, describe_mistakes, parse_json
 
 _Body = TypeVar("_Body", bound=Checked)
 

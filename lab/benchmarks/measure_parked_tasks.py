@@ -16,7 +16,7 @@ from airflow_agent_tasks.sandbox.server import Sandbox
 from lab.cluster.airflow_api import AirflowApiError, TaskInstance
 from lab.cluster.airflow_cluster import AirflowCluster, ClusterError, ClusterTimeoutError
 from lab.cluster.processes import find_by_command_line, wait_until
-from lab.console import build_parser, log_progress, print_table, run_command
+from lab.command_line import build_parser, log_progress, print_table, run_command
 from lab.faults.our_case_run import list_messages
 from lab.paths import HOMES
 
@@ -106,7 +106,7 @@ class ParkedRun:
 
 def main() -> int:
     """Park, count, answer, print the table and return the exit status."""
-    build_parser("lab.benchmarks.parked_tasks", __doc__).parse_args()
+    build_parser("lab.benchmarks.measure_parked_tasks", __doc__).parse_args()
     home = HOMES / "parked"
     dags_folder = home / "dags"
     dags_folder.mkdir(parents=True, exist_ok=True)
