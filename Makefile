@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (40 minutes)"
-	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (5 minutes)"
+	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
 	@echo "make bench    measure what waiting costs, beside other providers, and print the tables (40 minutes)"
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"

@@ -106,7 +106,7 @@ class AirflowApi:
         return {component: facts["status"] for component, facts in health.items() if facts}
 
     def is_worker_api_healthy(self) -> bool:
-        """Tell whether this server answers the requests of workers."""
+        """Return True if this server answers the requests of workers."""
         try:
             return bool(self._send("GET", "/execution/health")["status"] == "healthy")
         except AirflowApiError:

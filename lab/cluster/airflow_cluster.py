@@ -9,8 +9,7 @@ A real Airflow on this machine: API server, scheduler, DAG processor and trigger
 
 Each component is a process session of its own, so that ending it leaves no process behind: a killed ``airflow
 standalone`` leaves its components running, and it starts 32 workers. The programs get a clean environment,
-without the settings of the user's own Airflow. Several clusters can run at the same time, each in its own
-home.
+without the settings of the user's own Airflow. Several clusters can run at the same time.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from lab.cluster.airflow_api import AirflowApi
 from lab.cluster.airflow_environment import (
@@ -90,9 +88,7 @@ class AirflowCluster:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.stop()
 
     def prepare(self) -> None:
@@ -216,19 +212,16 @@ class AirflowCluster:
 
     def stop_program(self, name: str, *, grace: float = 10.0) -> None:
         """End one program and everything it started; a grace of 0 kills it, as losing its machine would."""
-        program = self.programs.pop(name)
-        program.stop(grace=grace)
+        self.programs.pop(name).stop(grace=grace)
         self._write_state()
 
     def stop(self, *, grace: float = 3.0) -> None:
         """End every program of the cluster and everything it started; see ``end_process_trees``."""
-        programs = list(self.programs.values())
-        if not programs:
-            return
-        end_process_trees([program.leader for program in programs], grace=grace)
-        self.programs.clear()
-        # Without an owner: this process may create another cluster in the same home.
-        ClusterState(url="", owner=None, leaders=[]).write(self.home)
+        if self.programs:
+            end_process_trees([program.leader for program in self.programs.values()], grace=grace)
+            self.programs.clear()
+            # Without an owner: this process may create another cluster in the same home.
+            ClusterState().write(self.home)
 
     def leave_running(self) -> None:
         """
@@ -259,8 +252,7 @@ class AirflowCluster:
         CPython 3.11.7 crashes now and then, within seconds of its start: it writes to freed memory. The
         warning has the threads' stacks, and pytest shows it.
 
-        :param patience: Seconds to wait for the exit: a crashing server cuts its connections a moment
-            earlier.
+        :param patience: Seconds to wait for its exit: its connections are cut a moment earlier.
         :returns: True if one had crashed and all of them answer again.
         """
         crashed = [
@@ -304,9 +296,5 @@ class AirflowCluster:
             self.check_programs()
 
     def _write_state(self) -> None:
-        state = ClusterState(
-            url=self.api.base_url,
-            owner=self._owner,
-            leaders=[program.leader for program in self.programs.values()],
-        )
-        state.write(self.home)
+        leaders = [program.leader for program in self.programs.values()]
+        ClusterState(self.api.base_url, self._owner, leaders).write(self.home)

@@ -32,7 +32,7 @@ class SessionLeader:
     The first process of a session.
 
     :param pid: Its id, which is the session's id as well.
-    :param started: When it started, as the system writes it; tells it from a later process with the same id.
+    :param started: When it started, as the system writes it; a later process with the same id has another.
     """
 
     pid: int
@@ -46,7 +46,7 @@ def read_session_leader(pid: int) -> SessionLeader:
 
 
 def is_running(leader: SessionLeader) -> bool:
-    """Tell whether this very process is still running."""
+    """Return True if this very process is still running."""
     entry = _read_process_table().get(leader.pid)
     return entry is not None and entry.started == leader.started
 

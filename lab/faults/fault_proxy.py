@@ -40,14 +40,14 @@ class Barrier:
         return not self._awaited
 
     def passes_request(self, piece: bytes) -> bool:
-        """Tell whether this piece of a request may pass."""
+        """Return True if this piece of a request may pass."""
         # Clients send one request at a time on a connection: each begins with a piece of its own.
         if self._awaited and self._awaited[0].match(piece):
             self._awaited.pop(0)
         return not (self.is_down and self._holds_requests)
 
     def passes_response(self, piece: bytes) -> bool:
-        """Tell whether a piece of a response may pass."""
+        """Return True if a piece of a response may pass."""
         return not self.is_down
 
 
