@@ -24,7 +24,7 @@ module                 what it uses, and why                         the public 
                        names given to ``partial`` and ``expand``     but not the one that was meant
 ``form_row_refresh``   columns of ``HITLDetail``, to show each       Airflow 3.4: opening the form again
                        question's own text                           refreshes its text
-``early_answer_delay`` ``TaskInstance``, ``HITLDetail`` and ``Job``  Airflow 3.4 in part: the scheduler accepts
+``early_answer_delay`` ``TaskInstance``, ``HITLDetail`` and ``Job``  Airflow 3.4, in part: scheduler accepts
                        rows, to delay an answer that comes too soon  an early resume of a queued task
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when a
                        ``TaskStateStoreModel`` rows and the state    task is marked that is parked, queued or

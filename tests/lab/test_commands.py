@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from lab import peer_providers
 from lab.benchmarks import __main__ as benchmarks
 from lab.faults import __main__ as faults
 

@@ -15,7 +15,8 @@ from pytest_mock import MockerFixture
 from sqlalchemy import update
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
-from airflow_agent_tasks.lifecycle import answer_questions
+from airflow_agent_tasks.lifecycle import answer_questions, question_log
+from airflow_agent_tasks.plugin import delay_early_answers
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
 BOTH_SERVICES = pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])

@@ -22,10 +22,11 @@ from pytest_mock import MockerFixture
 from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat import required_action
+from airflow_agent_tasks.airflow_compat import early_answer_delay, form_order_signature, required_action
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
+from airflow_agent_tasks.plugin import delay_early_answers
 from lab.cluster.airflow_api import AirflowApi
 
 KEY = "a-key-of-the-tests"
