@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
-    | {"operators.arguments", "worker.airflow_errors"},
+    | {"operators.arguments", "operators.argument_names", "operators.keywords", "worker.airflow_errors"},
     "decorators": GROUND | {"services", "operators", "worker.airflow_errors"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
