@@ -12,7 +12,13 @@ from airflow.sdk import BaseOperator, BaseSensorOperator, task
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.operators import keywords
-from airflow_agent_tasks.operators.agent_task import AgentTaskCancelOperator, AgentTaskOperator
+from airflow_agent_tasks.operators.agent_task import (
+    AgentTaskCancelOperator,
+    AgentTaskMessageOperator,
+    AgentTaskOperator,
+    AgentTaskPauseOperator,
+    AgentTaskResumeOperator,
+)
 from airflow_agent_tasks.operators.argument_names import NEEDED_CAPABILITIES, list_names
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
@@ -243,6 +249,22 @@ def test_help_shows_each_argument_once_and_its_default(operator: Any) -> None:
     assert set(documented) == taken
     silent = {name for name, text in documented.items() if "efault" not in text} - own - {"conn_id"}
     assert silent == set()
+
+
+@pytest.mark.parametrize(
+    ("operator", "own"),
+    [
+        (AgentTaskMessageOperator, ["message"]),
+        (AgentTaskPauseOperator, []),
+        (AgentTaskResumeOperator, []),
+        (AgentTaskCancelOperator, []),
+    ],
+)
+def test_help_shows_each_argument_of_an_action(operator: Any, own: list[str]) -> None:
+    assert list(read_help(operator)) == [*own, "agent_task_id", "conn_id", "agent_id"]
+    # A field list that follows a text without an empty line is part of that text.
+    assert "\n\n:param" in operator.__doc__
+    assert ":raises AirflowFailException:" in operator.__doc__
 
 
 def test_help_shows_each_argument_of_the_sensor_its_default_and_its_unit() -> None:
