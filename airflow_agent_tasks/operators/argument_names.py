@@ -57,10 +57,17 @@ def _explain_unknown(name: str, known: Iterable[str], dialect: Dialect | None) -
     return f"{shorten(repr(name))}; the start fields of {dialect.title} are {fields}."
 
 
-def drop_defaults(arguments: Mapping[str, Any], default_args: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Leave out what ``default_args`` brought: it is for all tasks of a DAG, and may not suit this one."""
+def pick_needing_capability(
+    arguments: Mapping[str, Any], default_args: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """
+    Return the arguments that have no meaning on services that lack a capability.
+
+    What ``default_args`` brought is left out: it is for all tasks of a DAG, and may not suit this one.
+    """
     defaults = default_args or {}
-    return {name: value for name, value in arguments.items() if defaults.get(name) is not value}
+    given = {name: arguments[name] for name in NEEDED_CAPABILITIES}
+    return {name: value for name, value in given.items() if defaults.get(name) is not value}
 
 
 def find_similar(name: str, known: Iterable[str]) -> str | None:
