@@ -22,6 +22,8 @@ import pytest
 PACKAGE = "airflow_agent_tasks"
 ROOT = Path(__file__).parent.parent / PACKAGE
 MAX_LINES = 300
+MAX_FUNCTION_LINES = 50
+MAX_TEST_LINES = 500
 
 #: What each layer may import of ours besides itself: layers, or single modules. A new folder needs a line.
 GROUND = {"text", "logger_protocol", "agent_task", "errors"}
@@ -42,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
-    | {"operators.arguments", "worker.airflow_errors"},
+    | {"operators.arguments", "operators.argument_names", "operators.keywords", "worker.airflow_errors"},
     "decorators": GROUND | {"services", "operators", "worker.airflow_errors"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
@@ -292,6 +294,27 @@ def test_a_module_has_fewer_than_300_lines(module: str) -> None:
     assert len(path_of(module).read_text(encoding="utf-8").splitlines()) < MAX_LINES
 
 
+def list_function_lengths(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield the lines of each function, from its ``def`` to its end."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or 0) - node.lineno + 1
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_function_has_at_most_50_lines(module: str) -> None:
+    lengths = list_function_lengths(parse(module))
+    assert [(name, lines) for name, lines in lengths if lines > MAX_FUNCTION_LINES] == []
+
+
+def test_a_test_file_has_at_most_500_lines() -> None:
+    lengths = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines())
+        for path in Path(__file__).parent.rglob("*.py")
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_TEST_LINES} == {}
+
+
 @pytest.mark.parametrize("module", ["", "provider_info", "services.lightcone", "sandbox.pytest_plugin"])
 def test_what_every_process_imports_imports_neither_airflow_nor_fastapi(module: str) -> None:
     name = f"{PACKAGE}.{module}".rstrip(".")
@@ -330,6 +353,24 @@ def test_an_import_is_found_wherever_it_stands() -> None:
         ("socket", False, False),
         ("airflow.sdk", True, False),
     ]
+
+
+LENGTHS_SAMPLE = """
+@decorated
+def outer(
+    one,
+):
+    async def inner():
+        return 1
+    return inner
+class Some:
+    def method(self): ...
+"""
+
+
+def test_a_function_is_measured_from_its_def_to_its_end_wherever_it_stands() -> None:
+    lengths = dict(list_function_lengths(ast.parse(LENGTHS_SAMPLE)))
+    assert lengths == {"outer": 6, "inner": 2, "method": 1}
 
 
 PAST_THE_DOOR_SAMPLE = """

@@ -29,13 +29,17 @@ from airflow_agent_tasks.lifecycle.run import (
 )
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Verdict
-from airflow_agent_tasks.operators.argument_names import check_names, complete_docstring, drop_defaults
+from airflow_agent_tasks.operators.argument_names import (
+    check_names,
+    complete_docstring,
+    pick_needing_capability,
+)
 from airflow_agent_tasks.operators.arguments import (
     as_list,
     check_constants,
     check_exit_codes,
     check_input_default,
-    check_one_of,
+    check_policy,
     check_reply,
     check_seconds,
     check_users,
@@ -132,6 +136,8 @@ class AgentTaskOperator(BaseOperator):
     template_fields: Sequence[str] = ("conn_id", "agent_id")
     ui_color = "#e8e4f8"
     partial = CheckedPartial(check_names)
+    _driver: Driver | None = None
+    _is_delivered = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -163,47 +169,39 @@ class AgentTaskOperator(BaseOperator):
         no_retry_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Unpack[AirflowOperatorArguments],
     ) -> None:
-        own = {
-            "agent_id": agent_id,
-            "skip_on_exit_code": skip_on_exit_code,
-            "no_retry_on_exit_code": no_retry_on_exit_code,
-        }
-        check_names(type(self), {**kwargs, **drop_defaults(own, kwargs.get("default_args"))})
+        needing_capability = pick_needing_capability(locals(), kwargs.get("default_args"))
+        check_names(type(self), {**kwargs, **needing_capability})
         super().__init__(**kwargs)
         self.conn_id = conn_id
         self.agent_id = agent_id
-        self.start_field_names = tuple(start_fields)
-        # Before the fields are set, so that Airflow sees the tasks whose outputs they are.
-        self.template_fields = tuple(dict.fromkeys((*type(self).template_fields, *start_fields)))
-        for name, value in start_fields.items():
-            setattr(self, name, value)
+        self._set_start_fields(start_fields)
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = check_seconds("poll_interval", poll_interval)
         self.timeout = check_seconds("timeout", timeout)
-        self.on_timeout = check_one_of("on_timeout", on_timeout, ("stop", "leave"))
-        self.on_kill_policy = check_one_of("on_kill_policy", on_kill_policy, ("stop", "leave"))
-        self.on_uncertain_submit = check_one_of(
-            "on_uncertain_submit", on_uncertain_submit, ("resubmit", "fail")
-        )
+        self.on_timeout = check_policy("on_timeout", on_timeout)
+        self.on_kill_policy = check_policy("on_kill_policy", on_kill_policy)
+        self.on_uncertain_submit = check_policy("on_uncertain_submit", on_uncertain_submit)
         self.max_outage = check_seconds("max_outage", max_outage) or MAX_OUTAGE
-        self.on_awaiting_input = check_one_of(
-            "on_awaiting_input", on_awaiting_input, ("ask", "return", "fail")
-        )
+        self.on_awaiting_input = check_policy("on_awaiting_input", on_awaiting_input)
         self.reply = check_reply(reply)
         self.assigned_users = check_users(assigned_users)
         self.notifiers = as_list(notifiers)
         self.input_timeout = check_seconds("input_timeout", input_timeout)
         self.input_default = check_input_default(input_default, self.input_timeout)
-        self.input_recheck_interval = (
-            check_seconds("input_recheck_interval", input_recheck_interval) or INPUT_RECHECK_INTERVAL
-        )
+        recheck_interval = check_seconds("input_recheck_interval", input_recheck_interval)
+        self.input_recheck_interval = recheck_interval or INPUT_RECHECK_INTERVAL
         self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
         self.no_retry_on_exit_code = check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
-        self._driver: Driver | None = None
-        self._is_delivered = False
+
+    def _set_start_fields(self, start_fields: Mapping[str, Any]) -> None:
         if self.hook_class is not AgentTaskHook:
             check_constants(self.hook_class.dialect, start_fields)
+        self.start_field_names = tuple(start_fields)
+        # Before the fields are set, so that Airflow sees the tasks whose outputs they are.
+        self.template_fields = tuple(dict.fromkeys((*type(self).template_fields, *start_fields)))
+        for name, value in start_fields.items():
+            setattr(self, name, value)
 
     @cached_property
     def hook(self) -> AgentTaskHook:

@@ -57,10 +57,17 @@ def _explain_unknown(name: str, known: Iterable[str], dialect: Dialect | None) -
     return f"{shorten(repr(name))}; the start fields of {dialect.title} are {fields}."
 
 
-def drop_defaults(arguments: Mapping[str, Any], default_args: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Leave out what ``default_args`` brought: it is for all tasks of a DAG, and may not suit this one."""
+def pick_needing_capability(
+    arguments: Mapping[str, Any], default_args: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """
+    Return the arguments that have no meaning on services that lack a capability.
+
+    What ``default_args`` brought is left out: it is for all tasks of a DAG, and may not suit this one.
+    """
     defaults = default_args or {}
-    return {name: value for name, value in arguments.items() if defaults.get(name) is not value}
+    given = {name: arguments[name] for name in NEEDED_CAPABILITIES}
+    return {name: value for name, value in given.items() if defaults.get(name) is not value}
 
 
 def find_similar(name: str, known: Iterable[str]) -> str | None:
@@ -95,22 +102,34 @@ def _list_own_names(parent: type) -> Iterator[str]:
 
 def complete_docstring(operator_class: type[BaseOperator], common: str) -> str:
     """
-    Return the docstring of a service's operator with the paragraphs of the arguments that it inherits.
+    Return the docstring of an operator with the paragraphs of the arguments that it inherits.
 
     :param common: The docstring that has them.
     """
-    own = inspect.cleandoc(operator_class.__doc__ or "")
+    text, *own = _split_paragraphs(operator_class.__doc__ or "")
     dialect = find_dialect(operator_class)
+    headings = {_read_heading(paragraph) for paragraph in own}
+    inherited = [
+        paragraph
+        for paragraph in _split_paragraphs(common)[1:]
+        if _read_heading(paragraph) not in headings and _is_taken(paragraph, dialect)
+    ]
+    return "\n".join([f"{text.rstrip()}\n", *own, *inherited])
+
+
+def _split_paragraphs(docstring: str) -> list[str]:
+    """Return the text of a docstring, and the paragraph of each argument and error."""
+    return re.split(r"\n(?=:)", inspect.cleandoc(docstring))
+
+
+def _read_heading(paragraph: str) -> str:
+    return paragraph[1:].partition(":")[0]
+
+
+def _is_taken(paragraph: str, dialect: Dialect | None) -> bool:
     if dialect is None:
-        return own
-    paragraphs = re.split(r"\n(?=:)", inspect.cleandoc(common))[1:]
-    inherited = [text for text in paragraphs if _is_inherited(text, own, dialect)]
-    return "\n".join([own, *inherited])
-
-
-def _is_inherited(paragraph: str, own: str, dialect: Dialect) -> bool:
-    kind, _, name = paragraph[1:].partition(":")[0].partition(" ")
-    if f":{kind} {name}:" in own or name == "start_fields":
-        return False
+        return True
+    name = _read_heading(paragraph).rpartition(" ")[2]
     needed = NEEDED_CAPABILITIES.get(name)
-    return needed is None or needed in dialect.capabilities
+    # The operators of the services take their start fields one by one.
+    return name != "start_fields" and (needed is None or needed in dialect.capabilities)

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: The words that each argument of a closed set takes.
+POLICIES = {
+    "on_timeout": ("stop", "leave"),
+    "on_kill_policy": ("stop", "leave"),
+    "on_uncertain_submit": ("resubmit", "fail"),
+    "on_awaiting_input": ("ask", "return", "fail"),
+}
+
 
 def check_constants(dialect: Dialect, start_fields: Mapping[str, Any]) -> None:
     """
@@ -58,10 +66,10 @@ def read_id(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def check_one_of(name: str, value: str, allowed: Collection[str]) -> str:
-    """Return a word of a closed set."""
-    if value not in allowed:
-        words = ", ".join(map(repr, allowed))
+def check_policy(name: str, value: str) -> str:
+    """Return a word that the argument takes."""
+    if value not in POLICIES[name]:
+        words = ", ".join(map(repr, POLICIES[name]))
         raise AgentTaskArgumentError(f"{name} must be one of {words}, not {shorten(repr(value))}.")
     return value
 

@@ -105,6 +105,18 @@ class AirflowOperatorArguments(AirflowArguments):
     task_id: str
 
 
+class AirflowSensorArguments(AirflowOperatorArguments, total=False):
+    """What ``BaseSensorOperator`` takes besides ``poke_interval``; Airflow documents it."""
+
+    timeout: timedelta | float | None
+    soft_fail: bool
+    mode: str
+    exponential_backoff: bool
+    max_wait: timedelta | float | None
+    silent_fail: bool
+    never_fail: bool
+
+
 class ActionOperatorArguments(AirflowOperatorArguments):
     """What the operators that act on a running agent task take besides their own arguments."""
 

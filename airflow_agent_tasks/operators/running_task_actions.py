@@ -12,7 +12,7 @@ from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
-from airflow_agent_tasks.operators.argument_names import check_names
+from airflow_agent_tasks.operators.argument_names import check_names, complete_docstring
 from airflow_agent_tasks.operators.arguments import read_id
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
@@ -29,14 +29,19 @@ class AgentTaskActionOperator(BaseOperator):
 
     :param agent_task_id: The service's id of the task, e.g. ``submit.output["task_id"]``. (templated)
     :param conn_id: The Airflow connection; its type names the service. (templated)
-    :param agent_id: The agent that runs it, on services that have agents; default: the connection's.
-        (templated)
+    :param agent_id: The agent that runs it, on services with a choice of agents. Default None: the
+        connection's. (templated)
     :raises AirflowFailException: when the service has no such call, saying what to do instead.
     """
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
     partial = CheckedPartial(check_names)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__:
+            cls.__doc__ = complete_docstring(cls, AgentTaskActionOperator.__doc__ or "")
 
     def __init__(
         self,

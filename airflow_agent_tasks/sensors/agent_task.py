@@ -12,6 +12,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
+from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
@@ -23,6 +24,7 @@ from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
+from airflow_agent_tasks.operators.argument_names import check_names
 from airflow_agent_tasks.operators.arguments import read_id
 from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
@@ -30,6 +32,9 @@ from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from typing_extensions import Unpack
+
+    from airflow_agent_tasks.operators.keywords import AirflowSensorArguments
 
 
 class AgentTaskSensor(BaseSensorOperator):
@@ -38,15 +43,21 @@ class AgentTaskSensor(BaseSensorOperator):
 
     Returns the agent task as JSON (``AgentTask.to_json``), in every mode.
 
+    Other keyword arguments (``task_id``, ``timeout``, ``mode``, ``soft_fail``, …) are those of Airflow's
+    ``BaseSensorOperator``. Its ``timeout`` is in seconds; the default is Airflow's setting
+    ``[sensors] default_timeout``, which is 7 days unless you change it.
+
     :param agent_task_id: The service's id of the task. (templated)
     :param target_states: One or more of ``queued``, ``running``, ``paused``, ``awaiting_input``,
-        ``completed``, ``failed``, ``cancelled``. Default: ``completed``.
+        ``completed``, ``failed``, ``cancelled``. Default ``completed``.
     :param conn_id: The Airflow connection; its type names the service. (templated)
-    :param agent_id: The agent that runs it, on services that have agents; default: the connection's.
-        (templated)
-    :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's ``default_deferrable``.
+    :param agent_id: The agent that runs it, on services with a choice of agents. Default None: the
+        connection's. (templated)
+    :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's setting
+        ``[operators] default_deferrable``, which is False unless you change it.
     :param poke_interval: Fixed seconds between checks. Default None: 2 s at first, growing to 30 s with the
         time waited; 60 s with ``mode="reschedule"``.
+    :raises AgentTaskArgumentError: for an argument that the sensor does not have, or a wrong target state.
     :raises AirflowFailException: when no target state can be reached any more, or for what a retry would meet
         again: a wrong argument, a refused key.
     :raises AirflowSensorTimeout: when ``timeout`` passed.
@@ -54,6 +65,7 @@ class AgentTaskSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
+    partial = CheckedPartial(check_names)
 
     def __init__(
         self,
@@ -64,8 +76,9 @@ class AgentTaskSensor(BaseSensorOperator):
         target_states: str | Collection[str] = (TaskState.COMPLETED.value,),
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: timedelta | float | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[AirflowSensorArguments],
     ) -> None:
+        check_names(type(self), kwargs)
         super().__init__(poke_interval=60 if poke_interval is None else poke_interval, **kwargs)
         self.agent_task_id = agent_task_id
         self.agent_id = agent_id

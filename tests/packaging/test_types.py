@@ -21,6 +21,7 @@ from airflow_agent_tasks.decorators.agent_task import lightcone_task, shinzo_tas
 from airflow_agent_tasks.operators.agent_task import AgentTaskCancelOperator, AgentTaskMessageOperator
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
 
 
 def answer(question: str) -> str | None:
@@ -50,6 +51,16 @@ with DAG("research", default_args={"retries": 2}):
     )
     say = AgentTaskMessageOperator(task_id="say", agent_task_id="tsk_1", conn_id="shinzo", message="Go on.")
     stop = AgentTaskCancelOperator(task_id="stop", agent_task_id="tsk_1", conn_id="shinzo", outlets=[])
+    wait = AgentTaskSensor(
+        task_id="wait",
+        agent_task_id="tsk_1",
+        conn_id="shinzo",
+        target_states=["paused", "completed"],
+        poke_interval=timedelta(minutes=1),
+        mode="reschedule",
+        soft_fail=True,
+        priority_weight=2,
+    )
     ShinzoTaskOperator.partial(task_id="mapped", timeout=60).expand(message=["a", "b"])
 
     @lightcone_task(kind="browser", input_timeout=600, task_id="read_about")
@@ -64,7 +75,7 @@ with DAG("research", default_args={"retries": 2}):
     def think() -> str:
         return "Think about it."
 
-    chain = order >> check >> say >> stop
+    chain = order >> check >> say >> stop >> wait
     topics = read("whales")
     write.override(retries=0)()
     think.override(task_id="think_twice")()
@@ -80,6 +91,11 @@ CHANGES: dict[str, dict[str, str]] = {
         "retries=2,": "retires=2,",
     },
     "misspelt_elsewhere.py": {"input_timeout=": "input_timout=", "outlets=": "outlet=", "reply=": "replies="},
+    "misspelt_sensor.py": {
+        "target_states=": "target_state=",
+        "soft_fail=": "softfail=",
+        "priority_weight=": "prio_weight=",
+    },
     # The services have no use for the first two; the third is what the function returns.
     "ignored.py": {
         "max_steps=50": 'agent_id="agt_1"',

@@ -8,18 +8,27 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseOperator, task
+from airflow.sdk import BaseOperator, BaseSensorOperator, task
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.operators import keywords
-from airflow_agent_tasks.operators.agent_task import AgentTaskCancelOperator, AgentTaskOperator
+from airflow_agent_tasks.operators.agent_task import (
+    AgentTaskCancelOperator,
+    AgentTaskMessageOperator,
+    AgentTaskOperator,
+    AgentTaskPauseOperator,
+    AgentTaskResumeOperator,
+)
 from airflow_agent_tasks.operators.argument_names import NEEDED_CAPABILITIES, list_names
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
 
 TIMEOUT_MEANT = "LightconeTaskOperator has no argument 'tiemout'; did you mean 'timeout'?"
 LIGHTCONE: dict[str, Any] = {"task_id": "agent", "instruction": "Do it"}
 SHINZO: dict[str, Any] = {"task_id": "agent", "message": "Do it"}
+SENSOR: dict[str, Any] = {"task_id": "wait", "agent_task_id": "tsk_1", "conn_id": "a"}
+STATES_MEANT = "AgentTaskSensor has no argument 'target_state'; did you mean 'target_states'?"
 
 
 def work() -> str:
@@ -28,6 +37,10 @@ def work() -> str:
 
 def map_agent(**arguments: Any) -> Any:
     return LightconeTaskOperator.partial(task_id="agent", **arguments)
+
+
+def map_sensor(**arguments: Any) -> Any:
+    return AgentTaskSensor.partial(task_id="wait", conn_id="a", **arguments)
 
 
 MISTAKES: list[tuple[Callable[[], Any], str]] = [
@@ -53,6 +66,15 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
         lambda: AgentTaskCancelOperator(task_id="stop", conn_id="a", agent_task_id="1", agent="agt_1"),
         "AgentTaskCancelOperator has no argument 'agent'; did you mean 'agent_id'?",
     ),
+    (lambda: AgentTaskSensor(**SENSOR, target_state="paused"), STATES_MEANT),
+    (
+        lambda: AgentTaskSensor(**SENSOR, softfail=True, retires=2),
+        "AgentTaskSensor has no argument 'softfail'; did you mean 'soft_fail'? "
+        "It has no argument 'retires'; did you mean 'retries'?",
+    ),
+    (lambda: map_sensor(target_state="paused"), STATES_MEANT),
+    (lambda: map_sensor().expand(agent_task_id=["1"], target_state=["paused"]), STATES_MEANT),
+    (lambda: map_sensor().expand_kwargs([{"agent_task_id": "1"}, {"target_state": "paused"}]), STATES_MEANT),
     (
         lambda: task.lightcone(tiemout=4)(work),
         "@task.lightcone has no argument 'tiemout'; did you mean 'timeout'?",
@@ -125,6 +147,8 @@ def test_default_args_may_hold_what_suits_other_tasks_of_the_dag() -> None:
     shinzo = ShinzoTaskOperator(**SHINZO, default_args=defaults)
     assert (lightcone.skip_on_exit_code, lightcone.timeout) == ({99}, 7)
     assert (shinzo.agent_id, shinzo.timeout) == ("agt_1", 7)
+    sensor = AgentTaskSensor(**SENSOR, default_args={**defaults, "mode": "reschedule"})
+    assert (sensor.agent_id, sensor.timeout, sensor.mode) == ("agt_1", 7, "reschedule")
 
 
 def test_an_argument_that_the_service_ignores_may_be_none() -> None:
@@ -137,6 +161,11 @@ def test_mapping_works_as_before_and_only_on_the_class() -> None:
     assert (mapped.partial_kwargs["timeout"], mapped.partial_kwargs["retries"]) == (4, 1)
     with pytest.raises(TypeError, match="partial can only be called on Operator classes"):
         LightconeTaskOperator(**LIGHTCONE).partial(task_id="other")
+
+
+def test_a_sensor_is_mapped_as_before() -> None:
+    mapped = map_sensor(timeout=4, mode="reschedule").expand(agent_task_id=["1", "2"])
+    assert (mapped.partial_kwargs["timeout"], mapped.partial_kwargs["mode"]) == (4, "reschedule")
 
 
 def test_a_subclass_may_take_arguments_of_its_own() -> None:
@@ -172,6 +201,8 @@ def read_own_keywords(typed_dict: Any, base: Any) -> dict[str, str]:
 def test_the_typed_arguments_are_those_of_the_installed_airflow() -> None:
     typed = set(keywords.AirflowOperatorArguments.__annotations__)
     assert typed == set(read_signature(BaseOperator))
+    of_sensors = read_own_keywords(keywords.AirflowSensorArguments, keywords.AirflowOperatorArguments)
+    assert {**of_sensors, "poke_interval": "timedelta | float"} == read_signature(BaseSensorOperator)
 
 
 def test_the_typed_common_arguments_are_those_of_the_base_operator() -> None:
@@ -196,13 +227,19 @@ def test_the_typed_decorator_arguments_are_those_of_the_operator(
     assert read_own_keywords(typed, keywords.AgentTaskArguments) == expected
 
 
-@pytest.mark.parametrize("operator", [AgentTaskOperator, LightconeTaskOperator, ShinzoTaskOperator])
-def test_help_shows_each_argument_once_and_its_default(operator: Any) -> None:
-    paragraphs = re.split(r"\n\s*(?=:)", operator.__doc__)[1:]
+def read_help(operator: Any) -> dict[str, str]:
+    """Return the paragraph of each argument."""
+    paragraphs = re.split(r"\n\s*(?=:)", inspect.cleandoc(operator.__doc__))[1:]
     documented = {
         match[1]: text for text in paragraphs if (match := re.match(r":param (\w+):", text)) is not None
     }
     assert len(documented) == sum(text.startswith(":param") for text in paragraphs)
+    return documented
+
+
+@pytest.mark.parametrize("operator", [AgentTaskOperator, LightconeTaskOperator, ShinzoTaskOperator])
+def test_help_shows_each_argument_once_and_its_default(operator: Any) -> None:
+    documented = read_help(operator)
     dialect = getattr(operator.hook_class, "dialect", None)
     ignored = {
         name for name, needed in NEEDED_CAPABILITIES.items() if dialect and needed not in dialect.capabilities
@@ -212,3 +249,26 @@ def test_help_shows_each_argument_once_and_its_default(operator: Any) -> None:
     assert set(documented) == taken
     silent = {name for name, text in documented.items() if "efault" not in text} - own - {"conn_id"}
     assert silent == set()
+
+
+@pytest.mark.parametrize(
+    ("operator", "own"),
+    [
+        (AgentTaskMessageOperator, ["message"]),
+        (AgentTaskPauseOperator, []),
+        (AgentTaskResumeOperator, []),
+        (AgentTaskCancelOperator, []),
+    ],
+)
+def test_help_shows_each_argument_of_an_action(operator: Any, own: list[str]) -> None:
+    assert list(read_help(operator)) == [*own, "agent_task_id", "conn_id", "agent_id"]
+    # A field list that follows a text without an empty line is part of that text.
+    assert "\n\n:param" in operator.__doc__
+    assert ":raises AirflowFailException:" in operator.__doc__
+
+
+def test_help_shows_each_argument_of_the_sensor_its_default_and_its_unit() -> None:
+    documented = read_help(AgentTaskSensor)
+    assert set(documented) == set(read_signature(AgentTaskSensor))
+    assert {name for name, text in documented.items() if "efault" not in text} == {"agent_task_id", "conn_id"}
+    assert "seconds" in documented["poke_interval"]
