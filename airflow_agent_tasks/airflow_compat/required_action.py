@@ -113,7 +113,7 @@ class RequiredAction:
 def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the plugin's reply, or None if the task is no longer running."""
     # Imported here, because every DAG file imports this module: requests takes 50 ms, and more under load.
-    from airflow_agent_tasks.airflow_compat.form_order_signature import sign
+    from airflow_agent_tasks.airflow_compat.worker_request_signature import sign
     from airflow_agent_tasks.client.sync_client import SyncClient
 
     token = sign(conf.get("api", "secret_key", fallback=None) or "", order)

@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from airflow_agent_tasks.airflow_compat.form_order_signature import is_signed
 from airflow_agent_tasks.airflow_compat.form_rows import carry_out, read_secret_key
+from airflow_agent_tasks.airflow_compat.worker_request_signature import is_signed
 
 #: Bytes of an order: the longest form has less than half of it.
 MAX_ORDER = 128 * 1024

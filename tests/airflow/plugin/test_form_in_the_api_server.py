@@ -22,7 +22,7 @@ from pytest_mock import MockerFixture
 from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat import early_answer_delay, form_order_signature, required_action
+from airflow_agent_tasks.airflow_compat import early_answer_delay, required_action, worker_request_signature
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
@@ -140,12 +140,12 @@ def send(api_server: str, **arguments: Any) -> int:
 
 def test_an_order_that_no_worker_signed_is_refused(ti: Any, api_server: str) -> None:
     order = {"task_instance_id": str(ti.id), "do": "close"}
-    token = form_order_signature.sign(KEY, order)
+    token = worker_request_signature.sign(KEY, order)
     good = {"Authorization": f"Bearer {token}"}
     assert send(api_server, json=order, headers=good) == 200
     assert send(api_server, json=order) == 403
     assert send(api_server, json={**order, "do": "show"}, headers=good) == 403
-    other = form_order_signature.sign("another key", order)
+    other = worker_request_signature.sign("another key", order)
     assert send(api_server, json=order, headers={"Authorization": f"Bearer {other}"}) == 403
     for garbage in (b"", b"[]", b"{", b"null", b"[" * 50_000, b"{" + b" " * 1_000_000 + b"}"):
         assert send(api_server, data=garbage, headers=good) == 403
@@ -157,7 +157,7 @@ def test_without_a_key_of_its_own_the_server_takes_no_order(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__SECRET_KEY", "")
     order = {"task_instance_id": str(ti.id), "do": "close"}
-    headers = {"Authorization": f"Bearer {form_order_signature.sign('', order)}"}
+    headers = {"Authorization": f"Bearer {worker_request_signature.sign('', order)}"}
     assert send(api_server, json=order, headers=headers) == 403
 
 
@@ -165,9 +165,9 @@ def test_without_a_key_of_its_own_the_server_takes_no_order(
 def test_a_signature_holds_for_a_minute_by_either_clock(
     mocker: MockerFixture, seconds: int, holds: bool
 ) -> None:
-    token, now = form_order_signature.sign(KEY, {"do": "show"}), time.time()
-    mocker.patch.object(form_order_signature, "time").time.return_value = now + seconds
-    assert form_order_signature.is_signed(KEY, {"do": "show"}, token) is holds
+    token, now = worker_request_signature.sign(KEY, {"do": "show"}), time.time()
+    mocker.patch.object(worker_request_signature, "time").time.return_value = now + seconds
+    assert worker_request_signature.is_signed(KEY, {"do": "show"}, token) is holds
 
 
 def test_another_servers_address_is_asked_where_the_first_does_not_know(
