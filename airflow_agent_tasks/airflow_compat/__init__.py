@@ -32,6 +32,6 @@ module                 what it uses, and why                         the public 
 ====================== ============================================= ========================================
 
 ``form_row_refresh`` and ``early_answer_delay`` exist only for Airflow 3.3, as their first lines say.
-``startup_check`` reports which of these modules no longer fit the Airflow that runs. ``worker_request_signature``
-uses nothing of Airflow: it holds the signature under what a worker asks of ``form_rows``.
+``startup_check`` reports which of these modules no longer fit the Airflow that runs.
+``worker_request_signature`` uses nothing of Airflow: it signs what a worker asks of ``form_rows``.
 """
