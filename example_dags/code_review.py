@@ -17,7 +17,7 @@ from airflow.sdk import dag, task
 
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
-# Only for the sandbox, which reviews nothing: what it shall answer. Leave it out with a real service.
+# Only for the sandbox, which reviews nothing: the answer to give. Leave it out with a real service.
 SANDBOX_SCRIPT = "#sandbox " + json.dumps(
     {
         "steps": 5,

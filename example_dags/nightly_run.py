@@ -66,7 +66,7 @@ def nightly_run() -> None:
     # "all_done" and not "one_failed": that one would not wait for the retries of the other tasks.
     @task(trigger_rule="all_done", retries=0)
     def alert() -> dict[str, int]:
-        """Tell somebody which tasks failed, and with which exit code; a failed task leaves it in XCom too."""
+        """Report which tasks failed, and with which exit code; a failed task leaves it in XCom too."""
         ti = get_current_context()["ti"]
         states = ti.get_task_states(
             dag_id=ti.dag_id,

@@ -1,7 +1,7 @@
 """
-Let a rule answer what is routine, and a person the rest: an agent orders what the office needs.
+A rule answers routine questions, someone in the Airflow UI the rest: an agent orders office supplies.
 
-    order (asks twice: the rule answers the first question, a person the second) → note_expenses
+    order (asks twice: the rule answers the first question, someone the second) → note_expenses
 
 Needs the connection ``lightcone_default``. Try it without a key: ``airflow agent-tasks sandbox``.
 """
@@ -17,7 +17,7 @@ from airflow.sdk import dag, get_current_context, task
 
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 
-#: What may be ordered without a person, in EUR.
+#: What may be ordered without asking anyone, in EUR.
 LIMIT = 100
 PRICE = re.compile(r"May I order [^0-9]+ for (\d+) EUR\?")
 
@@ -32,7 +32,7 @@ SANDBOX_SCRIPT = "#sandbox " + json.dumps(
 
 
 def answer_routine(question: str) -> str | None:
-    """Return what to reply, or None to leave the question to a person."""
+    """Return what to reply, or None to ask someone."""
     # The whole question has to fit. A rule that finds "24 EUR" somewhere in it would also say yes to
     # "May I order paper for 24 EUR a sheet, 1,050 EUR in all?"
     asked = PRICE.fullmatch(question)

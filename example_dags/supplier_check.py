@@ -1,5 +1,5 @@
 """
-Let an agent ask a person what it cannot know: it checks a supplier, and two things are not for it to decide.
+An agent asks what it cannot know: it checks a supplier, and leaves two decisions to someone in the Airflow UI.
 
     check_supplier (asks twice, under Required Actions) → file_report
 
@@ -49,9 +49,9 @@ def supplier_check() -> None:
             "clear, and before you spend money."
         ),
         deferrable=True,
-        # The agent has 15 minutes. What a person takes to answer is not counted.
+        # The agent has 15 minutes. The time until someone answers is not counted.
         timeout=15 * 60,
-        # A person has three days for each question. Then the agent is stopped, and the task fails.
+        # Each question waits three days for an answer. Then the agent is stopped, and the task fails.
         input_timeout=timedelta(days=3),
         retries=1,
     )
