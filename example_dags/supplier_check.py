@@ -1,5 +1,5 @@
 """
-An agent asks what it cannot know: it checks a supplier, and leaves two decisions to someone in the Airflow UI.
+An agent checks a supplier, and leaves two decisions to someone in the Airflow UI.
 
     check_supplier (asks twice, under Required Actions) → file_report
 
