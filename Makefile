@@ -63,10 +63,10 @@ $(PEERS): $(INSTALLED) constraints.txt
 
 peers: $(PEERS)
 
+# Three processes for two cores: many tests only wait for a socket, and the fault round for most of its seven minutes.
 check: lint
-	$(BIN)/pytest -n 2 $(QUICK_TESTS) $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 $(QUICK_TESTS) $(PYTEST_ARGS)
 
-# Three processes for two cores: the one with the fault round only waits for most of its seven minutes.
 test: $(INSTALLED)
 	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 

@@ -237,7 +237,8 @@ def test_each_life_survives_each_interruption(name: str, record_property: Any) -
     record_property("lives with one interruption", len(lives))
 
 
-@pytest.mark.parametrize("name", LIVES)
+# A later retry differs in what the service shows by then, which the single interruptions have tried.
+@pytest.mark.parametrize("name", [name for name in LIVES if "late retry" not in name])
 def test_each_life_survives_each_pair_of_crashes(name: str, record_property: Any) -> None:
     # After a command is before the next one: nothing lies between them.
     def crash_again(world: World) -> None:
