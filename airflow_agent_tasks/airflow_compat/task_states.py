@@ -8,11 +8,6 @@ from typing import Any
 FINAL_STATES = frozenset({"failed", "success", "skipped", "removed"})
 
 
-def has_next_try(task_instance: Any) -> bool:
-    """Return True if Airflow retries after a failure."""
-    return bool(task_instance.try_number <= task_instance.max_tries)
-
-
 def is_database_row(component: Any) -> bool:
     """
     Return True for what the API server or the scheduler hands to a listener, False for a worker's.

@@ -9,11 +9,12 @@ command brings has the type of the command's result.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.lifecycle.question_log import Reply
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -37,6 +38,26 @@ class Command(Generic[T]):
 
 #: A part of the life: yields commands, returns a T.
 Flow = Generator[Command[Any], Any, T]
+
+
+def perform_all(flow: Flow[T], perform: Callable[[Command[Any]], Any]) -> T:
+    """
+    Perform the commands of a flow, and return or raise what it ends with.
+
+    :param perform: Performs one command, and returns its result. Its AgentTaskError is thrown into the flow.
+    """
+    result: Any = None
+    error: AgentTaskError | None = None
+    while True:
+        try:
+            command = flow.throw(error) if error else flow.send(result)
+        except StopIteration as end:
+            return cast("T", end.value)
+        result = error = None
+        try:
+            result = perform(command)
+        except AgentTaskError as failure:
+            error = failure
 
 
 # --- the submission record, in Airflow's task state store ---------------------------------------------
@@ -250,3 +271,11 @@ def info(message: str, *args: Any) -> Log:
 def warning(message: str, *args: Any) -> Log:
     """Return the command to log a warning."""
     return Log("warning", message, args)
+
+
+def warn_on_failure(flow: Flow[None]) -> Flow[None]:
+    """Perform a flow that may fail without harm: its AgentTaskError becomes a warning."""
+    try:
+        yield from flow
+    except AgentTaskError as error:
+        yield from warning("%s", error)

@@ -16,7 +16,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     ReadClock,
     SaveSubmission,
     StopOnKill,
-    warning,
+    warn_on_failure,
 )
 from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -128,6 +128,11 @@ class Execution:
         yield from SaveSubmission(submission)
         self.submission = submission
 
+    def mark(self, **changes: Any) -> Flow[None]:
+        """Change fields of the record, if there is one."""
+        if submission := (yield from self.load()):
+            yield from self.save(replace(submission, **changes))
+
     def drop(self) -> Flow[None]:
         """Remove the record."""
         yield from DropSubmission()
@@ -198,11 +203,7 @@ class Execution:
 
     def leave(self) -> Flow[str]:
         """Leave the agent task running on purpose, also when its Airflow task is marked later."""
-        try:
-            if submission := (yield from self.load()):
-                yield from self.save(replace(submission, on_kill_policy="leave"))
-        except AgentTaskError as error:
-            yield from warning("%s", error)
+        yield from warn_on_failure(self.mark(on_kill_policy="leave"))
         return "It was left running."
 
     def describe_left(self, error: AgentTaskError | None = None) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.lifecycle.commands import Flow, StopTask, warning
+from airflow_agent_tasks.lifecycle.commands import Flow, StopTask, warn_on_failure, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
 
 
@@ -17,7 +15,8 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     :return: The agent task as the service then describes it, or None where stopping failed; and what happened
         to it, as a sentence. It may have completed just before, and holds a result then.
     """
-    yield from _record_intent(execution)
+    # Where that fails it is stopped all the same: what nothing waits for costs money.
+    yield from warn_on_failure(execution.mark(is_stopping=True))
     try:
         task = yield from StopTask(execution.started)
     except AgentTaskError as error:
@@ -25,20 +24,8 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     if task.status is TaskState.COMPLETED:
         return task, "It had completed just before; the next try takes its result."
     # What was stopped is over: the next try starts a new one, also where stopping is no more than a pause.
-    try:
-        yield from execution.drop()
-    except AgentTaskError as error:
-        yield from warning("%s", error)
+    yield from warn_on_failure(execution.drop())
     return task, f"It was stopped: {task}."
-
-
-def _record_intent(execution: Execution) -> Flow[None]:
-    try:
-        if submission := (yield from execution.load()):
-            yield from execution.save(replace(submission, is_stopping=True))
-    except AgentTaskError as error:
-        # It is stopped all the same: what nothing waits for costs money.
-        yield from warning("%s", error)
 
 
 def stop_on_execution_timeout(execution: Execution) -> Flow[None]:

@@ -14,7 +14,7 @@ from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout, read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
-from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
@@ -107,18 +107,7 @@ class Driver:
 
     def perform(self, flow: cmd.Flow[T]) -> T:
         """Perform a flow, and return or raise what it ends with."""
-        result: Any = None
-        error: AgentTaskError | None = None
-        while True:
-            try:
-                command = flow.throw(error) if error else flow.send(result)
-            except StopIteration as end:
-                return cast("T", end.value)
-            result = error = None
-            try:
-                result = self._do(command)
-            except AgentTaskError as failure:
-                error = failure
+        return cmd.perform_all(flow, self._do)
 
     def _do(self, command: cmd.Command[Any]) -> Any:
         if self._is_kill_pending and not isinstance(command, cmd.SaveSubmission):
@@ -151,7 +140,7 @@ class Driver:
                 return self._notify(question)
             case cmd.Log(level, message, args):
                 return getattr(self._log, level)(message, *args)
-        raise NotImplementedError(type(command).__name__)
+        raise TypeError(f"{type(command).__name__} is no command that a worker knows")
 
     def _use_store(self, command: cmd.Command[Any]) -> Any:
         match command:
@@ -177,7 +166,13 @@ class Driver:
         return hook.dialect
 
     def _stop_on_kill(self, started: StartedTask) -> None:
-        self._kill = WorkerKill(self._callbacks.find_hook, started, self._ti, self._log)
+        self._kill = WorkerKill(
+            self._callbacks.find_hook,
+            started,
+            self._ti,
+            self._log,
+            has_next_try=self.execution.task_try.has_next,
+        )
         # Killed while the start was on its way: first its id is saved, then it is decided what to do with it.
         self._is_kill_pending = self._is_killed
 

@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any
 
 from airflow_agent_tasks.agent_task import StartedTask
-from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, has_next_try, read_state
+from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.logger_protocol import Log
@@ -29,15 +29,23 @@ class WorkerKill:
     :param started: The agent task.
     :param task_instance: The Airflow task instance.
     :param log: The task's log.
+    :param has_next_try: True if Airflow will try again after a failure.
     """
 
     def __init__(
-        self, find_hook: Callable[[], AgentTaskHook], started: StartedTask, task_instance: Any, log: Log
+        self,
+        find_hook: Callable[[], AgentTaskHook],
+        started: StartedTask,
+        task_instance: Any,
+        log: Log,
+        *,
+        has_next_try: bool,
     ) -> None:
         self._find_hook = find_hook
         self._started = started
         self._ti = task_instance
         self._log = log
+        self._has_next_try = has_next_try
         self._state: str | None = None
         self.has_stopped = False
         #: True if Airflow did not report the state in time: the interrupted code may have held its channel.
@@ -62,7 +70,7 @@ class WorkerKill:
         # After a clear ("restarting") a next try surely comes, and stops the agent task itself.
         if self._state in FINAL_STATES:
             return True
-        return self._state in ("running", None) and not has_next_try(self._ti)
+        return self._state in ("running", None) and not self._has_next_try
 
     def _read_state(self) -> None:
         try:

@@ -8,6 +8,7 @@ import socket
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
 """
+LONG_SCRIPT = '#sandbox {"steps": 100, "step_seconds": 10}'
 _numbers = itertools.count()
 
 
@@ -211,3 +213,26 @@ def run_file(path: Path, source: str, dag_name: str = "test_dag", **dag_test_arg
 
 def _indent(body: str) -> str:
     return textwrap.indent(textwrap.dedent(body), "    ")
+
+
+@pytest.fixture(params=["lightcone", "shinzo"])
+def started(request: Any, agent_task_sandbox: Any, airflow_home: Any) -> Any:
+    """The StartedTask of an agent task that runs for long, on either service."""
+    from airflow_agent_tasks.agent_task import StartedTask
+    from airflow_agent_tasks.hooks.find_hook import find_hook
+
+    hook = find_hook(f"{request.param}_default")
+    task = hook.start_task(**{hook.dialect.instruction_field: LONG_SCRIPT})
+    return StartedTask(task.task_id, task.agent_id, time.time())
+
+
+@pytest.fixture
+def is_stopped(agent_task_sandbox: Any) -> Callable[[], bool]:
+    """Return a function that tells whether the one agent task was stopped."""
+
+    def check() -> bool:
+        (task,) = agent_task_sandbox.tasks()
+        assert task["status"] in ("running", "paused", "cancelled")
+        return task["status"] != "running"
+
+    return check

@@ -177,7 +177,7 @@ def check_end(world: World, *, has_keys: bool) -> None:
         return
     # Each crash and each time-out takes one of the tries.
     is_cut_short = len(kinds) - kinds.count("clear") > 0 and world.try_number > world.max_tries
-    is_unknowable = not has_keys and (world.clears or isinstance(world.error, AgentTaskUncertainError))
+    is_unknowable = not has_keys and ("clear" in kinds or isinstance(world.error, AgentTaskUncertainError))
     if not (is_cut_short or is_unknowable):
         assert world.state in (script.end, script.other_end), (
             f"the Airflow task ends {world.state}, not {script.end}"
@@ -212,7 +212,7 @@ def check_success(world: World) -> None:
 
 
 def check_no_result_was_dropped(world: World) -> None:
-    if world.clears or "timeout" in world.kinds:
+    if {"clear", "timeout"} & set(world.kinds):
         return
     completed = [task for task in world.service.tasks.values() if task.locate(world.now)[1] is COMPLETED]
     # What the record still names, the next try takes.
@@ -314,7 +314,7 @@ MISTAKES = {
     "a stop is not recorded before it is made": (
         "lightcone, on the worker: must not ask",
         "stop",
-        "    yield from _record_intent(execution)\n",
+        "    yield from warn_on_failure(execution.mark(is_stopping=True))\n",
         "",
     ),
     "what completed before a stop is started anew": (

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from copy import copy
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.errors import (
@@ -92,7 +92,6 @@ class World:
         #: Called after each command of the worker.
         self.on_command: Callable[[World], None] | None = None
         self.delivered: list[str] = []
-        self.clears = 0
         self.polls = 0
         self._was_cleared = False
         self._is_worker_lost = False
@@ -119,7 +118,6 @@ class World:
         return self._next_try("cleared after the end")
 
     def _clear(self) -> None:
-        self.clears += 1
         self.max_tries = self.try_number + self.script.retries
 
     def begin(self, entry: Callable[..., cmd.Flow[Outcome]], *args: Any, **kwargs: Any) -> Any:
@@ -305,24 +303,10 @@ class World:
     def drive(self, flow: cmd.Flow[T]) -> T:
         """Perform a flow."""
         try:
-            return self._perform_all(flow)
+            return cmd.perform_all(flow, self._perform)
         finally:
             # Left to the garbage collector, it would be closed at any time: also in another test.
             flow.close()
-
-    def _perform_all(self, flow: cmd.Flow[T]) -> T:
-        result: Any = None
-        error: AgentTaskError | None = None
-        while True:
-            try:
-                command = flow.throw(error) if error else flow.send(result)
-            except StopIteration as end:
-                return cast("T", end.value)
-            result = error = None
-            try:
-                result = self._perform(command)
-            except AgentTaskError as failure:
-                error = failure
 
     def _perform(self, command: cmd.Command[Any]) -> Any:
         # By identity, which is quicker than a pattern: there are ten million of them.

@@ -16,8 +16,8 @@ from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.polling import kill
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
+from tests.airflow.conftest import LONG_SCRIPT
 
-LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 ENDED = ["failed", "success", "skipped", "removed"]
 WAITED_FOR = ["deferred", "scheduled", "queued", "restarting", "up_for_retry", "awaiting_input", None]
 TASK_INSTANCE = SimpleNamespace(dag_id="dag", run_id="run", task_id="agent", map_index=-1)
@@ -39,23 +39,6 @@ def airflow_returns(mocker: Any) -> Callable[[Any], Any]:
         return mocker.patch.object(task_runner, "SUPERVISOR_COMMS", channel, create=True)
 
     return set_state
-
-
-@pytest.fixture(params=["lightcone", "shinzo"])
-def started(request: Any, agent_task_sandbox: Any, airflow_home: Any) -> StartedTask:
-    hook = find_hook(f"{request.param}_default")
-    task = hook.start_task(**{hook.dialect.instruction_field: LONG})
-    return StartedTask(task.task_id, task.agent_id, time.time())
-
-
-@pytest.fixture
-def is_stopped(agent_task_sandbox: Any) -> Callable[[], bool]:
-    def check() -> bool:
-        (task,) = agent_task_sandbox.tasks()
-        assert task["status"] in ("running", "paused", "cancelled")
-        return task["status"] != "running"
-
-    return check
 
 
 def build_trigger(started: StartedTask, **arguments: Any) -> AgentTaskTrigger:
@@ -160,7 +143,7 @@ def test_many_tasks_that_are_ended_at_once_are_all_stopped_however_slow_airflow_
     count, seconds_for_one = 40, 0.04
     mocker.patch.object(kill, "STATE_TIMEOUT", count * seconds_for_one / 2)
     hook = find_hook("shinzo_default")
-    tasks = [hook.start_task(message=LONG) for _ in range(count)]
+    tasks = [hook.start_task(message=LONG_SCRIPT) for _ in range(count)]
 
     class OneThread:
         """The one supervisor thread of a triggerer."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +22,9 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.worker import kill
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 from airflow_agent_tasks.worker.kill import WorkerKill
+from tests.airflow.conftest import LONG_SCRIPT
 from tests.task_settings import build_settings
 
-LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 ENDED = ["failed", "success", "skipped", "removed"]
 WAITED_FOR = ["deferred", "scheduled", "queued", "restarting", "up_for_retry", "awaiting_input", None]
 
@@ -65,26 +64,15 @@ def build_driver(started: StartedTask, ti: TaskInstance, **settings: Any) -> Dri
     return driver
 
 
-@pytest.fixture(params=["lightcone", "shinzo"])
-def started(request: Any, agent_task_sandbox: Any, airflow_home: Any) -> StartedTask:
-    hook = find_hook(f"{request.param}_default")
-    task = hook.start_task(**{hook.dialect.instruction_field: LONG})
-    return StartedTask(task.task_id, task.agent_id, time.time())
-
-
-@pytest.fixture
-def is_stopped(agent_task_sandbox: Any) -> Callable[[], bool]:
-    def check() -> bool:
-        (task,) = agent_task_sandbox.tasks()
-        assert task["status"] in ("running", "paused", "cancelled")
-        return task["status"] != "running"
-
-    return check
-
-
 def kill_worker(started: StartedTask, ti: TaskInstance) -> bool:
     conn_id = "shinzo_default" if started.agent_id else "lightcone_default"
-    return WorkerKill(lambda: find_hook(conn_id), started, ti, logging.getLogger("kill")).run()
+    return WorkerKill(
+        lambda: find_hook(conn_id),
+        started,
+        ti,
+        logging.getLogger("kill"),
+        has_next_try=ti.try_number <= ti.max_tries,
+    ).run()
 
 
 @pytest.mark.parametrize("state", ENDED)
@@ -153,7 +141,7 @@ def test_a_stop_that_fails_is_logged(
 def test_a_kill_during_the_start_stops_what_was_started(
     agent_task_sandbox: Any, airflow_home: Any, operator_class: Any, field: str, left: str
 ) -> None:
-    operator = operator_class(task_id="agent", do_xcom_push=False, **{field: LONG})
+    operator = operator_class(task_id="agent", do_xcom_push=False, **{field: LONG_SCRIPT})
     store = SimpleNamespace(get=lambda key: None, set=lambda key, value: None)
     ti = task_instance("failed")
     ti.task = operator
@@ -207,7 +195,7 @@ def test_a_first_execution_ends_with_a_check_whether_it_is_still_wanted(
             raise RuntimeError
         return state
 
-    operator = ShinzoTaskOperator(task_id="agent", message=LONG, deferrable=True, do_xcom_push=False)
+    operator = ShinzoTaskOperator(task_id="agent", message=LONG_SCRIPT, deferrable=True, do_xcom_push=False)
     ti = task_instance(tell)
     ti.task = operator
     store = SimpleNamespace(get=lambda key: None, set=lambda key, value: None, delete=lambda key: None)
