@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.airflow_cluster import AirflowCluster
-
 _HOME = tempfile.TemporaryDirectory(prefix="airflow-agent-tasks-")
 AIRFLOW_HOME = Path(_HOME.name)
 
@@ -70,6 +68,9 @@ def cluster(request: Any, sandbox: Any, tmp_path_factory: Any) -> Iterator[Any]:
     It has the module's ``DAGS`` (file name → source) and, where there are any, its ``SETTINGS`` (environment
     variables).
     """
+    # Imported here: the pure tests need neither an Airflow nor what talks to it.
+    from lab.cluster.airflow_cluster import AirflowCluster
+
     folder = tmp_path_factory.mktemp("airflow")
     dags = folder / "dags"
     dags.mkdir()
