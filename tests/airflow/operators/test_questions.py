@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from airflow.jobs.job import Job
+from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.models.taskinstance import TaskInstance
+from airflow.sdk import timezone
 from airflow.utils.session import create_session
 from pytest_mock import MockerFixture
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
-from airflow_agent_tasks.lifecycle import answer_questions, question_log
 from airflow_agent_tasks.plugin import delay_early_answers
+from tests.airflow.questions import BOTH_SERVICES, ask, heard, log_of
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
-BOTH_SERVICES = pytest.mark.parametrize("kind", ["LightconeTaskOperator", "ShinzoTaskOperator"])
-
-
-def ask(*questions: str, kind: str = "ShinzoTaskOperator", told: str = "Look.", **arguments: Any) -> str:
-    script = {"steps": 2 * len(questions) + 2, "step_seconds": 0, "ask": questions, "result": "done"}
-    field = "instruction" if kind.startswith("Lightcone") else "message"
-    given = {field: f"#sandbox {json.dumps(script)}\n{told}", **arguments}
-    return f"{kind}(task_id='agent', {', '.join(f'{name}={value!r}' for name, value in given.items())})"
-
-
-def heard(sandbox: Any) -> list[str]:
-    """Return what the agent was told, in order."""
-    return [message["message"] for task in sandbox.tasks() for message in task["messages"]]
 
 
 @BOTH_MODES
@@ -67,15 +56,27 @@ def form_of(api: Any, form: dict[str, Any]) -> dict[str, Any]:
     return dict(api.request("GET", f"{path}/{ti['map_index']}/hitlDetails"))
 
 
-def let_time_pass(api: Any, form: dict[str, Any]) -> None:
-    """Let the parked task's time be up, and Airflow's scheduler see it: nobody answers."""
-    from airflow.jobs.job import Job
-    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
-    from airflow.sdk import timezone
-
+def wake_early(api: Any, form: dict[str, Any]) -> None:
+    """Let Airflow's scheduler wake the parked task before the question's time is up."""
     with create_session() as session:
         parked = update(TaskInstance).filter_by(id=UUID(form["task_instance"]["id"]))
         session.execute(parked.values(trigger_timeout=timezone.utcnow()))
+    wake_overdue_tasks()
+
+
+def let_time_pass(api: Any, form: dict[str, Any]) -> None:
+    """Let Airflow's scheduler wake the parked task when the question's time is up: nobody answers."""
+    with create_session() as session:
+        parked = select(TaskInstance.trigger_timeout).filter_by(id=UUID(form["task_instance"]["id"]))
+        deadline = session.scalar(parked)
+    assert deadline
+    # Woken a moment too early, the task would park again for the rest of its time.
+    while timezone.utcnow() <= deadline:
+        time.sleep(0.01)
+    wake_overdue_tasks()
+
+
+def wake_overdue_tasks() -> None:
     SchedulerJobRunner(Job(), executors=[]).check_awaiting_input_timeouts()
 
 
@@ -87,10 +88,6 @@ def answer_and_keep(pages: list[Any]) -> Callable[[Any, Any], None]:
         api.answer(form, "One.")
 
     return answer
-
-
-def log_of(capfd: Any) -> str:
-    return str(capfd.readouterr().out)
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
@@ -244,7 +241,7 @@ def test_a_question_that_is_answered_elsewhere_lets_the_task_go_on(
     def answer_elsewhere(api: Any, form: Any) -> None:
         (task,) = agent_task_sandbox.tasks()
         find_hook("shinzo_default").send_message(task["task_id"], "From elsewhere.", task["agent_id"])
-        let_time_pass(api, form)
+        wake_early(api, form)
         while not form_of(api, form)["response_received"]:
             time.sleep(0.05)
         forms_after.append(form_of(api, form))
@@ -257,7 +254,7 @@ def test_a_question_that_is_answered_elsewhere_lets_the_task_go_on(
 
 
 def test_a_question_that_still_stands_is_parked_again(run_with_person: Any, agent_task_sandbox: Any) -> None:
-    run, forms = run_with_person(ask("Which one?"), [let_time_pass, let_time_pass, "One."])
+    run, forms = run_with_person(ask("Which one?"), [wake_early, wake_early, "One."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
     assert len({(form["subject"], form["body"], form["created_at"]) for form in forms}) == 1
 
@@ -320,89 +317,6 @@ def test_the_time_that_a_person_takes_counts_towards_no_timeout(
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
 
 
-def test_a_retry_sends_the_answer_that_the_try_before_was_given(
-    run_with_person: Any, agent_task_sandbox: Any
-) -> None:
-    source = ask("Which one?", retries=1)[:-1] + ", retry_delay=timedelta(0))"
-    run, forms = run_with_person(
-        f"""
-        class LosesItsFirstTry(ShinzoTaskOperator):
-            def take_answer(self, context, **kwargs):
-                if context["ti"].try_number == 1:
-                    raise RuntimeError("this worker is lost")
-                return super().take_answer(context, **kwargs)
-
-        {source.replace("ShinzoTaskOperator", "LosesItsFirstTry")}
-        """,
-        ["One."],
-    )
-    assert (run.state, run.tries("agent")) == ("success", 2)
-    assert heard(agent_task_sandbox) == ["One."]
-    assert len(forms) == 1
-    assert [answer["reply"] for answer in run.xcom("agent", "answers")] == ["One."]
-
-
-@BOTH_SERVICES
-def test_a_reply_whose_answer_is_lost_is_not_sent_again_once_the_agent_has_gone_on(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, kind: str
-) -> None:
-    agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "after"}])
-    run, _ = run_with_person(ask("Which one?", "What colour?", kind=kind), ["One.", "Red."])
-    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
-    assert all(answer["sent"] for answer in run.xcom("agent", "answers"))
-    assert "The reply to question 1 has arrived" in log_of(capfd)
-
-
-@BOTH_SERVICES
-def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, mocker: MockerFixture, kind: str
-) -> None:
-    mocker.patch.object(question_log, "SETTLING_TIME", 0.5)
-    mocker.patch.object(answer_questions, "SETTLING_CHECK", 0.1)
-    agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
-    run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
-    assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
-    assert "the agent still asks: sending it again" in log_of(capfd)
-
-
-def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any, mocker: MockerFixture
-) -> None:
-    mocker.patch.object(question_log, "SETTLING_TIME", 0.05)
-    mocker.patch.object(answer_questions, "SETTLING_CHECK", 0.05)
-    agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 5, "drop": "before"}])
-    run, forms = run_with_person(f"{ask('Which one?', retries=1)[:-1]}, retry_delay=timedelta(0))", ["One."])
-    assert (run.state, run.tries("agent")) == ("success", 2)
-    assert (heard(agent_task_sandbox), len(forms)) == (["One."], 1)
-    assert "did not arrive in 5 attempts" in log_of(capfd)
-
-
-def test_a_service_that_refuses_the_reply_fails_the_task_and_says_why(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any
-) -> None:
-    body = json.dumps({"error": "the reply is too rude"})
-    agent_task_sandbox.faults([{"method": "POST", "path": "/message$", "status": 422, "body": body}])
-    run, _ = run_with_person(ask("Which one?"), ["One."])
-    assert (run.task_state("agent"), heard(agent_task_sandbox)) == ("failed", [])
-    assert "the reply is too rude" in log_of(capfd)
-
-
-def test_a_reply_that_comes_too_late_is_told_and_the_result_is_delivered(
-    run_with_person: Any, agent_task_sandbox: Any, capfd: Any
-) -> None:
-    def end_it_meanwhile(api: Any, form: Any) -> None:
-        from airflow_agent_tasks.hooks.find_hook import find_hook
-
-        (task,) = agent_task_sandbox.tasks()
-        find_hook("shinzo_default").send_message(task["task_id"], "From elsewhere.", task["agent_id"])
-        api.answer(form, "One.")
-
-    run, _ = run_with_person(ask("Which one?"), [end_it_meanwhile])
-    assert (run.state, heard(agent_task_sandbox)) == ("success", ["From elsewhere."])
-    assert "was not sent: the agent no longer asks it" in log_of(capfd)
-    assert run.xcom("agent", "answers")[0]["sent"] is False
-
-
 def test_the_question_is_told_to_notifiers_and_a_failing_one_does_no_harm(
     run_with_person: Any, agent_task_sandbox: Any, capfd: Any
 ) -> None:
@@ -427,7 +341,7 @@ def test_the_question_is_told_to_notifiers_and_a_failing_one_does_no_harm(
 
         {source}, notifiers=[Fail(), Tell("asked: {{{{ question }}}} in {{{{ ti.task_id }}}}")])
         """,
-        [let_time_pass, "One."],
+        [wake_early, "One."],
     )
     assert run.state == "success"
     log = log_of(capfd)
