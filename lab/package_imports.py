@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+from lab.command_line import build_parser
+from lab.paths import ROOT
 
 PACKAGE = "airflow_agent_tasks"
 
 
 def list_modules(root: Path) -> dict[str, Path]:
     """Return the modules below a package's folder, by their names without the package's."""
-    paths = {path.relative_to(root).with_suffix(""): path for path in root.rglob("*.py")}
+    paths = {path.relative_to(root).with_suffix(""): path for path in sorted(root.rglob("*.py"))}
     return {".".join(part for part in name.parts if part != "__init__"): path for name, path in paths.items()}
 
 
@@ -81,9 +83,8 @@ def print_table(root: Path) -> None:
 
 def main() -> None:
     """Print the table of this checkout, or of another folder of the package."""
-    parser = argparse.ArgumentParser(prog="python -m lab.package_imports", description=__doc__)
-    default = Path(__file__).resolve().parents[1] / PACKAGE
-    parser.add_argument("folder", nargs="?", type=Path, default=default, help="the package's folder")
+    parser = build_parser("lab.package_imports", __doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / PACKAGE, help="the package's folder")
     print_table(parser.parse_args().folder)
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = "airflow_agent_tasks"
+from lab.package_imports import PACKAGE, find_circles, list_modules
+from lab.package_imports import room_of as layer_of
+
 ROOT = Path(__file__).parent.parent / PACKAGE
 MAX_LINES = 300
 MAX_FUNCTION_LINES = 50
@@ -87,7 +89,7 @@ PURE_MODULES = {
         "hashlib",
         "http",
     ),
-    *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse", "enum"),
+    *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse"),
 }
 #: The pure classes that draw: each takes a function for it, which is ``random.random`` by default.
 TAKES_CHANCE = {"lifecycle.wait_policy": ["TaskWait"], "polling.circuit_breaker": ["CircuitBreaker"]}
@@ -107,26 +109,12 @@ class Import:
     is_for_types: bool
 
 
-def list_modules() -> list[str]:
-    """Return all modules, without the package's name: "" is the package itself, "hooks" its folder's init."""
-    paths = [path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py")]
-    return sorted(".".join(part for part in path.parts if part != "__init__") for path in paths)
-
-
-def path_of(module: str) -> Path:
-    path = ROOT.joinpath(*module.split(".")) if module else ROOT
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+MODULES = list_modules(ROOT)
 
 
 @cache
 def parse(module: str) -> ast.Module:
-    return ast.parse(path_of(module).read_text(encoding="utf-8"))
-
-
-def is_module(name: str) -> bool:
-    """Tell whether a dotted name below the package is a module, and not something inside one."""
-    path = ROOT.joinpath(*name.split("."))
-    return path.is_dir() or path.with_suffix(".py").exists()
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
 def list_targets(node: ast.AST) -> Iterator[str]:
@@ -136,7 +124,7 @@ def list_targets(node: ast.AST) -> Iterator[str]:
         assert node.level == 0, f"line {node.lineno}: a relative import hides which layer it reaches"
         for alias in node.names:
             full = f"{node.module}.{alias.name}"
-            is_ours = full.startswith(f"{PACKAGE}.") and is_module(full.removeprefix(f"{PACKAGE}."))
+            is_ours = full.startswith(f"{PACKAGE}.") and full.removeprefix(f"{PACKAGE}.") in MODULES
             yield full if is_ours else str(node.module)
 
 
@@ -159,10 +147,6 @@ def list_our_imports(module: str) -> list[tuple[str, Import]]:
     return [(found.target.removeprefix(PACKAGE).removeprefix("."), found) for found in ours]
 
 
-def layer_of(module: str) -> str:
-    return module.partition(".")[0]
-
-
 def is_pure(module: str) -> bool:
     return bool({layer_of(module), module} & PURE)
 
@@ -171,9 +155,6 @@ def is_allowed(module: str, target: str) -> bool:
     layer = layer_of(module)
     # The package itself is imported with every one of its modules, and holds nothing.
     return layer_of(target) in {"", layer, *ALLOWED[layer]} or target in ALLOWED[layer]
-
-
-MODULES = list_modules()
 
 
 def test_every_folder_has_a_place_among_the_layers() -> None:
@@ -188,6 +169,11 @@ def test_a_module_imports_only_what_its_layer_may_know(module: str) -> None:
         if not is_allowed(module, target)
     ]
     assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    arrows = {module: {target for target, _ in list_our_imports(module)} - {module, ""} for module in MODULES}
+    assert find_circles(arrows) == []
 
 
 def test_the_layers_go_one_way() -> None:
@@ -291,7 +277,7 @@ def list_defaults(module: str, name: str) -> list[ast.AST]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_has_fewer_than_300_lines(module: str) -> None:
-    assert len(path_of(module).read_text(encoding="utf-8").splitlines()) < MAX_LINES
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) < MAX_LINES
 
 
 def list_function_lengths(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -324,6 +310,12 @@ def test_what_every_process_imports_imports_neither_airflow_nor_fastapi(module: 
 
 
 # --- the checks themselves -----------------------------------------------------------------------------
+
+
+def test_a_circle_is_found() -> None:
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": {"f"}, "f": {"e"}}
+    assert find_circles(arrows) == [["a", "b", "c"], ["e", "f"]]
+
 
 SAMPLE = """
 import time, airflow_agent_tasks.errors
