@@ -97,7 +97,7 @@ class ParkedRun:
         return self._cluster.api.list_tasks(DAG_ID, self._run_id)
 
     def _count_processes(self) -> int:
-        return sum(len(find_by_command_line(task.instance_id)) for task in self.list_tasks())
+        return len(find_by_command_line(*(task.instance_id for task in self.list_tasks())))
 
     def _count_rows(self, what: str) -> int:
         with closing(sqlite3.connect(self._cluster.home / "airflow.db")) as connection:

@@ -97,7 +97,6 @@ class MockService:
             "polls": self.polls,
             "connections": self.connections,
             "polled": len(moments),
-            "first_polled_at": min(moments, default=0.0),
             "last_first_polled_at": max(moments, default=0.0),
         }
 

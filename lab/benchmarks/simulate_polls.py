@@ -23,13 +23,11 @@ class Simulated:
     """
     The results of many waits for runs of one length.
 
-    :param seconds: The shortest of the runs; the longest is ``SPREAD`` longer.
     :param requests: Requests per run, on average.
     :param late: Seconds from the end of the run to the request that saw it: median, 99th percentile.
     :param late_beyond: The 99th percentile of those seconds minus 5 % of the run; 2 are allowed.
     """
 
-    seconds: float
     requests: float
     late: Sequence[float]
     late_beyond: float
@@ -41,7 +39,7 @@ def simulate(seconds: float, poll_interval: float | None, *, seed: int = 1) -> S
 
     A wait polls at the same times whenever the run ends, so that one series of polls serves many ends.
 
-    :param seconds: The length of the shortest run.
+    :param seconds: The length of the shortest run; the longest is ``SPREAD`` longer.
     :param poll_interval: Fixed seconds between the requests; None for the growing wait.
     :param seed: Of the random numbers.
     """
@@ -58,7 +56,6 @@ def simulate(seconds: float, poll_interval: float | None, *, seed: int = 1) -> S
             late.append(polls[first_after_end] - end)
             beyond.append(late[-1] - 0.05 * end)
     return Simulated(
-        seconds,
         requests / len(late),
         [percentile(late, 0.5), percentile(late, 0.99)],
         percentile(beyond, 0.99),

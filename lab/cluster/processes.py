@@ -100,13 +100,14 @@ def _kill(leaders: Sequence[SessionLeader], tree: set[int]) -> None:
     wait_until(killed_all, timeout=5.0)
 
 
-def find_by_command_line(text: str) -> set[int]:
-    """Return the ids of the processes with this text in their command line, such as a task instance's id."""
+def find_by_command_line(*texts: str) -> set[int]:
+    """Return the ids of the processes with any of these texts in their command line, such as a task's id."""
     if Path("/proc/self/cmdline").exists():
-        return {pid for pid in _read_process_table() if text.encode() in _read_command_line(pid)}
+        lines = {pid: _read_command_line(pid) for pid in _read_process_table()}
+        return {pid for pid, line in lines.items() if any(text.encode() in line for text in texts)}
     command = ["ps", "-A", "-ww", "-o", "pid=,command="]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603
-    return {int(line.split()[0]) for line in lines if text in line}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603
+    return {int(line.split()[0]) for line in printed if any(text in line for text in texts)}
 
 
 def wait_until(condition: Callable[[], bool], *, timeout: float, interval: float = 0.1) -> bool:

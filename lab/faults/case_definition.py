@@ -116,6 +116,7 @@ class Case:
         """Return the values that the DAG file needs."""
         return {
             "name": self.name,
+            "conn_id": self.connection_id,
             "service": self.service,
             "run_timeout": self.run_timeout,
             "retries": self.retries,

@@ -14,7 +14,7 @@ for path in sorted(Path(__file__).with_name("cases").glob("*.json")):
     limit = case["run_timeout"]
     common = {
         "task_id": "agent",
-        "conn_id": f"{case['service']}_{case['name']}",
+        "conn_id": case["conn_id"],
         "retries": case["retries"],
         "retry_delay": timedelta(seconds=1),
         **case["arguments"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from lab.faults.anthropic_mock import AnthropicMock
 from lab.faults.case_definition import Case
@@ -25,10 +24,8 @@ class PeerCaseRun(CaseRun):
         self.mock.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.mock.__exit__(kind, error, trace)
+    def __exit__(self, *exc: object) -> None:
+        self.mock.__exit__(*exc)
 
     @property
     def environment(self) -> dict[str, str]:
