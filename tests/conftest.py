@@ -7,11 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.raw_server import RawServer
 
 _HOME = tempfile.TemporaryDirectory(prefix="airflow-agent-tasks-")
 AIRFLOW_HOME = Path(_HOME.name)
@@ -49,6 +52,13 @@ def airflow_home() -> Path:
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return AIRFLOW_HOME
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RawServer]]:
+    """Return a function that starts a server with scripted replies."""
+    with ExitStack() as servers:
+        yield lambda *replies, **options: servers.enter_context(RawServer(*replies, **options))
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,11 @@ def short_waits(mocker: MockerFixture) -> None:
 def nothing_is_stopped_in_the_next_test() -> Iterator[None]:
     """Wait for the threads that stop agent tasks: their requests would be counted in the next test."""
     yield
+    finish_stops()
+
+
+def finish_stops() -> None:
+    """Wait until the plugin has stopped what it is about to stop."""
     for thread in threading.enumerate():
         if thread.name.endswith(("(stop_skipped)", "(_stop)")):
             thread.join(timeout=20)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -107,13 +106,6 @@ def send_with_both() -> Callable[..., list[Any]]:
         return outcomes
 
     return send_each
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., RawServer]]:
-    """Return a function that starts a server with scripted replies."""
-    with ExitStack() as servers:
-        yield lambda *replies, **options: servers.enter_context(RawServer(*replies, **options))
 
 
 @pytest.fixture

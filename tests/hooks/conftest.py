@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,13 +55,6 @@ def service(request: pytest.FixtureRequest) -> Service:
 def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*NETWORK_VARIABLES, "TZAFON_API_KEY", "LIGHTCONE_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., RawServer]]:
-    """Return a function that starts a server with scripted replies."""
-    with ExitStack() as servers:
-        yield lambda *replies, **options: servers.enter_context(RawServer(*replies, **options))
 
 
 @pytest.fixture

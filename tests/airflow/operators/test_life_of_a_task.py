@@ -14,8 +14,8 @@ from airflow.state import TaskScope, get_state_backend
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskTimeoutError
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from tests.airflow.conftest import LONG_SCRIPT
 
-LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 QUICK = '#sandbox {"steps": 2, "step_seconds": 0.05, "result": {"answer": 42}}'
 #: Surely not over at the worker's first check, so that it defers.
 STILL_RUNNING = '#sandbox {"steps": 2, "step_seconds": 1, "result": {"answer": 42}}'
@@ -68,7 +68,7 @@ def test_a_retry_after_a_timeout_that_stopped_starts_anew(
     run = run_dag(
         f"""
         {kind}(
-            task_id="agent", {field}={LONG!r}, deferrable={deferrable}, timeout=0.3, retries=1,
+            task_id="agent", {field}={LONG_SCRIPT!r}, deferrable={deferrable}, timeout=0.3, retries=1,
             retry_delay=timedelta(0),
         )
         """
@@ -83,7 +83,7 @@ def test_a_timeout_counts_from_the_start_through_the_retries(
     run = run_dag(
         f"""
         ShinzoTaskOperator(
-            task_id="agent", message={LONG!r}, timeout=0.3, on_timeout="leave", retries=2,
+            task_id="agent", message={LONG_SCRIPT!r}, timeout=0.3, on_timeout="leave", retries=2,
             retry_delay=timedelta(0),
         )
         """
@@ -101,7 +101,7 @@ def test_airflows_execution_timeout_stops_or_leaves_the_agent_task_in_both_modes
     run = run_dag(
         f"""
         ShinzoTaskOperator(
-            task_id="agent", message={LONG!r}, deferrable={deferrable}, on_timeout={on_timeout!r},
+            task_id="agent", message={LONG_SCRIPT!r}, deferrable={deferrable}, on_timeout={on_timeout!r},
             execution_timeout=timedelta(seconds=3), poll_interval=5,
         )
         """
@@ -117,7 +117,7 @@ def test_an_execution_timeout_in_the_middle_of_a_request_stops_the_agent_task(
     run = run_dag(
         f"""
         LightconeTaskOperator(
-            task_id="agent", instruction={LONG!r}, execution_timeout=timedelta(seconds=1), retries=1,
+            task_id="agent", instruction={LONG_SCRIPT!r}, execution_timeout=timedelta(seconds=1), retries=1,
             retry_delay=timedelta(0), wait_for_completion=True,
         )
         """
@@ -135,7 +135,8 @@ def test_an_outage_longer_than_max_outage_leaves_the_agent_task_running(
     run = run_dag(
         f"""
         ShinzoTaskOperator(
-            task_id="agent", message={LONG!r}, deferrable={deferrable}, max_outage=0.3, poll_interval=0.1
+            task_id="agent", message={LONG_SCRIPT!r}, deferrable={deferrable}, max_outage=0.3,
+            poll_interval=0.1,
         )
         """
     )
@@ -171,9 +172,9 @@ def test_an_event_that_is_none_of_ours_loses_nothing(
     [
         ({"message": QUICK}, False),
         ({"message": QUICK, "deferrable": True}, False),
-        ({"message": LONG, "wait_for_completion": False}, True),
+        ({"message": LONG_SCRIPT, "wait_for_completion": False}, True),
         ({"message": ASKS, "on_awaiting_input": "return"}, True),
-        ({"message": LONG, "timeout": 0.1, "on_timeout": "leave"}, True),
+        ({"message": LONG_SCRIPT, "timeout": 0.1, "on_timeout": "leave"}, True),
     ],
 )
 def test_the_record_is_removed_once_airflow_has_the_result(
@@ -187,7 +188,7 @@ def test_the_record_is_removed_once_airflow_has_the_result(
 class Resumed:
     """An operator that Airflow resumes without an event, with what the state store remembers."""
 
-    def __init__(self, sandbox: Any, script: str, *, seconds_ago: float, **arguments: Any) -> None:
+    def __init__(self, script: str, *, seconds_ago: float, **arguments: Any) -> None:
         self.operator = ShinzoTaskOperator(
             task_id="agent", message=script, deferrable=True, do_xcom_push=False, **arguments
         )
@@ -224,7 +225,7 @@ def test_what_completed_while_nobody_could_see_it_is_delivered_at_the_timeout(
     agent_task_sandbox: Any, airflow_home: Any
 ) -> None:
     script = '#sandbox {"steps": 1, "step_seconds": 0, "result": "done"}'
-    resumed = Resumed(agent_task_sandbox, script, seconds_ago=60, timeout=30)
+    resumed = Resumed(script, seconds_ago=60, timeout=30)
     far = {"status": 503, "headers": {"Retry-After": "600"}}
     agent_task_sandbox.faults([{"method": "GET", "path": ".*", **far}])
     assert resumed.resume(TIMED_OUT)["result"] == "done"
@@ -234,7 +235,7 @@ def test_what_completed_while_nobody_could_see_it_is_delivered_at_the_timeout(
 def test_what_is_left_running_on_purpose_is_left_by_everybody(
     agent_task_sandbox: Any, airflow_home: Any
 ) -> None:
-    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, timeout=30, on_timeout="leave")
+    resumed = Resumed(LONG_SCRIPT, seconds_ago=60, timeout=30, on_timeout="leave")
     with pytest.raises(AgentTaskTimeoutError, match="It was left running"):
         resumed.resume(TIMED_OUT)
     assert resumed.store[RECORD_KEY]["on_kill_policy"] == "leave"
@@ -245,7 +246,7 @@ def test_what_is_left_running_on_purpose_is_left_by_everybody(
 def test_the_record_is_kept_until_airflow_says_success(
     agent_task_sandbox: Any, airflow_home: Any, state: str | None, is_kept: bool
 ) -> None:
-    resumed = Resumed(agent_task_sandbox, QUICK.replace("0.05", "0"), seconds_ago=60)
+    resumed = Resumed(QUICK.replace("0.05", "0"), seconds_ago=60)
     resumed.resume(FAILED)
     resumed.context["ti"].get_task_states = lambda **query: {"run": {"agent": state}}
     resumed.operator.forget_agent_task(resumed.context)
@@ -256,7 +257,7 @@ TIMED_OUT, FAILED = "Trigger timeout", "Trigger failure"
 
 
 def test_the_backstop_stops_the_agent_task(agent_task_sandbox: Any, airflow_home: Any) -> None:
-    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, timeout=30)
+    resumed = Resumed(LONG_SCRIPT, seconds_ago=60, timeout=30)
     with pytest.raises(
         AgentTaskTimeoutError, match=r"did not end within its timeout of 30 s\. It was stopped"
     ):
@@ -267,7 +268,7 @@ def test_the_backstop_stops_the_agent_task(agent_task_sandbox: Any, airflow_home
 
 def test_the_backstop_of_an_execution_timeout_names_it(agent_task_sandbox: Any, airflow_home: Any) -> None:
     limits = {"timeout": 300, "execution_timeout": timedelta(seconds=20)}
-    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, **limits)
+    resumed = Resumed(LONG_SCRIPT, seconds_ago=60, **limits)
     with pytest.raises(AgentTaskTimeoutError, match="its execution_timeout of 20 s"):
         resumed.resume(TIMED_OUT)
     assert left(agent_task_sandbox) == ["cancelled"]
@@ -278,14 +279,14 @@ def test_what_completed_before_an_odd_resumption_is_delivered(
     agent_task_sandbox: Any, airflow_home: Any, error: str
 ) -> None:
     script = '#sandbox {"steps": 1, "step_seconds": 0, "result": "done"}'
-    resumed = Resumed(agent_task_sandbox, script, seconds_ago=60, timeout=30)
+    resumed = Resumed(script, seconds_ago=60, timeout=30)
     assert resumed.resume(error)["result"] == "done"
 
 
 def test_a_trigger_that_failed_fails_the_try_and_leaves_the_agent_task(
     agent_task_sandbox: Any, airflow_home: Any
 ) -> None:
-    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60)
+    resumed = Resumed(LONG_SCRIPT, seconds_ago=60)
     with pytest.raises(AgentTaskError, match="The trigger failed") as failure:
         resumed.resume(FAILED)
     assert not failure.value.is_final
@@ -296,7 +297,7 @@ def test_a_trigger_that_failed_fails_the_try_and_leaves_the_agent_task(
 def test_without_a_record_an_odd_resumption_fails_with_its_reason(
     agent_task_sandbox: Any, airflow_home: Any
 ) -> None:
-    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60)
+    resumed = Resumed(LONG_SCRIPT, seconds_ago=60)
     resumed.store.clear()
     with pytest.raises(AgentTaskError, match=r"The trigger failed \(Trigger failure\)"):
         resumed.resume(FAILED)
@@ -306,7 +307,7 @@ def test_without_a_record_an_odd_resumption_fails_with_its_reason(
 def test_a_deferral_with_a_timeout_has_a_backstop_a_little_later(
     agent_task_sandbox: Any, airflow_home: Any, timeout: float | None, limits: Any
 ) -> None:
-    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60, timeout=timeout)
+    resumed = Resumed(LONG_SCRIPT, seconds_ago=60, timeout=timeout)
     with pytest.raises(TaskDeferred) as deferred:
         resumed.operator.execute_complete(resumed.context, event="an answer to somebody else")
     trigger, backstop = deferred.value.trigger, deferred.value.timeout
@@ -320,7 +321,7 @@ def test_a_deferral_with_a_timeout_has_a_backstop_a_little_later(
 def test_a_resumption_with_a_refused_key_is_final(
     agent_task_sandbox: Any, airflow_home: Any, monkeypatch: Any
 ) -> None:
-    resumed = Resumed(agent_task_sandbox, LONG, seconds_ago=60)
+    resumed = Resumed(LONG_SCRIPT, seconds_ago=60)
     connection = {"conn_type": "shinzo", "host": agent_task_sandbox.url, "password": "sk_wrong"}
     monkeypatch.setenv(
         "AIRFLOW_CONN_SHINZO_DEFAULT", json.dumps({**connection, "extra": {"agent_id": "agt_1"}})

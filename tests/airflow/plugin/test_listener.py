@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from sqlalchemy import update
 
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from airflow_agent_tasks.plugin import listener, orphan_stopper
+from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 
 # Python looks at the threads once more when it ends, later than all that was to be done at the end.
 SERVER = """
@@ -34,7 +34,6 @@ class AtTheVeryEnd:
 
 sys.modules["at_the_very_end"] = AtTheVeryEnd()
 """
-LONG = '#sandbox {"steps": 100, "step_seconds": 10}'
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def leave_one_running(run_dag: Any) -> Callable[..., Any]:
             class IsLost(ShinzoTaskOperator):
                 hook = Lost("shinzo_default")
 
-            IsLost(task_id="agent", message={LONG!r}, timeout=0.1{given})
+            IsLost(task_id="agent", message={LONG_SCRIPT!r}, timeout=0.1{given})
             """
         )
         return run._task_instance("agent", -1)
@@ -70,12 +69,6 @@ def end(task_instance: Any, state: str | None, *, is_committed: bool = True) -> 
     hooks = {"success": listener.on_task_instance_success, "skipped": listener.on_task_instance_skipped}
     hooks.get(state or "", listener.on_task_instance_failed)(task_instance)
     finish_stops()
-
-
-def finish_stops() -> None:
-    orphan_stopper.get_threads().close()
-    orphan_stopper.get_threads().join()
-    orphan_stopper.get_threads.cache_clear()
 
 
 def left(sandbox: Any) -> list[str]:
@@ -122,7 +115,7 @@ def test_the_policy_leave_holds_here_too(leave_one_running: Any, agent_task_sand
 
 
 def test_what_was_only_started_runs_on(run_dag: Any, agent_task_sandbox: Any) -> None:
-    run = run_dag(f"ShinzoTaskOperator(task_id='agent', message={LONG!r}, wait_for_completion=False)")
+    run = run_dag(f"ShinzoTaskOperator(task_id='agent', message={LONG_SCRIPT!r}, wait_for_completion=False)")
     end(run._task_instance("agent", -1), "failed")
     assert left(agent_task_sandbox) == ["running"]
 
@@ -184,10 +177,11 @@ def test_airflow_loads_the_listener() -> None:
 
 
 class EndedRun:
-    def __init__(self, run: Any, state: str) -> None:
-        self.dag_id, self.run_id = run.dag_run.dag_id, run.dag_run.run_id
+    def __init__(self, task_instance: Any, state: str) -> None:
+        self.dag_id, self.run_id = task_instance.dag_id, task_instance.run_id
         with create_session() as session:
-            session.execute(update(DagRun).filter_by(id=run.dag_run.id).values(state=state))
+            run = update(DagRun).filter_by(dag_id=self.dag_id, run_id=self.run_id)
+            session.execute(run.values(state=state))
 
 
 @pytest.mark.parametrize("hook", [listener.on_dag_run_failed, listener.on_dag_run_success])
@@ -195,27 +189,13 @@ class EndedRun:
     ("state", "left_as"), [("skipped", "cancelled"), ("failed", "running"), ("up_for_retry", "running")]
 )
 def test_the_agent_tasks_that_the_end_of_a_run_skipped_are_stopped(
-    run_dag: Any, agent_task_sandbox: Any, hook: Any, state: str, left_as: str
+    leave_one_running: Any, agent_task_sandbox: Any, hook: Any, state: str, left_as: str
 ) -> None:
-    run = run_dag(
-        f"""
-        from airflow_agent_tasks.hooks.shinzo import ShinzoHook
-
-        class Lost(ShinzoHook):
-            def get_task(self, *args, **kwargs):
-                raise RuntimeError("this worker is lost")
-
-        class IsLost(ShinzoTaskOperator):
-            hook = Lost("shinzo_default")
-
-        IsLost(task_id="agent", message={LONG!r})
-        """
-    )
+    task_instance = leave_one_running()
     with create_session() as session:
-        task = update(TaskInstance).filter_by(dag_id=run.dag_run.dag_id, run_id=run.dag_run.run_id)
-        session.execute(task.values(state=state))
-    hook(EndedRun(run, "failed"))
-    wait_for_threads("stop_skipped")
+        session.execute(update(TaskInstance).filter_by(id=task_instance.id).values(state=state))
+    hook(EndedRun(task_instance, "failed"))
+    finish_stops()
     assert left(agent_task_sandbox) == [left_as]
 
 
@@ -223,18 +203,13 @@ def test_a_run_that_goes_on_after_all_stops_nothing(
     run_dag: Any, agent_task_sandbox: Any, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
-    run = run_dag(f"ShinzoTaskOperator(task_id='agent', message={LONG!r}, timeout=0.1, on_timeout='leave')")
+    run = run_dag(
+        f"ShinzoTaskOperator(task_id='agent', message={LONG_SCRIPT!r}, timeout=0.1, on_timeout='leave')"
+    )
     requests = len(agent_task_sandbox.requests())
-    listener.on_dag_run_failed(EndedRun(run, "running"))
-    wait_for_threads("stop_skipped")
-    assert len(agent_task_sandbox.requests()) == requests
-
-
-def wait_for_threads(target: str) -> None:
-    for thread in threading.enumerate():
-        if target in thread.name:
-            thread.join(20)
+    listener.on_dag_run_failed(EndedRun(run._task_instance("agent", -1), "running"))
     finish_stops()
+    assert len(agent_task_sandbox.requests()) == requests
 
 
 def test_a_server_ends_at_once_and_without_a_complaint_while_a_service_is_silent() -> None:

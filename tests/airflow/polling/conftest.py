@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -23,13 +22,6 @@ def nothing_is_left_open(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> 
     yield
     gc.collect()
     assert "Unclosed" not in caplog.text
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., RawServer]]:
-    """Return a function that starts a server with scripted responses."""
-    with ExitStack() as servers:
-        yield lambda *replies: servers.enter_context(RawServer(*replies))
 
 
 @pytest.fixture

@@ -9,13 +9,21 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from airflow_agent_tasks.polling.shared_poller import SharedPoller, use_poller
+from tests.raw_server import reply
 
 #: How many agent tasks are polled at the same time.
 MANY = 50
+OK = reply(200, {"status": "running"})
+#: For the tests of a module: fail where a session, a connection or a task of the event loop is left behind.
+LEAVES_NOTHING_OPEN = [
+    pytest.mark.usefixtures("nothing_is_left_open"),
+    pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 class Clock:
@@ -47,6 +55,11 @@ async def poll(times: int = 1) -> None:
         for _ in range(times):
             await poller.get_task("tsk_1", None)
             await asyncio.sleep(0)
+
+
+async def wait_for_refresh() -> None:
+    """Wait for the refresh of the connection that runs in the background."""
+    await asyncio.wait([task for task in asyncio.all_tasks() if "CachedHook._refresh" in repr(task)])
 
 
 async def get_many(poller: SharedPoller) -> list[Any]:

@@ -19,15 +19,19 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.polling.circuit_breaker import FAILURE_SECONDS
 from airflow_agent_tasks.polling.connection_cache import TTL
 from airflow_agent_tasks.polling.shared_poller import SharedPoller
-from tests.airflow.polling.poller_service import MANY, Clock, KeyService, get_many, with_poller
+from tests.airflow.polling.poller_service import (
+    LEAVES_NOTHING_OPEN,
+    MANY,
+    OK,
+    Clock,
+    KeyService,
+    get_many,
+    wait_for_refresh,
+    with_poller,
+)
 from tests.raw_server import reply
 
-OK = reply(200, {"status": "running"})
-
-pytestmark = [
-    pytest.mark.usefixtures("nothing_is_left_open"),
-    pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = LEAVES_NOTHING_OPEN
 
 
 def test_a_changed_key_is_found_at_once_after_a_401(connect: Any, lookups: Any) -> None:
@@ -111,7 +115,7 @@ def test_a_changed_connection_is_probed_by_one_task_first(connect: Any, lookups:
             clock.advance(TTL)
             checking = asyncio.create_task(poller.get_task("tsk_1", None))
             await asyncio.sleep(0)
-            await asyncio.wait([task for task in asyncio.all_tasks() if "CachedHook._refresh" in repr(task)])
+            await wait_for_refresh()
             await checking
             service.answers.clear()
             first, *others = [asyncio.create_task(poller.get_task("tsk_1", None)) for _ in range(MANY)]

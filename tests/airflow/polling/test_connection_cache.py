@@ -14,25 +14,22 @@ from airflow_agent_tasks.errors import AgentTaskConnectionNotFoundError
 from airflow_agent_tasks.polling import connection_cache
 from airflow_agent_tasks.polling.connection_cache import FAILURE_TTL, TTL, CachedHook
 from airflow_agent_tasks.polling.shared_poller import SharedPoller
-from tests.airflow.polling.poller_service import Clock, KeyService, get_many, with_poller
-from tests.raw_server import reply
+from tests.airflow.polling.poller_service import (
+    LEAVES_NOTHING_OPEN,
+    OK,
+    Clock,
+    KeyService,
+    get_many,
+    wait_for_refresh,
+    with_poller,
+)
 
-OK = reply(200, {"status": "running"})
-
-pytestmark = [
-    pytest.mark.usefixtures("nothing_is_left_open"),
-    pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = LEAVES_NOTHING_OPEN
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-async def wait_for_refresh() -> None:
-    """Wait for the refresh that runs in the background."""
-    await asyncio.wait([task for task in asyncio.all_tasks() if "CachedHook._refresh" in repr(task)])
 
 
 async def poll_until_refreshed(poller: Any, clock: Clock, lookups: Any) -> None:

@@ -17,9 +17,8 @@ from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.polling import kill
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from tests.airflow.conftest import LONG_SCRIPT
+from tests.airflow.started_tasks import ENDED, WAITED_FOR, conn_id_of
 
-ENDED = ["failed", "success", "skipped", "removed"]
-WAITED_FOR = ["deferred", "scheduled", "queued", "restarting", "up_for_retry", "awaiting_input", None]
 TASK_INSTANCE = SimpleNamespace(dag_id="dag", run_id="run", task_id="agent", map_index=-1)
 
 
@@ -42,7 +41,7 @@ def airflow_returns(mocker: Any) -> Callable[[Any], Any]:
 
 
 def build_trigger(started: StartedTask, **arguments: Any) -> AgentTaskTrigger:
-    conn_id = "shinzo_default" if started.agent_id else "lightcone_default"
+    conn_id = conn_id_of(started)
     given = {"on_kill_policy": "stop", **arguments}
     trigger = AgentTaskTrigger(conn_id=conn_id, **started.to_kwargs(), **given)
     trigger.task_instance = TASK_INSTANCE

@@ -10,10 +10,8 @@ import pytest
 
 from airflow_agent_tasks.polling import shared_poller
 from airflow_agent_tasks.polling.rate_limiter import RateLimiter
-from tests.airflow.polling.poller_service import with_poller
-from tests.raw_server import Exchange, reply
-
-OK = reply(200, {"status": "running"})
+from tests.airflow.polling.poller_service import OK, with_poller
+from tests.raw_server import Exchange
 
 
 def test_a_slot_that_is_granted_to_a_cancelled_waiter_goes_to_the_next_one() -> None:

@@ -15,16 +15,12 @@ from airflow_agent_tasks.lifecycle.wait_policy import LONGEST_WAIT
 from airflow_agent_tasks.polling.connection_cache import TTL
 from airflow_agent_tasks.polling.shared_poller import use_poller
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
-from tests.airflow.polling.poller_service import MANY, Clock, poll, with_poller
+from tests.airflow.polling.poller_service import LEAVES_NOTHING_OPEN, MANY, OK, Clock, poll, with_poller
 from tests.raw_server import RawServer, reply, silence
 
-OK = reply(200, {"status": "running"})
 POLLS = 4
 
-pytestmark = [
-    pytest.mark.usefixtures("nothing_is_left_open"),
-    pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = LEAVES_NOTHING_OPEN
 
 
 async def wait_for_requests(server: RawServer, count: int) -> None:

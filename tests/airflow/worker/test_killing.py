@@ -23,10 +23,8 @@ from airflow_agent_tasks.worker import kill
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 from airflow_agent_tasks.worker.kill import WorkerKill
 from tests.airflow.conftest import LONG_SCRIPT
+from tests.airflow.started_tasks import ENDED, WAITED_FOR, conn_id_of
 from tests.task_settings import build_settings
-
-ENDED = ["failed", "success", "skipped", "removed"]
-WAITED_FOR = ["deferred", "scheduled", "queued", "restarting", "up_for_retry", "awaiting_input", None]
 
 
 class TaskInstance(SimpleNamespace):
@@ -55,7 +53,7 @@ def task_instance(state: Any, *, has_next_try: bool = True, map_index: int = -1)
 
 
 def build_driver(started: StartedTask, ti: TaskInstance, **settings: Any) -> Driver:
-    conn_id = "shinzo_default" if started.agent_id else "lightcone_default"
+    conn_id = conn_id_of(started)
     callbacks = Callbacks(lambda: find_hook(conn_id), lambda **_: None, None, (), ())
     context: Any = {"ti": ti}
     log = logging.getLogger("worker")
@@ -65,7 +63,7 @@ def build_driver(started: StartedTask, ti: TaskInstance, **settings: Any) -> Dri
 
 
 def kill_worker(started: StartedTask, ti: TaskInstance) -> bool:
-    conn_id = "shinzo_default" if started.agent_id else "lightcone_default"
+    conn_id = conn_id_of(started)
     return WorkerKill(
         lambda: find_hook(conn_id),
         started,
