@@ -24,7 +24,6 @@ import pytest
 import airflow_agent_tasks
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.errors import AgentTaskUncertainError
-from airflow_agent_tasks.services.base import Capability
 from tests.service_samples import LIGHTCONE, SHINZO
 from tests.simulated.form import answer_to
 from tests.simulated.script import CLEAR_AFTER_THE_END, Failure, Interruption, Script
@@ -138,7 +137,6 @@ def live(world: World) -> None:
 
 def check(world: World) -> None:
     script = world.script
-    has_keys = Capability.IDEMPOTENT_START in script.service.capabilities
     assert not world.service.doubled, f"started while another was active: {world.service.doubled}"
     for task in world.service.tasks.values():
         replies = [(number, text) for _, number, text in task.heard]
@@ -148,11 +146,11 @@ def check(world: World) -> None:
         for number, text in replies:
             assert text == (expected or answer_to(script.questions[number])), f"a wrong reply: {replies}"
     assert len(set(world.desk.answered)) == len(world.desk.answered), f"asked twice: {world.desk.answered}"
-    check_nothing_is_left(world, has_keys=has_keys)
-    check_end(world, has_keys=has_keys)
+    check_nothing_is_left(world)
+    check_end(world)
 
 
-def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
+def check_nothing_is_left(world: World) -> None:
     settings = world.settings
     is_left = (
         not settings.wait_for_completion
@@ -164,20 +162,21 @@ def check_nothing_is_left(world: World, *, has_keys: bool) -> None:
     # Of a start that was never recorded only the service knows. With a key, the next try finds it; without
     # one, or where no try is left, the log says what to search for.
     unknown = active - world.service.recorded
-    if not has_keys or world.state in ("killed", "failed"):
+    if not world.service.has_keys or world.state in ("killed", "failed"):
         active -= unknown
     assert is_left or not active, f"left active: {active}"
 
 
-def check_end(world: World, *, has_keys: bool) -> None:
+def check_end(world: World) -> None:
     script, kinds = world.script, world.kinds
-    check_number_of_starts(world, has_keys=has_keys)
+    check_number_of_starts(world)
     if world.state == "killed":
         assert "kill" in kinds
         return
     # Each crash and each time-out takes one of the tries.
     is_cut_short = len(kinds) - kinds.count("clear") > 0 and world.try_number > world.max_tries
-    is_unknowable = not has_keys and ("clear" in kinds or isinstance(world.error, AgentTaskUncertainError))
+    is_uncertain = "clear" in kinds or isinstance(world.error, AgentTaskUncertainError)
+    is_unknowable = is_uncertain and not world.service.has_keys
     if not (is_cut_short or is_unknowable):
         assert world.state in (script.end, script.other_end), (
             f"the Airflow task ends {world.state}, not {script.end}"
@@ -187,14 +186,14 @@ def check_end(world: World, *, has_keys: bool) -> None:
         check_success(world)
 
 
-def check_number_of_starts(world: World, *, has_keys: bool) -> None:
+def check_number_of_starts(world: World) -> None:
     """A retry attaches: only an agent task that failed, or that was stopped, is started anew."""
     script, policy = world.script, world.settings
     is_started_once = (
         set(world.kinds) <= {"crash"}
         and script.ends == (COMPLETED,)
         and (script.end == "success" or "start" in script.lost_answers)
-        and (has_keys or policy.on_uncertain_submit == "fail")
+        and (world.service.has_keys or policy.on_uncertain_submit == "fail")
     )
     assert not is_started_once or len(world.service.tasks) <= 1, f"started {len(world.service.tasks)} times"
 

@@ -72,6 +72,8 @@ class SimulatedService:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.dialect = script.service
+        #: True if a start that is sent again with the same key finds the agent task of the first.
+        self.has_keys = Capability.IDEMPOTENT_START in script.service.capabilities
         self.tasks: dict[str, SimulatedTask] = {}
         self.lost_answers = list(script.lost_answers)
         #: The ids that the submission record has ever named; others the service alone knows.
@@ -91,8 +93,7 @@ class SimulatedService:
         """Start an agent task, or find the one that has the key."""
         key = fields.get("idempotency_key") or fields["metadata"]["idempotency_key"]
         known = [task for task in self.tasks.values() if task.key == key]
-        is_idempotent = Capability.IDEMPOTENT_START in self.dialect.capabilities
-        task = known[0] if known and is_idempotent else self._create(key, now)
+        task = known[0] if known and self.has_keys else self._create(key, now)
         if "start" in self.lost_answers:
             self.lost_answers.remove("start")
             raise AgentTaskUncertainError("the answer to the start was lost")
@@ -101,8 +102,7 @@ class SimulatedService:
     def _create(self, key: str, now: float) -> SimulatedTask:
         ends, number = self.script.ends, len(self.tasks)
         # A start that was never recorded is known to the service alone, which finds it by its key or never.
-        has_keys = Capability.IDEMPOTENT_START in self.dialect.capabilities
-        if any(has_keys or task.task_id in self.recorded for task in self.list_active(now)):
+        if any(self.has_keys or task.task_id in self.recorded for task in self.list_active(now)):
             self.doubled.append(f"tsk_{number + 1}")
         end = ends[min(number, len(ends) - 1)]
         task = SimulatedTask(

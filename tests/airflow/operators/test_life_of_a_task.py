@@ -113,11 +113,11 @@ def test_airflows_execution_timeout_stops_or_leaves_the_agent_task_in_both_modes
 def test_an_execution_timeout_in_the_middle_of_a_request_stops_the_agent_task(
     run_dag: Any, agent_task_sandbox: Any, capfd: Any
 ) -> None:
-    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "delay_seconds": 5}])
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", "delay_seconds": 9}])
     run = run_dag(
         f"""
         LightconeTaskOperator(
-            task_id="agent", instruction={LONG_SCRIPT!r}, execution_timeout=timedelta(seconds=1), retries=1,
+            task_id="agent", instruction={LONG_SCRIPT!r}, execution_timeout=timedelta(seconds=3), retries=1,
             retry_delay=timedelta(0), wait_for_completion=True,
         )
         """

@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.plugin import delay_early_answers
+from lab.cluster.processes import wait_until
 from tests.airflow.questions import BOTH_SERVICES, ask, heard, log_of
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])
@@ -242,8 +243,7 @@ def test_a_question_that_is_answered_elsewhere_lets_the_task_go_on(
         (task,) = agent_task_sandbox.tasks()
         find_hook("shinzo_default").send_message(task["task_id"], "From elsewhere.", task["agent_id"])
         wake_early(api, form)
-        while not form_of(api, form)["response_received"]:
-            time.sleep(0.05)
+        assert wait_until(lambda: form_of(api, form)["response_received"], timeout=30)
         forms_after.append(form_of(api, form))
 
     run, _ = run_with_person(ask("Which one?"), [answer_elsewhere])

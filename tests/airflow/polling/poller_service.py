@@ -39,11 +39,13 @@ class Clock:
         self._ahead += seconds
 
 
-def with_poller(work: Callable[[SharedPoller], Awaitable[Any]], *, clock: Clock | None = None) -> Any:
+def with_poller(
+    work: Callable[[SharedPoller], Awaitable[Any]], *, clock: Callable[[], float] = time.monotonic
+) -> Any:
     """Run something with a poller of the connection ``c1``."""
 
     async def run() -> Any:
-        async with aclosing(SharedPoller("c1", clock=clock or time.monotonic)) as poller:
+        async with aclosing(SharedPoller("c1", clock=clock)) as poller:
             return await work(poller)
 
     return asyncio.run(run())
