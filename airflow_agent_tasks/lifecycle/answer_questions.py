@@ -54,8 +54,7 @@ OTHER_QUESTION = "it was given in a form that showed an earlier question."
 
 def resume_questions(execution: Execution, found: Submission | None, task: AgentTask) -> Flow[None]:
     """Go on where an earlier try stopped, or close the form that it left for another agent task."""
-    last = found.questions.last if found else None
-    if last is None or found is None:
+    if found is None or (last := found.questions.last) is None:
         return
     if found.task_id == task.task_id:
         yield from PushAnswers(found.questions.list_answers())

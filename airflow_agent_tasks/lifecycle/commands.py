@@ -273,9 +273,10 @@ def warning(message: str, *args: Any) -> Log:
     return Log("warning", message, args)
 
 
-def warn_on_failure(flow: Flow[None]) -> Flow[None]:
-    """Perform a flow that may fail without harm: its AgentTaskError becomes a warning."""
+def warn_on_failure(flow: Flow[T]) -> Flow[T | None]:
+    """Perform a flow that may fail without harm: its AgentTaskError becomes a warning, and the result None."""
     try:
-        yield from flow
+        return (yield from flow)
     except AgentTaskError as error:
         yield from warning("%s", error)
+        return None

@@ -36,11 +36,7 @@ def stop_on_execution_timeout(execution: Execution) -> Flow[None]:
     """
     if execution.settings.on_timeout != "stop":
         return
-    try:
-        submission = yield from execution.load()
-    except AgentTaskError as error:
-        submission = None
-        yield from warning("%s", error)
+    submission = yield from warn_on_failure(execution.load())
     started = submission.started if submission else execution.last_started
     if started is None:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError
@@ -29,17 +28,16 @@ class StatusChecker:
         self._checked_at = time.monotonic()
         self._last_seen: str | None = None
 
-    def check(self, find_hook: Callable[[], AgentTaskHook], *, retries: bool = False) -> Decision:
+    def check(self, hook: AgentTaskHook, *, retries: bool = False) -> Decision:
         """
         Check once from a worker, and decide.
 
-        :param find_hook: Returns the hook of the service. A connection that cannot be read is a failed check,
-            and waited out like any other.
+        :param hook: The hook of the service.
         :param retries: True to retry transient failures before deciding.
         """
         started = self._started
         try:
-            task = find_hook().get_task(started.agent_task_id, started.agent_id, retries=retries)
+            task = hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
         except AgentTaskError as error:
             return self._on_error(error)
         return self._on_state(task)

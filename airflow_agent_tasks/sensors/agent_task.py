@@ -122,7 +122,7 @@ class AgentTaskSensor(BaseSensorOperator):
         with airflow_failures():
             if self._watch is None:
                 self._watch = self._build_watch(self._start())
-            return self._judge(self._watch.check(lambda: self.hook))
+            return self._judge(self._watch.check(self.hook))
 
     def execute_complete(self, context: Context, event: Any) -> Any:
         """Check once more after the trigger's event, and return the agent task or defer again."""
@@ -130,7 +130,7 @@ class AgentTaskSensor(BaseSensorOperator):
             started, said = read_event(event)
             if said.verdict in (Verdict.ERROR, Verdict.OUTAGE) and said.error:
                 raise said.error
-            done = self._judge(self._build_watch(started).check(lambda: self.hook, retries=True))
+            done = self._judge(self._build_watch(started).check(self.hook, retries=True))
         if not done and said.verdict is Verdict.TIMEOUT:
             raise AirflowSensorTimeout(
                 f"Agent task {started.agent_task_id} did not become {' or '.join(self.target_states)} within "

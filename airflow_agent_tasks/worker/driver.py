@@ -187,7 +187,7 @@ class Driver:
             raise AgentTaskCancelledError(f"{self.execution.name} was stopped, because this task was killed.")
 
     def _defer(self, command: cmd.Defer) -> NoReturn:
-        # Imported here: every DAG file would pay for the trigger's event loop and HTTP client.
+        # Imported here: every DAG file would pay for the trigger and its event loop.
         from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 
         self._check_not_killed()

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushProgress, PushTask
 from airflow_agent_tasks.polling.progress_xcom import PROGRESS_KEY
 
 
 class XComs:
     """
-    Pushes to the XCom of one task instance.
+    Pushes to the XCom of one task instance what has changed.
 
     :param task_instance: Whose XCom.
     :param is_wanted: False if the operator's ``do_xcom_push`` is.
     """
 
     def __init__(self, task_instance: Any, *, is_wanted: bool) -> None:
-        self._push = task_instance.xcom_push
+        self._xcom_push = task_instance.xcom_push
         self._is_wanted = is_wanted
-        self._progress: Progress | None = None
-        self._answers: list[dict[str, Any]] = []
+        #: What this execution has pushed by key. Each push is a round trip; no answers need none.
+        self._pushed: dict[str, Any] = {"answers": []}
 
     def perform(self, command: Command[Any]) -> None:
         """Perform one command."""
@@ -31,26 +31,21 @@ class XComs:
             case PushTask(task):
                 self._push_task(task)
             case PushProgress(progress):
-                self._push_progress(progress)
+                self._push(PROGRESS_KEY, progress.to_json())
             case PushAnswers(answers):
-                self._push_answers(answers)
+                self._push("answers", answers)
 
     def _push_task(self, task: AgentTask) -> None:
-        self._push(key="task_id", value=task.task_id)
-        self._push(key="status", value=task.status.value)
+        self._push("task_id", task.task_id)
+        self._push("status", task.status.value)
         if task.exit_code is not None:
-            self._push(key="exit_code", value=task.exit_code)
+            self._push("exit_code", task.exit_code)
         if task.status is TaskState.AWAITING_INPUT:
-            self._push(key="question", value=task.question)
+            self._push("question", task.question)
         if task.progress:
-            self._push_progress(task.progress)
+            self._push(PROGRESS_KEY, task.progress.to_json())
 
-    def _push_progress(self, progress: Progress) -> None:
-        if progress != self._progress:
-            self._push(key=PROGRESS_KEY, value=progress.to_json())
-            self._progress = progress
-
-    def _push_answers(self, answers: list[dict[str, Any]]) -> None:
-        if answers != self._answers:
-            self._push(key="answers", value=answers)
-            self._answers = answers
+    def _push(self, key: str, value: Any) -> None:
+        if key not in self._pushed or value != self._pushed[key]:
+            self._xcom_push(key=key, value=value)
+            self._pushed[key] = value
