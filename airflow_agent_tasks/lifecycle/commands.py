@@ -10,8 +10,9 @@ command brings has the type of the command's result.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, TypeVar, cast
+
+import msgspec
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
@@ -23,8 +24,8 @@ from airflow_agent_tasks.services.base import Dialect
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Command(Generic[T]):
+# Not a dataclass: every DAG file imports this module, and to make twenty of those takes 5 ms more.
+class Command(msgspec.Struct, Generic[T], frozen=True):
     """
     Base of all commands, each with the type of its result.
 
@@ -63,41 +64,35 @@ def perform_all(flow: Flow[T], perform: Callable[[Command[Any]], Any]) -> T:
 # --- the submission record, in Airflow's task state store ---------------------------------------------
 
 
-@dataclass(frozen=True)
-class LoadSubmission(Command[Submission | None]):
+class LoadSubmission(Command[Submission | None], frozen=True):
     """Return the record of the task instance, or None."""
 
 
-@dataclass(frozen=True)
-class SaveSubmission(Command[None]):
+class SaveSubmission(Command[None], frozen=True):
     """Write the record."""
 
     submission: Submission
 
 
-@dataclass(frozen=True)
-class DropSubmission(Command[None]):
+class DropSubmission(Command[None], frozen=True):
     """Remove the record, so that the next try starts a new agent task."""
 
 
 # --- the service --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FindService(Command[Dialect]):
+class FindService(Command[Dialect], frozen=True):
     """Read the Airflow connection, and return what its service is like."""
 
 
-@dataclass(frozen=True)
-class StartTask(Command[AgentTask]):
+class StartTask(Command[AgentTask], frozen=True):
     """Start an agent task, and return it."""
 
     agent_id: str | None
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class GetTask(Command[AgentTask]):
+class GetTask(Command[AgentTask], frozen=True):
     """
     Return the agent task as the service describes it.
 
@@ -108,16 +103,14 @@ class GetTask(Command[AgentTask]):
     retries: bool = True
 
 
-@dataclass(frozen=True)
-class SendMessage(Command[None]):
+class SendMessage(Command[None], frozen=True):
     """Send the agent a message."""
 
     started: StartedTask
     text: str
 
 
-@dataclass(frozen=True)
-class StopTask(Command[AgentTask]):
+class StopTask(Command[AgentTask], frozen=True):
     """Cancel the agent task, or pause it where the service cannot cancel; return it."""
 
     started: StartedTask
@@ -126,20 +119,17 @@ class StopTask(Command[AgentTask]):
 # --- time ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ReadClock(Command[float]):
+class ReadClock(Command[float], frozen=True):
     """Return the time in seconds since 1970. Never fails."""
 
 
-@dataclass(frozen=True)
-class Sleep(Command[None]):
+class Sleep(Command[None], frozen=True):
     """Wait on the worker; raises AgentTaskCancelledError once a kill has stopped the agent task."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
-class Defer(Command[NoReturn]):
+class Defer(Command[NoReturn], frozen=True):
     """
     Leave the worker and wait in the triggerer; never returns.
 
@@ -155,8 +145,7 @@ class Defer(Command[NoReturn]):
     has_open_question: bool
 
 
-@dataclass(frozen=True)
-class Park(Command[NoReturn]):
+class Park(Command[NoReturn], frozen=True):
     """
     Leave the worker until someone answers the form or the time is up; never returns.
 
@@ -171,60 +160,52 @@ class Park(Command[NoReturn]):
 # --- Airflow ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class StopOnKill(Command[None]):
+class StopOnKill(Command[None], frozen=True):
     """From now on, a kill of this worker stops this agent task, unless a next try will attach to it."""
 
     started: StartedTask
 
 
-@dataclass(frozen=True)
-class ReadFinalState(Command[str | None]):
+class ReadFinalState(Command[str | None], frozen=True):
     """Return the final state in which someone has put the task instance meanwhile, or None."""
 
 
-@dataclass(frozen=True)
-class PushTask(Command[None]):
+class PushTask(Command[None], frozen=True):
     """Push id, status, exit code, question and progress to XCom."""
 
     task: AgentTask
 
 
-@dataclass(frozen=True)
-class PushProgress(Command[None]):
+class PushProgress(Command[None], frozen=True):
     """Push the progress to XCom, if it has changed."""
 
     progress: Progress
 
 
-@dataclass(frozen=True)
-class PushAnswers(Command[None]):
+class PushAnswers(Command[None], frozen=True):
     """Push who answered what to XCom, if it has changed."""
 
     answers: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Log(Command[None]):
+class Log(Command[None], frozen=True):
     """Write a line into the task's log."""
 
     level: str
     message: str
-    args: tuple[Any, ...] = field(default=())
+    args: tuple[Any, ...] = ()
 
 
 # --- questions ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class CallReply(Command[Reply | None]):
+class CallReply(Command[Reply | None], frozen=True):
     """Call the operator's ``reply`` with the question; return its Reply, or None where it leaves it open."""
 
     question: str
 
 
-@dataclass(frozen=True)
-class ShowForm(Command[bool]):
+class ShowForm(Command[bool], frozen=True):
     """
     Show the question under Required Actions; return False where the plugin cannot be reached.
 
@@ -236,25 +217,21 @@ class ShowForm(Command[bool]):
     reopen: bool = False
 
 
-@dataclass(frozen=True)
-class MakeForm(Command[None]):
+class MakeForm(Command[None], frozen=True):
     """Create the form by Airflow's own means; a form that is there already keeps its text."""
 
     asking: Asking
 
 
-@dataclass(frozen=True)
-class ReadForm(Command[Mapping[str, Any] | None]):
+class ReadForm(Command[Mapping[str, Any] | None], frozen=True):
     """Return the form's answer as Airflow gives it, or None."""
 
 
-@dataclass(frozen=True)
-class CloseForm(Command[Mapping[str, Any] | None]):
+class CloseForm(Command[Mapping[str, Any] | None], frozen=True):
     """Close the form, unless it is answered: then return the answer as Airflow gives it."""
 
 
-@dataclass(frozen=True)
-class Notify(Command[None]):
+class Notify(Command[None], frozen=True):
     """Call the operator's notifiers with the question. Never fails."""
 
     question: str | None
@@ -274,7 +251,7 @@ def warning(message: str, *args: Any) -> Log:
 
 
 def warn_on_failure(flow: Flow[T]) -> Flow[T | None]:
-    """Perform a flow that may fail without harm: its AgentTaskError becomes a warning, and the result None."""
+    """Perform a flow that may fail without harm: its AgentTaskError becomes a warning, its result None."""
     try:
         return (yield from flow)
     except AgentTaskError as error:
