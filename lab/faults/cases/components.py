@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from lab.cluster.component_commands import API_SERVERS, COMPONENTS
+from lab.cluster.sqlite_lock import freeze
 from lab.faults.case_definition import LONG, ON_WORKER, Case, Expected, Scenario, Steps
 from lab.faults.case_run import CaseRun
 from lab.faults.cases.questions import ASKING, RECEIVED_ONCE, answer_after
@@ -48,8 +49,8 @@ def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
     yield from start_all(*runs)
     frozen = run.cluster.programs["triggerer"]
     first = run.task.triggerer_id
-    frozen.send_signal(signal.SIGSTOP)
     try:
+        yield from freeze(frozen, run.cluster.home / "airflow.db")
         run.cluster.start_component("triggerer", name="triggerer-2")
         yield from run.until(lambda: run.task.triggerer_id != first, "another triggerer took over")
         asked = len(run.list_requests("GET"))
