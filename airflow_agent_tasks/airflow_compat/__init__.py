@@ -29,9 +29,14 @@ module                 what it uses, and why                         the public 
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when a
                        ``TaskStateStoreModel`` rows and the state    task is marked that is parked, queued or
                        backend, to find orphaned agent tasks         up for retry
+``kept_records``       the statement that deletes                    none: a clear over REST or in the UI
+                       ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
+                       record of a task that is cleared
+``version_compat``     ``airflow.__version__``                       this is it
 ====================== ============================================= ========================================
 
-``form_row_refresh`` and ``early_answer_delay`` exist only for Airflow 3.3, as their first lines say.
+``form_row_refresh`` and ``early_answer_delay`` exist only for Airflow 3.3, ``kept_records`` for 3.4 and
+later, as their first lines say.
 ``startup_check`` reports which of these modules no longer fit the Airflow that runs.
 ``worker_request_signature`` uses nothing of Airflow: it signs what a worker asks of ``form_rows``.
 """
