@@ -1,0 +1,10 @@
+"""What this package adds to the API server under ``/agent-tasks``."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from airflow_agent_tasks.plugin.form_endpoint import change_form
+
+app = Starlette(routes=[Route("/required-action", change_form, methods=["POST"])])
