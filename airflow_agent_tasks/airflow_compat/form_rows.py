@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
-from airflow.configuration import conf
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
@@ -15,12 +14,6 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy.orm import Session
 
 from airflow_agent_tasks.airflow_compat.form_row_refresh import show_question
-
-
-def read_secret_key() -> str | None:
-    """Return the key that workers sign their orders with, or None if this server has none."""
-    # Not airflow.sdk.conf: where no key is set, it returns the text "{SECRET_KEY}", which everyone knows.
-    return conf.get("api", "secret_key", fallback=None) or None
 
 
 def carry_out(order: Mapping[str, Any]) -> dict[str, Any] | None:

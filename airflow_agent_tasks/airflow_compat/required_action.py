@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, TypedDict
 
-from airflow.sdk import conf
-
+from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
-from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking, Form
 from airflow_agent_tasks.logger_protocol import Log
@@ -18,10 +16,6 @@ from airflow_agent_tasks.services.http import Request
 
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/required-action"
-#: Seconds for the API server to answer.
-TIMEOUT = 10.0
-#: Airflow's own default for ``[api] base_url``.
-DEFAULT_SERVER = "http://localhost:8080"
 
 
 class HITLUser(TypedDict):
@@ -95,7 +89,7 @@ class RequiredAction:
         """
         addressed = {"task_instance_id": str(self._ti.id), **order}
         reasons = []
-        for server in _list_servers():
+        for server in list_servers():
             try:
                 reply = _send(server, addressed)
             except AgentTaskError as error:
@@ -122,37 +116,13 @@ class RequiredAction:
 
 def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the plugin's reply, or None if the task is no longer running."""
-    # Imported here, because every DAG file imports this module: requests takes 50 ms, and more under load.
-    from airflow_agent_tasks.airflow_compat.worker_request_signature import sign
-    from airflow_agent_tasks.client.sync_client import SyncClient
-
-    token = sign(conf.get("api", "secret_key", fallback=None) or "", order)
-    settings = ClientSettings(
-        server,
-        token,
-        timeout=TIMEOUT,
-        verify=conf.get("api", "ssl_cert", fallback=None) or True,
-        allow_insecure_http=True,  # The worker's own requests go the same way.
-        source="Airflow's API server",
-    )
-    client = SyncClient(settings)
+    response = send_order(server, Request("POST", PATH, "change the form", json=order))
+    if response.status == HTTPStatus.CONFLICT:
+        return None
     try:
-        response = client.send(Request("POST", PATH, "change the form", json=order))
         reply = response.to_json() if response.status == HTTPStatus.OK else None
     except ValueError:
         reply = None
-    finally:
-        client.close()
-    if response.status == HTTPStatus.CONFLICT:
-        return None
     if not isinstance(reply, Mapping):
         raise AgentTaskError(f"{server} answered with status {response.status}.")
     return reply
-
-
-def _list_servers() -> Iterable[str]:
-    """Return the API servers' addresses; first the workers' own, which may serve nothing else."""
-    page = conf.get("api", "base_url", fallback=None) or "/"
-    page = (DEFAULT_SERVER + page if page.startswith("/") else page).rstrip("/")
-    workers = conf.get("core", "execution_api_server_url", fallback=None) or page
-    return dict.fromkeys((workers.rstrip("/").removesuffix("/execution"), page))

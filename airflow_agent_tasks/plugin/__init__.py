@@ -16,8 +16,8 @@ from airflow_agent_tasks.plugin.record_keeping import RecordKeeping
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
-    """Pass a request on to the form endpoint, which is imported on the first request."""
-    from airflow_agent_tasks.plugin.form_endpoint import app
+    """Pass a request on to the endpoints, which are imported on the first request."""
+    from airflow_agent_tasks.plugin.endpoints import app
 
     await app(scope, receive, send)
 
