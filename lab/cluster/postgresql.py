@@ -1,5 +1,5 @@
 """
-A PostgreSQL server on this machine for tests: in a temporary folder, on a free port, ended with its block.
+A PostgreSQL server on this machine for tests: in a temporary folder, on a free port, ended with its user.
 
     with run_postgresql() as server_url:
         url = create_database(server_url)  # postgresql+psycopg2://…, for [database] sql_alchemy_conn
@@ -16,9 +16,10 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lab.cluster.airflow_environment import build_clean_environment
 from lab.cluster.processes import find_free_ports
@@ -29,6 +30,9 @@ DEBIAN_FOLDER = Path("/usr/lib/postgresql")
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 #: Seconds until each of its programs must have finished.
 TIMEOUT = 60.0
+#: Ends the server and removes its folder when the pipe to it closes: at the end of the block, or because the
+#: process that started the server was killed.
+GUARD = 'cat; "$1" stop -D "$2/data" --mode=immediate; rm -rf "$2"'
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -48,30 +52,29 @@ class PostgresqlError(Exception):
 @contextmanager
 def run_postgresql() -> Iterator[str]:
     """
-    Start a server, yield its SQLAlchemy URL, and end it at the end of the block, also after a failure.
+    Start a server, yield its SQLAlchemy URL, and end it with the block, or with this process.
 
     :raises PostgresqlError: It is not installed, or did not start.
     """
     programs = find_programs()
     user = find_unprivileged_user() if os.geteuid() == 0 else None
     (port,) = find_free_ports(1)
-    with tempfile.TemporaryDirectory(prefix="airflow-agent-tasks-postgresql-") as name:
-        folder = Path(name)
-        if user:
-            shutil.chown(folder, user)
-        data = ["-D", str(folder / "data")]
-
-        def run(program: str, *arguments: str) -> None:
-            run_program(programs / program, [*data, *arguments], folder=folder, user=user)
-
-        run("initdb", "--username=airflow", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        settings = " ".join(f"-c {name}='{value}'" for name, value in {**SETTINGS, "port": port}.items())
-        try:
-            run("pg_ctl", "start", "--wait", f"--log={folder / 'server.log'}", f"--options={settings}")
-            yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres"
-        finally:
-            if (folder / "data" / "postmaster.pid").exists():
-                run("pg_ctl", "stop", "--wait", "--mode=immediate")
+    settings = " ".join(f"-c {name}='{value}'" for name, value in {**SETTINGS, "port": port}.items())
+    folder = Path(tempfile.mkdtemp(prefix="airflow-agent-tasks-postgresql-"))
+    if user:
+        shutil.chown(folder, user)
+    guard = ["sh", "-c", GUARD, "guard", str(programs / "pg_ctl"), str(folder)]
+    data = f"--pgdata={folder / 'data'}"
+    options = build_process_options(folder, user)
+    # In a session of its own, where no Ctrl-C reaches it.
+    options_of_guard = {**options, "stdin": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(guard, **options_of_guard):  # noqa: S603 - our own command
+        access = ["--username=airflow", "--auth=trust"]
+        text = ["--encoding=UTF8", "--locale=C"]
+        run_program([programs / "initdb", data, *access, *text, "--no-sync"], options)
+        log = f"--log={folder / 'server.log'}"
+        run_program([programs / "pg_ctl", "start", data, log, "--wait", f"--options={settings}"], options)
+        yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres"
 
 
 def create_database(server_url: str) -> str:
@@ -110,33 +113,34 @@ def find_unprivileged_user() -> str:
     return next(name for name in UNPRIVILEGED_USERS if name in names)
 
 
-def run_program(program: Path, arguments: list[str], *, folder: Path, user: str | None) -> None:
-    """
-    Run one of the server's programs to its end.
+def build_process_options(folder: Path, user: str | None) -> dict[str, Any]:
+    """Return the arguments for ``subprocess`` of a program in this folder; a user of None is ourselves."""
+    return {
+        "cwd": folder,
+        "env": build_clean_environment(),
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "user": user,
+        "group": pwd.getpwnam(user).pw_gid if user else None,
+        "extra_groups": [] if user else None,
+    }
 
-    :param folder: Its current folder; its output and the server's go into files there.
-    :param user: Who runs it; None for the current user.
+
+def run_program(command: Sequence[Path | str], options: dict[str, Any]) -> None:
+    """
+    Run one of the server's programs to its end; its output and the server's go into files in its folder.
+
     :raises PostgresqlError: It failed; the message holds the end of the output.
     """
-    output = folder / f"{program.name}.log"
+    folder: Path = options["cwd"]
     # Into a file, not a pipe: the server keeps it open, and a pipe would not end before the server.
-    with output.open("wb") as log:
-        done = subprocess.run(  # noqa: S603 - the programs are PostgreSQL's
-            [str(program), *arguments],
-            cwd=folder,
-            env=build_clean_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            user=user,
-            group=pwd.getpwnam(user).pw_gid if user else None,
-            extra_groups=[] if user else None,
-            timeout=TIMEOUT,
-            check=False,
-        )
+    with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+        options = {**options, "stdout": log, "stderr": subprocess.STDOUT}
+        done = subprocess.run(command, **options, timeout=TIMEOUT, check=False)  # noqa: S603 - PostgreSQL's own
     if done.returncode != 0:
         logs = "".join(log.read_text(errors="replace") for log in sorted(folder.glob("*.log")))
         raise PostgresqlError(
-            f"{program} ended with exit status {done.returncode}. The end of its log:\n    "
+            f"{command[0]} ended with exit status {done.returncode}. The end of its log:\n    "
             + "\n    ".join(logs.splitlines()[-25:])
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from sqlalchemy import create_engine, make_url, text
 
 from lab.cluster import postgresql
 from lab.cluster.postgresql import PostgresqlError, create_database, find_programs, run_postgresql
+from lab.cluster.processes import wait_until
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,28 @@ def test_the_server_ends_with_the_block_and_leaves_no_folder() -> None:
     ((url, folder, *was_there),) = seen
     assert was_there == [True, True]
     assert (is_listening(url), folder.exists()) == (False, False)
+
+
+STARTER = """
+import time
+from lab.cluster.postgresql import run_postgresql
+with run_postgresql() as url:
+    print(url, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_server_ends_with_a_process_that_was_killed() -> None:
+    skip_unless_installed()
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as starter:
+        assert starter.stdout
+        url = starter.stdout.readline().strip()
+        folder = Path(select(url, "SHOW data_directory")).parent
+        starter.kill()
+
+    assert wait_until(lambda: not is_listening(url) and not folder.exists(), timeout=30)
 
 
 def test_a_server_that_does_not_start_is_an_error_with_the_end_of_its_log(mocker: MockerFixture) -> None:
