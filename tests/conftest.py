@@ -16,8 +16,10 @@ import pytest
 
 from tests.raw_server import RawServer
 
-_HOME = tempfile.TemporaryDirectory(prefix="airflow-agent-tasks-")
-AIRFLOW_HOME = Path(_HOME.name)
+_RESOURCES = ExitStack()
+AIRFLOW_HOME = Path(_RESOURCES.enter_context(tempfile.TemporaryDirectory(prefix="airflow-agent-tasks-")))
+#: The URL of the PostgreSQL server, or None on SQLite.
+SERVER_URL = pytest.StashKey[str | None]()
 
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "TZAFON_", "LIGHTCONE_"))]:
     del os.environ[_name]
@@ -26,8 +28,36 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_text = (
+        "where Airflow keeps its data: sqlite, the default, or postgresql, a server started for the tests"
+    )
+    parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite", help=help_text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the PostgreSQL server, once for all processes of pytest-xdist, and create a database for each."""
+    config.stash[SERVER_URL] = None
+    if config.getoption("database") == "sqlite":
+        return
+    # Imported here: the pure tests need no database driver.
+    from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
+
+    try:
+        inherited = getattr(config, "workerinput", {}).get("server_url")
+        config.stash[SERVER_URL] = server_url = inherited or _RESOURCES.enter_context(run_postgresql())
+    except PostgresqlError as error:
+        raise pytest.UsageError(str(error)) from error
+    os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = create_database(server_url)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["server_url"] = node.config.stash[SERVER_URL]
+
+
 def pytest_unconfigure() -> None:
-    _HOME.cleanup()
+    _RESOURCES.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,8 +100,21 @@ def sandbox() -> Iterator[Any]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def create_cluster_database(request: pytest.FixtureRequest) -> Callable[[], str | None]:
+    """Return a function that creates an empty PostgreSQL database for a cluster; on SQLite, None."""
+    server_url = request.config.stash[SERVER_URL]
+    if server_url is None:
+        return lambda: None
+    from lab.cluster.postgresql import create_database
+
+    return lambda: create_database(server_url)
+
+
 @pytest.fixture(scope="module")
-def cluster(request: Any, sandbox: Any, tmp_path_factory: Any) -> Iterator[Any]:
+def cluster(
+    request: Any, sandbox: Any, tmp_path_factory: Any, create_cluster_database: Callable[[], str | None]
+) -> Iterator[Any]:
     """
     A real Airflow, with its own processes, for the tests that need the scheduler, the triggerer or the UI.
 
@@ -92,7 +135,10 @@ def cluster(request: Any, sandbox: Any, tmp_path_factory: Any) -> Iterator[Any]:
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
         **getattr(request.module, "SETTINGS", {}),
     }
-    with AirflowCluster(folder / "home", dags_folder=dags, environment=environment) as running:
+    database_url = create_cluster_database()
+    with AirflowCluster(
+        folder / "home", dags_folder=dags, environment=environment, database_url=database_url
+    ) as running:
         dag_ids = [Path(name).stem for name in request.module.DAGS]
         running.wait_for_dags(dag_ids)
         for dag_id in dag_ids:

@@ -1,5 +1,5 @@
 """
-A real Airflow on this machine: API server, scheduler, DAG processor and triggerer, on SQLite.
+A real Airflow on this machine: API server, scheduler, DAG processor and triggerer.
 
     with AirflowCluster(Path("home"), dags_folder=Path("dags")) as cluster:
         cluster.wait_for_dags(["my_dag"])
@@ -24,12 +24,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lab.cluster.airflow_api import AirflowApi
-from lab.cluster.airflow_environment import (
-    build_address_settings,
-    build_airflow_settings,
-    build_clean_environment,
-)
-from lab.cluster.component_commands import API_SERVERS, COMPONENTS, HEALTH_NAMES
+from lab.cluster.airflow_environment import build_address_settings, build_airflow_environment
+from lab.cluster.component_commands import API_SERVERS, COMPONENTS, HEALTH_NAMES, SQLITE_COMPONENTS
 from lab.cluster.processes import (
     Program,
     SessionLeader,
@@ -58,6 +54,7 @@ class AirflowCluster:
     :param home: Its folder; an earlier cluster there is deleted.
     :param dags_folder: The folder with the DAG files.
     :param environment: More environment variables for every component: connections, settings.
+    :param database_url: An empty PostgreSQL database; default a SQLite file in the home.
     :param startup_timeout: Seconds until the components must be healthy, and again until the DAGs are parsed.
     """
 
@@ -67,15 +64,17 @@ class AirflowCluster:
         *,
         dags_folder: Path,
         environment: Mapping[str, str] | None = None,
+        database_url: str | None = None,
         startup_timeout: float = 120.0,
     ) -> None:
         self.home = home.resolve()
         self.log_folder = self.home / "component-logs"
-        self.environment = {
-            **build_clean_environment(),
-            **build_airflow_settings(self.home, dags_folder.resolve()),
-            **(environment or {}),
-        }
+        self.sqlite_path = None if database_url else self.home / "airflow.db"
+        self.components = COMPONENTS if database_url else SQLITE_COMPONENTS
+        self.api_servers = [name for name in API_SERVERS if name in self.components]
+        database_url = database_url or f"sqlite:///{self.sqlite_path}"
+        self.environment = build_airflow_environment(self.home, dags_folder.resolve(), database_url)
+        self.environment |= environment or {}
         self.startup_timeout = startup_timeout
         self.programs: dict[str, Program] = {}
         self.api = AirflowApi("")
@@ -119,12 +118,13 @@ class AirflowCluster:
         try:
             self._migrate_database()
             # As late as possible: another process may take a free port until it is used.
-            self._ports = dict(zip(API_SERVERS, find_free_ports(len(API_SERVERS)), strict=True))
-            ui, worker = (f"http://127.0.0.1:{self._ports[name]}" for name in API_SERVERS)
+            self._ports = dict(zip(self.api_servers, find_free_ports(len(self.api_servers)), strict=True))
+            addresses = [f"http://127.0.0.1:{port}" for port in self._ports.values()]
+            ui, worker = addresses[0], addresses[-1]
             self.api = AirflowApi(ui, on_unreachable=lambda: self._restart_crashed_api_servers(patience=0.5))
             self._worker_api = AirflowApi(worker)
             self.environment |= build_address_settings(ui, worker)
-            for component in COMPONENTS:
+            for component in self.components:
                 self.start_component(component)
             self._wait_until("healthy", self._find_unhealthy, self.startup_timeout)
         except ClusterTimeoutError as error:
@@ -137,11 +137,11 @@ class AirflowCluster:
 
     def start_component(self, component: str, *, name: str | None = None) -> Program:
         """
-        Start one of ``COMPONENTS``.
+        Start one of ``components``.
 
         :param name: A name for a second one of its kind; default the component's.
         """
-        command = [sys.executable, "-m", "airflow", *COMPONENTS[component]]
+        command = [sys.executable, "-m", "airflow", *self.components[component]]
         if component in self._ports:
             command += ["--port", str(self._ports[component])]
         return self.start_program(name or component, command)
@@ -273,7 +273,8 @@ class AirflowCluster:
         if (status := migration.wait(timeout=self.startup_timeout)) != 0:
             outcome = "did not finish in time" if status is None else f"ended with exit status {status}"
             raise ClusterError(f"creating the database {outcome}. {migration.describe_log_end()}")
-        never_reuse_trigger_ids(self.home / "airflow.db")
+        if self.sqlite_path:
+            never_reuse_trigger_ids(self.sqlite_path)
         del self.programs[migration.name]
 
     def _find_unhealthy(self) -> list[str]:

@@ -20,9 +20,10 @@ def build_clean_environment() -> dict[str, str]:
     return {**environment, "PATH": search_path, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
 
 
-def build_airflow_settings(home: Path, dags_folder: Path) -> dict[str, str]:
-    """Return the settings of one installation, with its own keys."""
+def build_airflow_environment(home: Path, dags_folder: Path, database_url: str) -> dict[str, str]:
+    """Return a clean environment with the settings of one installation, which has its own keys."""
     return {
+        **build_clean_environment(),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -31,7 +32,7 @@ def build_airflow_settings(home: Path, dags_folder: Path) -> dict[str, str]:
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
         # Everyone is an admin: the server listens on this machine only, and holds nothing but the demo.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
         "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         # Seconds, all below the defaults, so that a run takes seconds and not half a minute.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 #: Airflow's command for each component. The log servers are off: their ports are fixed, and the API server
-#: reads the files itself. Workers have an API server of their own: the one behind the UI writes its audit log
-#: on its event loop, and if a worker's request in the same process holds SQLite's write lock at that moment,
-#: both wait for each other until one of them fails with "database is locked".
+#: reads the files itself.
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    "api-server": ("api-server", "--apps", "core"),
-    "worker-api-server": ("api-server", "--apps", "execution"),
+    "api-server": ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+#: The same on SQLite, where workers have an API server of their own: the one behind the UI writes its audit
+#: log on its event loop, and if a worker's request in the same process holds SQLite's write lock at that
+#: moment, both wait for each other until one of them fails with "database is locked".
+SQLITE_COMPONENTS: dict[str, tuple[str, ...]] = {
+    "api-server": ("api-server", "--apps", "core"),
+    "worker-api-server": ("api-server", "--apps", "execution"),
+    **{name: command for name, command in COMPONENTS.items() if name != "api-server"},
 }
 #: The components that listen on a port.
 API_SERVERS = ("api-server", "worker-api-server")

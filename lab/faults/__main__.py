@@ -11,6 +11,7 @@ import textwrap
 
 from lab.cluster.airflow_api import AirflowApiError
 from lab.cluster.airflow_cluster import ClusterError
+from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 from lab.command_line import build_parser, log_progress, run_command
 from lab.faults.case_definition import Case
 from lab.faults.case_run import Outcome
@@ -22,17 +23,33 @@ from lab.peer_providers import require_peers
 
 
 def main() -> int:
-    """Run the rounds, print the table and return the exit status."""
+    """Start what the rounds need, run them, and return the exit status."""
     arguments = parse_arguments()
     if arguments.peers:
         require_peers()
+    if arguments.database == "sqlite":
+        return run_rounds(arguments)
+    try:
+        with run_postgresql() as server_url:
+            return run_rounds(arguments, server_url)
+    except PostgresqlError as error:
+        raise SystemExit(str(error)) from error
+
+
+def run_rounds(arguments: argparse.Namespace, server_url: str | None = None) -> int:
+    """
+    Run the rounds, print the table and return the exit status.
+
+    :param server_url: A PostgreSQL server, on which every round has its own database; default SQLite.
+    """
     cases = select_cases(arguments)
     outcomes: dict[str, list[Outcome]] = {case.name: [] for case in cases}
     problems: list[str] = []
     for number in range(1, arguments.runs + 1):
         log_progress(f"Round {number} of {arguments.runs}: starting Airflow (about 30 s) ...")
+        database_url = create_database(server_url) if server_url else None
         try:
-            of_round = run_round(HOMES / "faults", cases)
+            of_round = run_round(HOMES / "faults", cases, database_url=database_url)
         except (ClusterError, AirflowApiError) as error:
             problems.append(f"round {number}: {error}")
             continue
@@ -65,6 +82,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="number of rounds; default 5")
     parser.add_argument("--only", metavar="CASE,CASE", help="run only these cases; default all")
     parser.add_argument("--peers", action="store_true", help="run other providers' rows too, for comparison")
+    parser.add_argument(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="default sqlite"
+    )
     arguments = parser.parse_args()
     known = [case.name for case in CASES]
     unknown = [name for name in (arguments.only or known[0]).split(",") if name not in known]

@@ -40,16 +40,17 @@ SETTINGS = {
 }
 
 
-def run_round(home: Path, cases: Sequence[Case]) -> dict[str, Outcome]:
+def run_round(home: Path, cases: Sequence[Case], *, database_url: str | None = None) -> dict[str, Outcome]:
     """
     Run these cases once in a fresh Airflow, and return the outcomes by name.
 
     :param home: An empty or missing folder, or that of an earlier round.
     :param cases: The cases; those of a scenario that other cases share run as well.
+    :param database_url: An empty PostgreSQL database for Airflow; default SQLite.
     """
     concurrent = select_scenarios(CONCURRENT_SCENARIOS, cases)
     exclusive = select_scenarios(EXCLUSIVE_SCENARIOS, cases)
-    return Round(home).run(concurrent, exclusive)
+    return Round(home, database_url).run(concurrent, exclusive)
 
 
 def select_scenarios(scenarios: Sequence[Scenario], cases: Sequence[Case]) -> list[Scenario]:
@@ -67,10 +68,12 @@ class Round:
     A running Airflow with one run of each case.
 
     :param home: An empty or missing folder, or that of an earlier round.
+    :param database_url: An empty PostgreSQL database for Airflow; default SQLite.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, database_url: str | None = None) -> None:
         self._home = home
+        self._database_url = database_url
         self._tasks: dict[str, TaskInstance] = {}
 
     def run(self, concurrent: Sequence[Scenario], exclusive: Sequence[Scenario]) -> dict[str, Outcome]:
@@ -101,7 +104,12 @@ class Round:
         for run in self._runs.values():
             run.write_dag(dags_folder)
             environment |= run.environment
-        return AirflowCluster(self._home / "airflow", dags_folder=dags_folder, environment=environment)
+        return AirflowCluster(
+            self._home / "airflow",
+            dags_folder=dags_folder,
+            environment=environment,
+            database_url=self._database_url,
+        )
 
     def _run_scenarios(self, scenarios: Iterable[Scenario], max_concurrent: int) -> None:
         waiting = deque(scenarios)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lab.faults.cases import OUR_CASES
 from lab.faults.round import run_round
 
 
-def test_every_fault_has_the_right_outcome(tmp_path: Path) -> None:
-    outcomes = run_round(tmp_path, OUR_CASES)
+def test_every_fault_has_the_right_outcome(
+    tmp_path: Path, create_cluster_database: Callable[[], str | None]
+) -> None:
+    outcomes = run_round(tmp_path, OUR_CASES, database_url=create_cluster_database())
 
     problems = {name: outcome.problems for name, outcome in outcomes.items() if outcome.problems}
     assert problems == {}

@@ -15,8 +15,11 @@ from lab.cluster.sqlite_trigger_ids import never_reuse_trigger_ids
 def test_the_id_of_a_deleted_trigger_is_not_given_again(
     airflow_home: Path, tmp_path: Path, is_changed: bool
 ) -> None:
+    original = airflow_home / "airflow.db"
+    if not original.exists():
+        pytest.skip("PostgreSQL never gives an id again")
     database = tmp_path / "airflow.db"
-    copy_without_triggers(airflow_home / "airflow.db", database)
+    copy_without_triggers(original, database)
     if is_changed:
         never_reuse_trigger_ids(database)
     ids = []

@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 
 from lab import peer_providers
 from lab.benchmarks import __main__ as benchmarks
+from lab.cluster import postgresql
 from lab.faults import __main__ as faults
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,15 @@ def test_a_comparison_without_the_other_providers_names_the_target_that_installs
     begin = mocker.patch.object(command, first_step)
     with pytest.raises(SystemExit, match="are not installed: run `make peers` first"):
         command.main()
+    begin.assert_not_called()
+
+
+def test_faults_on_postgresql_say_at_once_that_it_is_not_installed(mocker: MockerFixture) -> None:
+    mocker.patch.object(sys, "argv", ["command", "--database", "postgresql"])
+    mocker.patch.object(postgresql, "find_programs", side_effect=postgresql.PostgresqlError("not installed"))
+    begin = mocker.patch.object(faults, "run_round")
+    with pytest.raises(SystemExit, match="not installed"):
+        faults.main()
     begin.assert_not_called()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 
-from lab.cluster.component_commands import API_SERVERS, COMPONENTS
 from lab.cluster.sqlite_lock import freeze
 from lab.faults.case_definition import LONG, ON_WORKER, Case, Expected, Scenario, Steps
 from lab.faults.case_run import CaseRun
@@ -50,7 +49,10 @@ def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
     frozen = run.cluster.programs["triggerer"]
     first = run.task.triggerer_id
     try:
-        yield from freeze(frozen, run.cluster.home / "airflow.db")
+        if path := run.cluster.sqlite_path:
+            yield from freeze(frozen, path)
+        else:
+            frozen.send_signal(signal.SIGSTOP)
         run.cluster.start_component("triggerer", name="triggerer-2")
         yield from run.until(lambda: run.task.triggerer_id != first, "another triggerer took over")
         asked = len(run.list_requests("GET"))
@@ -73,9 +75,9 @@ def restart_the_api_servers(deferred: OurCaseRun, on_worker: OurCaseRun, parked:
     form = yield from parked.until_asked()
     yield from start_all(deferred, on_worker)
     cluster = deferred.cluster
-    for name in API_SERVERS:
+    for name in cluster.api_servers:
         cluster.stop_program(name)
-    for name in API_SERVERS:
+    for name in cluster.api_servers:
         cluster.start_component(name)
     yield from answer_after(parked, form)
     yield from deferred.until_ended()
@@ -94,7 +96,7 @@ def stop_the_machine(deferred: OurCaseRun, on_worker: OurCaseRun, parked: OurCas
     cluster = deferred.cluster
     cluster.stop(grace=0)
     yield from deferred.pause(AWAY_SECONDS)
-    for component in COMPONENTS:
+    for component in cluster.components:
         cluster.start_component(component)
     yield from answer_after(parked, form)
     yield from deferred.until_ended()
