@@ -75,8 +75,10 @@ def parse_arguments() -> argparse.Namespace:
         "ring": list(RINGS),
     }
     for name, offered in offers.items():
-        parser.add_argument(f"--{name}", metavar="A,B", default=",".join(offered), help="default %(default)s")
+        help_text = "default %(default)s" + ("; or newest" if name == "airflow" else "")
+        parser.add_argument(f"--{name}", metavar="A,B", default=",".join(offered), help=help_text)
     arguments = parser.parse_args()
+    arguments.airflow = arguments.airflow.replace("newest", offers["airflow"][-1])
     for name, offered in offers.items():
         wanted = getattr(arguments, name).split(",")
         if unknown := [value for value in wanted if value not in offered]:

@@ -59,8 +59,8 @@ def _find_archives() -> list[str]:
 
 
 def _run(*command: str) -> str:
-    environment = build_clean_environment()
-    environment["PATH"] = os.pathsep.join([environment["PATH"], "/usr/bin", "/bin"])
+    # The user's own one too, for a proxy.
+    environment = {**os.environ, **build_clean_environment()}
     done = subprocess.run(  # noqa: S603
         command, env=environment, capture_output=True, text=True, check=True, timeout=TIMEOUT
     )

@@ -71,10 +71,14 @@ def make_environment(airflow: str, python: str) -> Path:
 
 
 def _uv(*arguments: str) -> str:
-    environment = build_clean_environment()
+    # The user's own one too, for a proxy, a package index or its certificate.
+    environment = {
+        **os.environ,
+        **build_clean_environment(),
+        "UV_PYTHON_INSTALL_DIR": str(FOLDER / "pythons"),
+    }
     pythons = [*PYENV_VERSIONS.glob("*/bin"), *FOLDER.glob("debian-python*/usr/bin")]
     environment["PATH"] = os.pathsep.join([environment["PATH"], *map(str, pythons)])
-    environment["UV_PYTHON_INSTALL_DIR"] = str(FOLDER / "pythons")
     done = subprocess.run(  # noqa: S603
         ["uv", *arguments],  # noqa: S607
         env=environment,

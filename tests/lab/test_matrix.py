@@ -169,3 +169,8 @@ def test_an_unknown_value_names_the_known_ones(
     with pytest.raises(SystemExit):
         matrix.main()
     assert f"--{option}: 2.10 is not one of " in capsys.readouterr().err
+
+
+def test_the_newest_airflow_has_a_name(mocker: MockerFixture) -> None:
+    mocker.patch.object(sys, "argv", ["lab.matrix", "--airflow", "newest"])
+    assert matrix.parse_arguments().airflow == [NEWEST]
