@@ -2,11 +2,13 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+MATRIX_ARGS ?=
 RUNS ?= 5
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
+PINS := constraints.txt $(wildcard constraints/*.txt)
 # The pure tests and those of sockets: all but what runs an Airflow, a browser or an installation.
 QUICK_TESTS := tests/test_*.py $(filter-out tests/airflow/ tests/airflow_processes/ tests/browser/ tests/packaging/ \
 	tests/__pycache__/,$(wildcard tests/*/))
@@ -17,7 +19,7 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers check test coverage lint format demo faults parked bench imports up down build clean
+.PHONY: help venv peers check test matrix coverage lint format demo faults parked bench imports up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
@@ -28,6 +30,8 @@ help:
 	@echo "make down     stop what make up left running"
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
 	@echo "make test     run all tests; PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
+	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
 	@echo "make imports  print the folders of the package: files, lines, imports in and out, circles"
 	@echo "make lint     ruff and mypy"
@@ -40,7 +44,7 @@ help:
 venv: $(INSTALLED)
 
 # An interrupted installation can leave half a package that pip takes for a whole one: begin anew after one.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; say make PYTHON=..." if sys.version_info < (3, 10) else 0)'
 	@if [ -e $(UNFINISHED) ]; then rm -rf .venv; fi
 	@echo "installing the pinned packages into .venv (about a minute) ..."
@@ -53,7 +57,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would
 # install a second Airflow beside them: they use the one in .venv. The check fails if the list lacks a package.
-$(PEERS): $(INSTALLED) constraints.txt
+$(PEERS): $(INSTALLED) $(PINS)
 	@echo "installing the packages to compare with into .peers ..."
 	@rm -rf .peers
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
@@ -69,6 +73,9 @@ check: lint
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+
+matrix: $(INSTALLED)
+	@$(BIN)/python -m lab.matrix $(MATRIX_ARGS)
 
 # Without the package's own pytest plugin, which would import the pure rooms before they are measured; and without the
 # tests that repeat what others cover a hundred thousand times.
@@ -112,5 +119,5 @@ build: $(INSTALLED)
 	$(BIN)/python -m build
 
 clean: down
-	rm -rf .venv .peers .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .matrix .peers .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.services.lightcone import LightconeDialect
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
+from lab.matrix.cells import DATABASES, Cell, explain_skip
+from lab.matrix.rings import RINGS
+from lab.matrix.versions import OLDEST_PYTHONS, list_airflow_versions, list_pythons, release_line
 
 ROOT = Path(__file__).parents[1]
 COVERAGE = (ROOT / "docs" / "coverage.md").read_text()
@@ -67,3 +73,40 @@ def test_the_coverage_lists_every_state() -> None:
 def test_a_link_inside_the_project_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def find_in_project(pattern: str) -> str:
+    found = re.search(pattern, (ROOT / "pyproject.toml").read_text())
+    assert found
+    return found[1]
+
+
+def test_the_range_of_airflow_is_what_the_matrix_runs_on() -> None:
+    versions = list_airflow_versions()
+    major, minor = Version(versions[-1]).release[:2]
+    required = SpecifierSet(find_in_project(r'"apache-airflow([<>=][^"]+)"'))
+    assert required == SpecifierSet(f">={versions[0]},<{major}.{minor + 1}")
+
+
+def test_the_range_of_python_is_that_of_the_classifiers() -> None:
+    first, last = (Version(list_pythons()[place]) for place in (0, -1))
+    required = SpecifierSet(find_in_project(r'requires-python = "([^"]+)"'))
+    assert required == SpecifierSet(f">={first},<{last.major}.{last.minor + 1}")
+
+
+def test_the_page_of_versions_names_what_the_matrix_runs() -> None:
+    rows = re.findall(r"^\| (3\..*) \|$", (ROOT / "docs" / "versions.md").read_text(), re.MULTILINE)
+    lists = [[cell.split(", ") for cell in row.lower().split(" | ")] for row in rows]
+    named = [Cell(*values) for columns in lists for values in product(*columns)]
+    every = product(list_airflow_versions(), list_pythons(), DATABASES, RINGS)
+    assert len(named) == len(set(named))
+    assert set(named) == {Cell(*values) for values in every if explain_skip(Cell(*values)) is None}
+
+
+def test_the_readme_names_each_release_line_with_its_pythons() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for line in {release_line(version) for version in list_airflow_versions()}:
+        releases = [version for version in list_airflow_versions() if release_line(version) == line]
+        oldest = OLDEST_PYTHONS.get(line, list_pythons()[0])
+        row = f"| {line} ({', '.join(releases)}) | {oldest} to {list_pythons()[-1]} | SQLite, PostgreSQL |"
+        assert row in readme

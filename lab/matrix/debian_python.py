@@ -1,0 +1,67 @@
+"""
+A newer Python than the system's, from Debian's next release, in a folder of its own.
+
+Nothing is installed: the packages are unpacked, the C library among them, and the interpreter is made to load
+the libraries beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from lab.cluster.airflow_environment import build_clean_environment
+
+#: Seconds for one of apt's commands, with downloads.
+TIMEOUT = 300.0
+
+
+def unpack_python(version: str, folder: Path) -> None:
+    """
+    Unpack ``usr/bin/pythonVERSION`` and all that it needs into a folder.
+
+    :raises OSError: This is not Debian.
+    :raises subprocess.SubprocessError: A command failed, as when the release has no such Python.
+    """
+    apt_folder = folder / "apt"
+    for name in ("lists/partial", "archives/partial"):
+        (apt_folder / name).mkdir(parents=True, exist_ok=True)
+    sources = apt_folder / "sources.list"
+    sources.write_text("".join(f"deb {address} testing main\n" for address in _find_archives()))
+    # As if nothing was installed: then all that the interpreter needs is fetched.
+    (apt_folder / "status").touch()
+    settings = {
+        "Dir::Etc::SourceList": sources,
+        "Dir::Etc::SourceParts": "-",
+        "Dir::State": apt_folder,
+        "Dir::State::Status": apt_folder / "status",
+        "Dir::Cache": apt_folder,
+        "APT::Sandbox::User": "root",
+        "APT::Install-Recommends": "false",
+    }
+    apt_get = ["apt-get", *(f"-o{name}={value}" for name, value in settings.items())]
+    _run(*apt_get, "update")
+    _run(*apt_get, "install", "--download-only", "--yes", f"python{version}")
+    for package in (apt_folder / "archives").glob("*.deb"):
+        _run("dpkg-deb", "--extract", str(package), str(folder))
+    libraries = folder / "usr" / "lib" / sysconfig.get_config_var("MULTIARCH")
+    (loader,) = libraries.glob("ld-linux*.so.*")
+    patch = ["patchelf", "--set-interpreter", str(loader), "--force-rpath", "--set-rpath", str(libraries)]
+    _run(*patch, str(folder / "usr" / "bin" / f"python{version}"))
+
+
+def _find_archives() -> list[str]:
+    """Return the addresses of Debian's archives that this machine is set up with."""
+    found = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages").split()
+    return [address for address in dict.fromkeys(found) if address.rstrip("/").endswith("/debian")]
+
+
+def _run(*command: str) -> str:
+    # The user's own one too, for a proxy.
+    environment = {**os.environ, **build_clean_environment()}
+    done = subprocess.run(  # noqa: S603
+        command, env=environment, capture_output=True, text=True, check=True, timeout=TIMEOUT
+    )
+    return done.stdout
