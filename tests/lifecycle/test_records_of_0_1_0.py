@@ -167,6 +167,21 @@ def test_a_clear_stops_the_agent_task_and_starts_anew(name: str) -> None:
     assert [text for _, _, text in new.heard] == [answer_to(question) for question in QUESTIONS]
 
 
+def test_what_0_1_0_was_about_to_stop_is_not_told_from_what_waits() -> None:
+    # It did not record that it was about to stop: an agent task that is paused is waited for until its time
+    # is up. Only then does a new one start.
+    stored = read("started_lightcone")
+    world = build_world(stored, settings={"timeout": 300.0})
+    world.service.tasks[stored.task_id or ""].stopped = TaskState.PAUSED
+    live(world)
+    old, new = world.service.tasks.values()
+    assert (world.state, world.delivered, new.created_at > old.created_at + 300.0) == (
+        "success",
+        [new.task_id],
+        True,
+    )
+
+
 # --- resumes
 
 
