@@ -24,6 +24,7 @@ from sqlalchemy import delete, update
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat import early_answer_delay, required_action, worker_request_signature
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
+from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.plugin import delay_early_answers
@@ -48,7 +49,9 @@ def ti(run_dag: Any, api_server: str) -> Any:
 
 
 @pytest.fixture
-def action(ti: Any) -> RequiredAction:
+def action(ti: Any, mocker: MockerFixture) -> RequiredAction:
+    """The form as a worker of Airflow 3.3 handles it: with an order for all."""
+    mocker.patch.object(required_action, "AIRFLOW_V_3_4_PLUS", False)
     return RequiredAction(ti, logging.getLogger(__name__))
 
 
@@ -94,10 +97,10 @@ def test_the_same_question_shown_again_keeps_its_answer_unless_reopened(ti: Any,
 
 
 def test_an_answer_is_read_and_an_unanswered_form_is_closed(ti: Any, action: Any) -> None:
-    assert action.read() is None
+    assert action.read(str(ti.id)) is None
     assert action.close() is None
     action.show(ask(1, "Which one?"), [])
-    assert action.read() is None
+    assert action.read(str(ti.id)) is None
     assert form_of(ti).response_received is False
     assert action.close() is None
     assert (form_of(ti).response_received, form_of(ti).responded_by) == (True, None)
@@ -106,9 +109,24 @@ def test_an_answer_is_read_and_an_unanswered_form_is_closed(ti: Any, action: Any
 def test_a_form_that_was_answered_stays_as_it_is_when_closed(ti: Any, action: Any) -> None:
     action.show(ask(1, "Which one?"), [])
     answer(ti)
-    for response in (action.read(), action.close()):
+    for response in (action.read(str(ti.id)), action.close()):
         assert response["params_input"] == {"reply": "One."}
         assert response["responded_by_user"] == {"id": "7", "name": "Ada"}
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="earlier, the form goes to the next try")
+def test_the_answer_to_an_earlier_try_is_read_in_its_form(ti: Any, action: Any, run_dag: Any) -> None:
+    action.show(ask(1, "Which one?"), [])
+    answer(ti)
+    with create_session() as session:
+        next_id = session.get(TaskInstance, ti.id).prepare_db_for_next_try(session).id
+    next_try = RequiredAction(SimpleNamespace(id=next_id), logging.getLogger(__name__))
+    assert next_try.read("") is None
+    assert next_try.read("not an id") is None
+    assert next_try.read(str(ti.id))["params_input"] == {"reply": "One."}
+    other = run_dag("@task\ndef other():\n    return 1\n\nother()")._task_instance("other", -1)
+    set_state(other, "running")
+    assert RequiredAction(other, logging.getLogger(__name__)).read(str(ti.id)) is None
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "awaiting_input", "scheduled", None])
@@ -122,7 +140,7 @@ def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, state: 
 def test_an_unknown_task_instance_changes_nothing(api_server: str) -> None:
     unknown = SimpleNamespace(id="00000000-0000-7000-8000-000000000000")
     with pytest.raises(AgentTaskCancelledError):
-        RequiredAction(unknown, logging.getLogger(__name__)).read()
+        RequiredAction(unknown, logging.getLogger(__name__)).read(unknown.id)
 
 
 def test_a_plugin_that_cannot_be_reached_is_told_once(
@@ -130,7 +148,7 @@ def test_a_plugin_that_cannot_be_reached_is_told_once(
 ) -> None:
     mocker.patch.object(required_action, "PATH", "/nothing/there")
     assert action.show(ask(1, "Which one?"), []) is False
-    assert action.read() is None
+    assert action.read(str(ti.id)) is None
     assert caplog.text.count("cannot show each question's own text") == 1
 
 
