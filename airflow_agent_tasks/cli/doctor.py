@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     findings = examine(options.connections)
     print_rows([asdict(finding) for finding in findings], options.output)
-    raise SystemExit(any(finding.verdict == "failed" for finding in findings))
+    raise SystemExit(1 if any(finding.verdict == "failed" for finding in findings) else 0)
 
 
 def examine(conn_ids: list[str] | None) -> list[Finding]:
