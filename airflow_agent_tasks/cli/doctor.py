@@ -18,7 +18,7 @@ from airflow_agent_tasks.cli import check_api_server, check_components, check_co
 from airflow_agent_tasks.cli.finding import Finding
 
 #: Seconds for one group of checks: a database that does not answer would take minutes.
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 
 Check = Callable[[], Iterable[Finding]]
 

@@ -88,7 +88,7 @@ def run(**environment: str) -> tuple[int, list[dict[str, str]], str]:
     """Run the command in a process of its own; return its exit status, rows and all that it printed."""
     whole = {**os.environ, **environment}
     command = [*COMMAND, "--connections"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=whole)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=whole)
     return ended.returncode, json.loads(ended.stdout), ended.stdout + ended.stderr
 
 
