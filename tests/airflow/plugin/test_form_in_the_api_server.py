@@ -31,6 +31,11 @@ from airflow_agent_tasks.plugin import delay_early_answers
 from lab.cluster.airflow_api import AirflowApi
 
 KEY = "a-key-of-the-tests"
+EXECUTORS = {
+    "local": "airflow.executors.local_executor.LocalExecutor",
+    "celery": "airflow.providers.celery.executors.celery_executor.CeleryExecutor",
+    "kubernetes": "airflow.providers.cncf.kubernetes.executors.kubernetes_executor.KubernetesExecutor",
+}
 ANSWER = {"chosen_options": ["Send"], "params_input": {"reply": "One."}}
 
 
@@ -198,8 +203,9 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 
 
 @pytest.fixture
-def delay(ti: Any, action: Any) -> Iterator[Any]:
+def delay(ti: Any, action: Any, mocker: MockerFixture) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be delayed."""
+    mocker.patch.object(early_answer_delay, "accepts_early_resumes", return_value=False)
     place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
     action.show(ask(1, "Which one?"), [])
     yield lambda: early_answer_delay.read_answer_delay(**place, map_index="-1")
@@ -207,29 +213,82 @@ def delay(ti: Any, action: Any) -> Iterator[Any]:
         session.execute(delete(Job))
 
 
+def park(ti: Any, seconds_ago: float, state: str = "awaiting_input", **values: Any) -> None:
+    set_state(ti, state, updated_at=timezone.utcnow() - timedelta(seconds=seconds_ago), **values)
+
+
+def add_scheduler(seconds_ago: float, state: str = "running") -> int:
+    """Add a scheduler with a heartbeat of then, and return its id."""
+    beat = timezone.utcnow() - timedelta(seconds=seconds_ago)
+    with create_session() as session:
+        session.add(job := Job(job_type="SchedulerJob", state=state, latest_heartbeat=beat))
+        session.flush()
+        return int(job.id)
+
+
 def test_an_answer_is_delayed_until_the_worker_has_left(ti: Any, delay: Any) -> None:
     assert delay() == 1.0
-    set_state(ti, "awaiting_input")
-    assert 0 < delay() <= 1
-    set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
+    # The lab's min_heartbeat_interval is 0 here.
+    park(ti, 0)
+    assert 0 < delay() <= 2
+    park(ti, 0, "deferred")
+    assert 0 < delay() <= 2
+    park(ti, 2)
     assert delay() == 0
-    set_state(ti, "deferred")
-    assert 0 < delay() <= 1
-    set_state(ti, "scheduled")
+    park(ti, 0, "scheduled")
     assert delay() == 0
 
 
 @pytest.mark.parametrize(
-    ("seconds_ago", "state", "seconds"), [(3, "running", 1.0), (0, "running", 0.0), (90, "running", 0.0)]
+    ("seconds_ago", "state", "seconds"),
+    [
+        (0, "running", 0),
+        (6, "running", 0),
+        (7, "running", 1),
+        (29, "running", 1),
+        (31, "running", 0),
+        (7, "failed", 0),
+    ],
+    ids=["on time", "almost late", "late", "very late", "dead", "ended"],
 )
-def test_an_answer_is_delayed_until_the_scheduler_has_heard_of_it(
+def test_an_answer_is_delayed_while_the_scheduler_of_its_worker_is_late(
     ti: Any, delay: Any, seconds_ago: float, state: str, seconds: float
 ) -> None:
-    set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
-    beat = timezone.utcnow() - timedelta(seconds=seconds_ago)
-    with create_session() as session:
-        session.add(Job(job_type="SchedulerJob", state=state, latest_heartbeat=beat))
+    park(ti, 3, queued_by_job_id=add_scheduler(seconds_ago, state))
     assert delay() == seconds
+
+
+def test_a_scheduler_that_beat_after_the_worker_had_left_is_not_late(ti: Any, delay: Any) -> None:
+    park(ti, 20, queued_by_job_id=add_scheduler(10))
+    assert delay() == 0
+
+
+def test_other_schedulers_delay_no_answer(ti: Any, delay: Any) -> None:
+    add_scheduler(20)
+    park(ti, 3, queued_by_job_id=add_scheduler(0))
+    assert delay() == 0
+
+
+@pytest.mark.parametrize(
+    ("executors", "counts_runs", "accepts"),
+    [
+        (["local"], False, False),
+        (["local"], True, True),
+        (["celery"], False, True),
+        (["celery", "local"], False, False),
+        (["celery", "kubernetes"], True, False),
+    ],
+)
+def test_an_answer_is_delayed_only_where_an_executor_mistakes_a_run_for_the_next(
+    ti: Any, delay: Any, mocker: MockerFixture, executors: list[str], counts_runs: bool, accepts: bool
+) -> None:
+    mocker.stopall()
+    names = [SimpleNamespace(module_path=EXECUTORS[name]) for name in executors]
+    mocker.patch.object(early_answer_delay.ExecutorLoader, "get_executor_names", return_value=names)
+    local = SimpleNamespace(_finish_dispatch=None) if counts_runs else SimpleNamespace()
+    mocker.patch.object(early_answer_delay, "LocalExecutor", local)
+    park(ti, 0)
+    assert (delay() == 0) is accepts
 
 
 def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, delay: Any) -> None:
