@@ -125,7 +125,11 @@ REQUIREMENTS = (
         (
             Part("airflow.jobs.job:Job", attributes="job_type state latest_heartbeat"),
             Part("airflow.models.hitl:HITLDetail", attributes="ti_id options"),
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state updated_at {_TASK_KEY}"),
+            Part(
+                "airflow.models.taskinstance:TaskInstance",
+                attributes=f"id state updated_at queued_by_job_id {_TASK_KEY}",
+            ),
+            Part("airflow.executors.executor_loader:ExecutorLoader", attributes="get_executor_names"),
             _CREATE_SESSION,
         ),
     ),
