@@ -328,8 +328,8 @@ def test_every_request_goes_on_to_airflow_and_few_are_looked_up(
     async def airflow(*request: Any) -> None:
         arrived.append(request)
 
-    # No database takes such a number: the look-up fails, and tells so.
-    path = f"/api/v2/dags/d/dagRuns/r/taskInstances/t/{10**30}/hitlDetails"
+    # SQLite takes no such number, and PostgreSQL no such character: the look-up fails, and tells so.
+    path = f"/api/v2/dags/d/dagRuns/r/taskInstances/\0/{10**30}/hitlDetails"
     whole = {"type": "http", "method": "PATCH", "path": path, "headers": [(b"cookie", b"x")], **scope}
     asyncio.run(delay_early_answers.AnswerDelay(airflow)(whole, "receive", "send"))
     assert arrived == [(whole, "receive", "send")]
