@@ -21,6 +21,8 @@ from lab.faults.fault_proxy import FaultProxy
 CASES_FOLDER = "cases"
 #: The operator's log line for every question that it asks in Airflow.
 ASKED = re.compile(r"Question \d+ of the agent:")
+#: The path of a request that starts a remote task, as a regular expression.
+START_PATH = r"^/agent/(tasks|request/[^/]+)$"
 ACTIVE_STATUSES = frozenset({"queued", "running", "awaiting_input", "paused"})
 
 
@@ -92,6 +94,11 @@ class OurCaseRun(CaseRun):
         ]
 
     @property
+    def starts(self) -> list[dict[str, Any]]:
+        """The requests to start a remote task, the oldest first."""
+        return [entry for entry in self.list_requests("POST") if re.search(START_PATH, entry["path"])]
+
+    @property
     def stops(self) -> list[dict[str, Any]]:
         """The requests with which Airflow's side stopped a remote task."""
         return [
@@ -101,6 +108,11 @@ class OurCaseRun(CaseRun):
             and (entry["status"] or 500) < 300
             and read_task_id(entry) not in self._cancelled_elsewhere
         ]
+
+    @property
+    def asked(self) -> int:
+        """How many questions the Airflow task has asked in Airflow."""
+        return len(ASKED.findall(self.read_logs()))
 
     @property
     def is_waited_for(self) -> bool:
@@ -138,7 +150,11 @@ class OurCaseRun(CaseRun):
 
         def is_asked() -> bool:
             if self.is_parked and (at_once or self.has_worker_exited):
-                found[:] = self.cluster.api.list_questions(self.case.name)
+                found[:] = [
+                    form
+                    for form in self.cluster.api.list_questions(self.case.dag_id)
+                    if form["task_instance"]["id"] == self.task.instance_id
+                ]
             return any(
                 form["subject"].startswith(f"Question {number}: ") and words in form["body"] for form in found
             )
@@ -201,7 +217,7 @@ class OurCaseRun(CaseRun):
             ("remote tasks stopped", expected.stopped, len(stopped)),
             ("remote tasks left running", expected.left_running, outcome.left_running),
             ("results lost or wrong", 0, outcome.lost),
-            ("questions asked in Airflow", expected.asked, len(ASKED.findall(self.read_logs()))),
+            ("questions asked in Airflow", expected.asked, self.asked),
             ("messages received", list(expected.received), list_messages(tasks)),
             ("state", expected.state, self.task.state if self.is_known else None),
             ("tries", expected.tries, self.task.tries if self.is_known else 0),
