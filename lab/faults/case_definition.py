@@ -41,7 +41,7 @@ class Expected:
     :param state: The Airflow task's final state.
     :param tries: How often the Airflow task was started; None accepts any number.
     :param results: How often its result was delivered.
-    :param asked: How many questions were asked in Airflow; None accepts any number.
+    :param asked: How many questions were asked in Airflow.
     :param received: The messages that the remote tasks received, in this order, from any sender.
     """
 
@@ -51,7 +51,7 @@ class Expected:
     state: str = "success"
     tries: int | None = 1
     results: int = 1
-    asked: int | None = 0
+    asked: int = 0
     received: tuple[str, ...] = ()
 
     def describe(self) -> str:

@@ -110,11 +110,6 @@ class OurCaseRun(CaseRun):
         ]
 
     @property
-    def asked(self) -> int:
-        """How many questions the Airflow task has asked in Airflow."""
-        return len(ASKED.findall(self.read_logs()))
-
-    @property
     def is_waited_for(self) -> bool:
         """
         True when the triggerer or a worker waits: it has checked again after the worker's first check.
@@ -217,7 +212,7 @@ class OurCaseRun(CaseRun):
             ("remote tasks stopped", expected.stopped, len(stopped)),
             ("remote tasks left running", expected.left_running, outcome.left_running),
             ("results lost or wrong", 0, outcome.lost),
-            ("questions asked in Airflow", expected.asked, self.asked),
+            ("questions asked in Airflow", expected.asked, len(ASKED.findall(self.read_logs()))),
             ("messages received", list(expected.received), list_messages(tasks)),
             ("state", expected.state, self.task.state if self.is_known else None),
             ("tries", expected.tries, self.task.tries if self.is_known else 0),
