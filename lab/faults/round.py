@@ -30,8 +30,8 @@ SETTINGS = {
     # Seconds after which a worker counts as lost, and between two checks for lost ones; default 300 and 10.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    # Seconds that a worker has to end its task; until 3.4 it was 5. More than the 20 above would make the
-    # scheduler of 3.4.0b2 exit when a running task is cleared.
+    # Seconds that a worker has to end its task; always 5 before 3.4. With more than the 20 above, Airflow
+    # would count the worker of a cleared task as lost, and there the scheduler of 3.4.0b2 exits.
     "AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME": "5",
     # Seconds after which a triggerer counts as lost, and between two heartbeats; default 30 and 5.
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
