@@ -31,7 +31,7 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "shinzo", "class-name": "airflow_agent_tasks.decorators.agent_task.shinzo_task"},
         ],
         "plugins": [{"name": "agent_tasks", "plugin-class": "airflow_agent_tasks.plugin.AgentTasksPlugin"}],
-        "cli": ["airflow_agent_tasks.sandbox.cli.get_agent_tasks_cli_commands"],
+        "cli": ["airflow_agent_tasks.cli.commands.get_agent_tasks_cli_commands"],
     }
 
 

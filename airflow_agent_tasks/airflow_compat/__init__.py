@@ -18,8 +18,9 @@ module                 what it uses, and why                         the public 
 ``required_action``    ``execution_time.hitl.upsert_hitl_detail``,   ``HITLOperator``, for an operator that
                        to open a form in the midst of a task         does nothing but ask
 ``form_rows``          ``HITLDetail`` and ``TaskInstance`` rows, to  REST, with a user's credentials; it
-                       read and close a form for its worker; the     cannot close a form without an answer
-                       server's ``conf``, to check the signature
+                       read and close a form for its worker          cannot close a form without an answer
+``secret_key``         the server's ``conf``, to check the           none for what runs in the API server
+                       signature under a worker's request
 ``checked_partial``    ``definitions.mappedoperator``, to check the  none: Airflow names an unknown argument,
                        names given to ``partial`` and ``expand``     but not the one that was meant
 ``form_row_refresh``   columns of ``HITLDetail``, to show each       Airflow 3.4: opening the form again
@@ -29,9 +30,22 @@ module                 what it uses, and why                         the public 
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when a
                        ``TaskStateStoreModel`` rows and the state    task is marked that is parked, queued or
                        backend, to find orphaned agent tasks         up for retry
+``kept_records``       the statement that deletes                    none: a clear over REST or in the UI
+                       ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
+                       record of a task that is cleared
+``replaced_tasks``     sets of ``TaskInstance.archived_reason``      none: no listener is notified
+``version_compat``     ``airflow.__version__``                       this is it
+``deployment``         Airflow's health report, the list of its      REST, with a user's credentials; the
+                       connections and its database's clock, for     command must work without them
+                       ``airflow agent-tasks doctor``
+``console``            ``AirflowConsole``, for a table like those    none
+                       of Airflow's commands
 ====================== ============================================= ========================================
 
-``form_row_refresh`` and ``early_answer_delay`` exist only for Airflow 3.3, as their first lines say.
-``startup_check`` reports which of these modules no longer fit the Airflow that runs.
-``worker_request_signature`` uses nothing of Airflow: it signs what a worker asks of ``form_rows``.
+``form_row_refresh`` and ``early_answer_delay`` exist only for Airflow 3.3, ``kept_records`` and
+``replaced_tasks`` for 3.4 and later, as their first lines say.
+``requirements`` lists the names, columns and parameters that these modules need, and what follows without
+them; ``startup_check`` tries that table against the Airflow that runs.
+``api_server`` and ``worker_request_signature`` use nothing private: they send and sign what a worker asks of
+the plugin.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from airflow.models.dagrun import DagRun
 from airflow.models.task_state_store import TaskStateStoreModel
@@ -20,43 +21,54 @@ from sqlalchemy import and_, select
 
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
+#: What names a task instance of a mapped task, beside its DAG, run and task; Airflow 3.4 renamed it.
+_INDEXES = ("region_id", "region_index") if hasattr(TaskStateStoreModel, "region_id") else ("map_index",)
+_NAMES = ("dag_id", "run_id", "task_id", *_INDEXES)
 #: Built on import, so that the check at start-up also names a column that Airflow has renamed.
 _HAS_RECORD = and_(
-    TaskInstance.dag_id == TaskStateStoreModel.dag_id,
-    TaskInstance.run_id == TaskStateStoreModel.run_id,
-    TaskInstance.task_id == TaskStateStoreModel.task_id,
-    TaskInstance.map_index == TaskStateStoreModel.map_index,
+    *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in _NAMES),
     TaskStateStoreModel.key == RECORD_KEY,
 )
 
 
 @dataclass(frozen=True)
 class EndedTask:
-    """An Airflow task that has ended outside a worker."""
+    """
+    An Airflow task that has ended outside a worker.
 
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
+    :param task_instance_id: The id of its row.
+    :param scope: Where its state is kept.
+    :param max_tries: Airflow's ``max_tries``.
+    :param state: The state in which it ended.
+    """
+
+    task_instance_id: UUID
+    scope: TaskScope
     max_tries: int
     state: str
 
+    @classmethod
+    def from_row(cls, row: Any, state: str) -> EndedTask:
+        """Return what a row of Airflow's table describes."""
+        scope = TaskScope(**{name: getattr(row, name) for name in _NAMES})
+        return cls(row.id, scope, row.max_tries, state)
+
     def __str__(self) -> str:
-        index = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"Task {self.task_id}{index} of DAG {self.dag_id}, run {self.run_id}, ended as {self.state}"
+        scope = self.scope
+        index = f"[{scope.map_index}]" if scope.map_index >= 0 else ""
+        return f"Task {scope.task_id}{index} of DAG {scope.dag_id}, run {scope.run_id}, ended as {self.state}"
 
 
 def read_record(ended: EndedTask) -> Submission | None:
     """Return what the task state store holds of the task's agent task, or None."""
-    scope = TaskScope(ended.dag_id, ended.run_id, ended.task_id, ended.map_index)
-    stored: Any = get_state_backend().get(scope, RECORD_KEY)
+    stored: Any = get_state_backend().get(ended.scope, RECORD_KEY)
     return None if stored is None else Submission.from_json(json.loads(stored))
 
 
 def is_committed(ended: EndedTask) -> bool:
     """Return True if the database shows this end to other sessions, too."""
-    query = select(TaskInstance.state, TaskInstance.max_tries).filter_by(
-        dag_id=ended.dag_id, run_id=ended.run_id, task_id=ended.task_id, map_index=ended.map_index
+    query = select(TaskInstance.state, TaskInstance.max_tries).where(
+        TaskInstance.id == ended.task_instance_id
     )
     with create_session() as session:
         row = session.execute(query).one_or_none()
@@ -81,12 +93,10 @@ def has_records(dag_id: str, run_id: str) -> bool:
 
 def list_skipped(dag_id: str, run_id: str) -> list[EndedTask]:
     """Return a DAG run's skipped tasks that have a record of an agent task."""
-    ti = TaskInstance
     query = (
-        select(ti.task_id, ti.map_index, ti.max_tries)
+        select(TaskInstance)
         .join(TaskStateStoreModel, _HAS_RECORD)
-        .where(ti.dag_id == dag_id, ti.run_id == run_id, ti.state == "skipped")
+        .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.state == "skipped")
     )
     with create_session() as session:
-        rows = session.execute(query).all()
-    return [EndedTask(dag_id, run_id, row.task_id, row.map_index, row.max_tries, "skipped") for row in rows]
+        return [EndedTask.from_row(row, "skipped") for row in session.scalars(query).unique()]

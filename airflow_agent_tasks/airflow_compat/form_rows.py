@@ -7,27 +7,21 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
-from airflow.configuration import conf
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
+from sqlalchemy.orm import Session
 
 from airflow_agent_tasks.airflow_compat.form_row_refresh import show_question
-
-
-def read_secret_key() -> str | None:
-    """Return the key that workers sign their orders with, or None if this server has none."""
-    # Not airflow.sdk.conf: where no key is set, it returns the text "{SECRET_KEY}", which everyone knows.
-    return conf.get("api", "secret_key", fallback=None) or None
 
 
 def carry_out(order: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     Show, read or close the form of a running task.
 
-    :param order: ``do`` ("show", "read" or "close") and ``task_instance_id``; to show also the form's fields,
-        ``question_id`` and ``reopen``.
+    :param order: ``do`` ("show", "read" or "close") and ``task_instance_id``; to read also ``form_id``, the
+        id of the task instance that asked; to show also the form's fields, ``question_id`` and ``reopen``.
     :return: What became of it: ``response`` is the answer in the form of Airflow's resume event, or None.
         None instead of a dict if the task is no longer running.
     """
@@ -38,7 +32,9 @@ def carry_out(order: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         form = session.get(HITLDetail, ti.id, with_for_update={"of": HITLDetail})
         if order["do"] != "show":
-            response = _read_response(form)
+            response = _read_response(form) or _read_response(
+                _find_earlier(session, ti, order.get("form_id"))
+            )
             if form and not response and order["do"] == "close":
                 form.responded_at, form.chosen_options = datetime.now(timezone.utc), []
             return {"response": response}
@@ -47,6 +43,18 @@ def carry_out(order: Mapping[str, Any]) -> dict[str, Any] | None:
             session.add(form)
         show_question(form, order)
         return {"shown": True}
+
+
+def _find_earlier(session: Session, ti: TaskInstance, form_id: Any) -> HITLDetail | None:
+    """Return the form of an earlier try of the same task; Airflow 3.3 hands it on to the next try."""
+    try:
+        earlier = session.get(TaskInstance, UUID(form_id))
+    except (TypeError, ValueError, AttributeError):
+        return None
+    names = ("dag_id", "run_id", "task_id", "map_index")
+    if earlier is None or any(getattr(earlier, name) != getattr(ti, name) for name in names):
+        return None
+    return session.get(HITLDetail, earlier.id)
 
 
 def _read_response(form: HITLDetail | None) -> dict[str, Any] | None:

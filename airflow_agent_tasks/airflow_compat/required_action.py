@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, TypedDict
 
-from airflow.sdk import conf
-
-from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
+from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
-from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking
+from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking, Form
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.services.http import Request
 
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/required-action"
-#: Seconds for the API server to answer.
-TIMEOUT = 10.0
-#: Airflow's own default for ``[api] base_url``.
-DEFAULT_SERVER = "http://localhost:8080"
 
 
 class HITLUser(TypedDict):
@@ -34,9 +29,9 @@ class RequiredAction:
     """
     Opens, reads and closes the form. Each task instance has one, for all questions of its agent.
 
-    Airflow 3.3 lets a worker open a form, but keeps its first text, and closes none without an answer. So
-    this package's plugin in the API server does both. Where it cannot be reached, the form
-    explains where to find the question.
+    Airflow lets a worker open a form, but neither read nor close it, and Airflow 3.3 keeps the first text of
+    one that is there. So this package's plugin in the API server does these. Where it cannot be reached, a
+    form on Airflow 3.3 explains where to find the question.
 
     :param task_instance: The Airflow task instance.
     :param log: Where a plugin that cannot be reached is reported.
@@ -53,23 +48,32 @@ class RequiredAction:
 
         :param users: Who may answer; empty for everyone whom Airflow allows.
         :param reopen: Remove an answer to this very question, too.
-        :return: False if the plugin cannot be reached.
+        :return: False if the plugin is needed for it, and cannot be reached.
         """
-        form = asdict(asking.build_form())
-        order = {"do": "show", "question_id": asking.question_id, "reopen": reopen, **form}
+        form = asking.build_form()
+        if AIRFLOW_V_3_4_PLUS:
+            self._open(form, users)
+            return True
+        order = {"do": "show", "question_id": asking.question_id, "reopen": reopen, **asdict(form)}
         return self._send({**order, "options": list(OPTIONS), "assigned_users": list(users)}) is not None
 
     def make(self, asking: Asking, users: Sequence[HITLUser]) -> None:
         """Open the form without the plugin; on Airflow 3.3 one that exists already keeps its text."""
+        self._open(asking.build_lasting_form(), users)
+
+    def _open(self, form: Form, users: Sequence[HITLUser]) -> None:
         # Imported here, because every DAG file imports this module.
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
-        form = asking.build_lasting_form()
         upsert_hitl_detail(self._ti.id, list(OPTIONS), **asdict(form), assigned_users=list(users))
 
-    def read(self) -> Mapping[str, Any] | None:
-        """Return the answer, in the form of Airflow's resume event, or None if there is none yet."""
-        reply = self._send({"do": "read"})
+    def read(self, form_id: str) -> Mapping[str, Any] | None:
+        """
+        Return the answer, in the form of Airflow's resume event, or None if there is none yet.
+
+        :param form_id: The id of the task instance that asked: this one, or one of an earlier try.
+        """
+        reply = self._send({"do": "read", "form_id": form_id})
         return reply.get("response") if reply else None
 
     def close(self) -> Mapping[str, Any] | None:
@@ -85,7 +89,7 @@ class RequiredAction:
         """
         addressed = {"task_instance_id": str(self._ti.id), **order}
         reasons = []
-        for server in _list_servers():
+        for server in list_servers():
             try:
                 reply = _send(server, addressed)
             except AgentTaskError as error:
@@ -112,37 +116,13 @@ class RequiredAction:
 
 def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the plugin's reply, or None if the task is no longer running."""
-    # Imported here, because every DAG file imports this module: requests takes 50 ms, and more under load.
-    from airflow_agent_tasks.airflow_compat.worker_request_signature import sign
-    from airflow_agent_tasks.client.sync_client import SyncClient
-
-    token = sign(conf.get("api", "secret_key", fallback=None) or "", order)
-    settings = ClientSettings(
-        server,
-        token,
-        timeout=TIMEOUT,
-        verify=conf.get("api", "ssl_cert", fallback=None) or True,
-        allow_insecure_http=True,  # The worker's own requests go the same way.
-        source="Airflow's API server",
-    )
-    client = SyncClient(settings)
+    response = send_order(server, Request("POST", PATH, "change the form", json=order))
+    if response.status == HTTPStatus.CONFLICT:
+        return None
     try:
-        response = client.send(Request("POST", PATH, "change the form", json=order))
         reply = response.to_json() if response.status == HTTPStatus.OK else None
     except ValueError:
         reply = None
-    finally:
-        client.close()
-    if response.status == HTTPStatus.CONFLICT:
-        return None
     if not isinstance(reply, Mapping):
         raise AgentTaskError(f"{server} answered with status {response.status}.")
     return reply
-
-
-def _list_servers() -> Iterable[str]:
-    """Return the API servers' addresses; first the workers' own, which may serve nothing else."""
-    page = conf.get("api", "base_url", fallback=None) or "/"
-    page = (DEFAULT_SERVER + page if page.startswith("/") else page).rstrip("/")
-    workers = conf.get("core", "execution_api_server_url", fallback=None) or page
-    return dict.fromkeys((workers.rstrip("/").removesuffix("/execution"), page))

@@ -1,39 +1,128 @@
 """
-Reports at the start of the scheduler, the triggerer and the API server what no longer fits Airflow.
+Reports what no longer fits Airflow: at the start of scheduler, triggerer and API server, and in ``doctor``.
 
-Each of them uses Airflow's private parts only when a user ends a task or answers a question. Without this
-check, a part that Airflow has moved would show then, and as an agent task that runs on.
+Airflow's private parts are used only when a user ends a task or answers a question. Without this check, a
+part that Airflow has moved would show then, and as an agent task that runs on.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import metadata, requires
+from typing import Any
 
-from airflow import __version__ as airflow_version
+from airflow import __version__
+
+from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part
 
 log = logging.getLogger(__name__)
 
-#: Modules of this room, and what happens without them.
-CONSEQUENCES = {
-    "ended_tasks": "agent tasks run on when their Airflow tasks are marked while no worker has them",
-    "form_rows": "forms under Required Actions cannot show each question's own text",
-    "early_answer_delay": "an answer within seconds of its question may fail the task",
-    "supervisor": "agent tasks run on when their deferred Airflow tasks are marked",
-}
+PACKAGE = "airflow-agent-tasks"
+AIRFLOW_VERSION = __version__
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """
+    A part of Airflow that is not as this package needs it.
+
+    :param fault: What is missing, as in "airflow.models.hitl:HITLDetail.subject is missing".
+    :param consequence: What follows from it.
+    """
+
+    fault: str
+    consequence: str
 
 
 @cache
 def check_private_parts() -> None:
-    """Log an error for each module of this room that cannot be imported; once in a process."""
-    for module, consequence in CONSEQUENCES.items():
-        try:
-            import_module(f"{__package__}.{module}")
-        except (ImportError, AttributeError) as error:
-            report(f"{__package__}.{module} cannot be imported ({error})", consequence)
+    """Log a line for each part of Airflow that does not fit, once in a process; never raises."""
+    try:
+        for misfit in list_misfits():
+            report(misfit.fault, misfit.consequence)
+        if problem := find_version_problem("apache-airflow", AIRFLOW_VERSION):
+            log.warning("%s.", problem)
+    except Exception as error:  # which would end the server
+        log.warning("Whether %s fits Airflow %s could not be checked: %r", PACKAGE, AIRFLOW_VERSION, error)
 
 
 def report(fault: str, consequence: str) -> None:
     """Log an error: what does not fit the Airflow that runs, and what happens therefore."""
-    log.error("This package does not fit Airflow %s: %s. So %s.", airflow_version, fault, consequence)
+    log.error("%s does not fit Airflow %s: %s. So %s.", PACKAGE, AIRFLOW_VERSION, fault, consequence)
+
+
+def list_misfits() -> list[Misfit]:
+    """Return what does not fit, each part once, in the sequence of the table."""
+    found: dict[str, Misfit] = {}
+    for requirement in REQUIREMENTS:
+        faults = [fault for part in requirement.parts for fault in _try_part(part)]
+        # The table may lack something that the module needs as it is imported.
+        for fault in faults or _try_import(requirement.module):
+            found.setdefault(fault, Misfit(fault, requirement.consequence))
+    return list(found.values())
+
+
+def find_version_problem(distribution: str, version: str) -> str | None:
+    """
+    Return a sentence about a version outside the range of this package's metadata, or None if it is inside.
+
+    :param distribution: A dependency of this package, or ``python``.
+    :param version: The version that runs.
+    """
+    # Imported here: only this function needs it, and every process that checks imports this module.
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    declared = [Requirement(line) for line in requires(PACKAGE) or ()]
+    declared.append(Requirement(f"python{metadata(PACKAGE)['Requires-Python']}"))
+    tried = next(one.specifier for one in declared if one.name == distribution and not one.marker)
+    if tried.contains(version, prereleases=True):
+        return None
+    ends = [Version(one.version).release for one in tried if one.operator in ("<", "<=")]
+    title = "Python" if distribution == "python" else "Airflow"
+    relation = (
+        "newer than any" if any(Version(version).release >= end for end in ends) else "older than those"
+    )
+    return f"{title} {version} is {relation} that {PACKAGE} was tried on ({tried})"
+
+
+def _try_part(part: Part) -> Iterator[str]:
+    """Yield what is missing of a part."""
+    module, _, name = part.name.partition(":")
+    try:
+        found: Any = import_module(module)
+        for step in name.split("."):
+            found = getattr(found, step)
+        for names in part.attributes.split():
+            if not any(_has_attribute(found, one) for one in names.split("|")):
+                yield _describe(f"{part.name}.", names, "is missing")
+        accepted = inspect.signature(found).parameters if part.parameters else {}
+        accepts_all = any(one.kind is one.VAR_KEYWORD for one in accepted.values())
+        for names in part.parameters.split():
+            if not accepts_all and not accepted.keys() & set(names.split("|")):
+                yield _describe("", names, f"is not accepted by {part.name}")
+    except (ImportError, AttributeError) as error:
+        yield f"{part.name} is missing ({error})"
+    except Exception as error:  # whatever a module raises as it is imported
+        yield f"{part.name} cannot be checked ({error!r})"
+
+
+def _has_attribute(found: Any, name: str) -> bool:
+    # A module's variable may be declared long before it is set.
+    return hasattr(found, name) or name in getattr(found, "__annotations__", ())
+
+
+def _describe(owner: str, names: str, fault: str) -> str:
+    return f"{owner}{names.replace('|', ' or ')} {fault}"
+
+
+def _try_import(module: str) -> Iterator[str]:
+    try:
+        import_module(f"{__package__}.{module}")
+    except Exception as error:
+        yield f"{__package__}.{module} cannot be imported ({error})"

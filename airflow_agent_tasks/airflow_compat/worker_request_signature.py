@@ -12,6 +12,8 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 #: Seconds for which a signature is valid: a request is sent at once, and clocks differ a little.
 LIFETIME = 60
+#: What the plugin answers, with the status 403, to an order without a valid signature.
+REFUSAL = "This order is not signed by a worker of this Airflow."
 _SALT = "airflow-agent-tasks.required-action"
 
 

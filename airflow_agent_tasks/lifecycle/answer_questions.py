@@ -134,14 +134,17 @@ def _take_response(execution: Execution, question: Question, event: Any, respons
 
 def _await_answer(execution: Execution, task: AgentTask, question: Question) -> Flow[Decision]:
     # Read here, because parking beside an answer resumes the task at once, which is too soon.
-    event: Mapping[str, Any] | None = yield from ReadForm()
+    event: Mapping[str, Any] | None = yield from ReadForm(question.form_id)
     if read_response(event):
         return (yield from take_answer(execution, event, None))
-    asking = yield from _describe(execution, task, question)
-    if event:  # a worker was lost after it had closed the form
-        yield from _show(asking, reopen=True)
-    elif not question.is_shown and (yield from ShowForm(asking)):
-        yield from save_question(execution, replace(question, is_shown=True))
+    form_id = execution.task_try.task_instance_id
+    # On Airflow 3.4 each try has a form of its own, and nobody sees that of an earlier one.
+    is_open = question.is_shown and question.form_id == form_id and not event
+    if not is_open:
+        # An answer that is no response: a worker was lost after it had closed the form.
+        asking = yield from _describe(execution, task, question)
+        if (yield from ShowForm(asking, reopen=bool(event))):
+            yield from save_question(execution, replace(question, is_shown=True, form_id=form_id))
     return (yield from _park(execution, question))
 
 
@@ -150,7 +153,8 @@ def _ask(execution: Execution, task: AgentTask, questions: Questions) -> Flow[De
     yield from info("Question %s of the agent:\n%s", question.number, clean(task.question or "", MAX_SHOWN))
     is_shown = yield from _show((yield from _describe(execution, task, question)))
     # Only now: an answer that a later try finds in the form is then surely one to this question.
-    yield from execution.save_questions(questions.put(replace(question, is_shown=is_shown)))
+    asked = replace(question, is_shown=is_shown, form_id=execution.task_try.task_instance_id)
+    yield from execution.save_questions(questions.put(asked))
     if not execution.settings.has_notifiers:
         return (yield from _park(execution, question))
     yield from Notify(task.question)

@@ -224,7 +224,13 @@ class MakeForm(Command[None], frozen=True):
 
 
 class ReadForm(Command[Mapping[str, Any] | None], frozen=True):
-    """Return the form's answer as Airflow gives it, or None."""
+    """
+    Return the form's answer as Airflow gives it, or None.
+
+    :param form_id: The form that asked; an answer may be in it, if it is that of an earlier try.
+    """
+
+    form_id: str
 
 
 class CloseForm(Command[Mapping[str, Any] | None], frozen=True):

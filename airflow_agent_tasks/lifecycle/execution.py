@@ -60,6 +60,7 @@ class TaskTry:
     The try of the Airflow task.
 
     :param owner: What names the task instance among all: DAG, run, task, map index, try, id.
+    :param task_instance_id: Airflow's id of it, which changes with each try.
     :param try_number: Its number, from 1.
     :param max_tries: Airflow's ``max_tries``; the last try has one more.
     :param began_at: When Airflow began it, in seconds since 1970.
@@ -67,6 +68,7 @@ class TaskTry:
     """
 
     owner: tuple[object, ...]
+    task_instance_id: str
     try_number: int
     max_tries: int
     began_at: float

@@ -83,6 +83,7 @@ class Question:
     :param changed_at: When it got there, in seconds since 1970.
     :param waited: Seconds for which it waited for someone's answer.
     :param is_shown: True if the form of the Airflow task shows it, and not an earlier one.
+    :param form_id: The form that asked: the id of its task instance, which changes with each try.
     :param attempts: How often the reply was sent, or tried to be.
     :param reply: What was replied.
     """
@@ -95,6 +96,7 @@ class Question:
     changed_at: float = 0.0
     waited: float = 0.0
     is_shown: bool = True
+    form_id: str = ""
     attempts: int = 0
     reply: Reply | None = None
 

@@ -12,11 +12,12 @@ from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
 from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
+from airflow_agent_tasks.plugin.record_keeping import RecordKeeping
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
-    """Pass a request on to the form endpoint, which is imported on the first request."""
-    from airflow_agent_tasks.plugin.form_endpoint import app
+    """Pass a request on to the endpoints, which are imported on the first request."""
+    from airflow_agent_tasks.plugin.endpoints import app
 
     await app(scope, receive, send)
 
@@ -28,5 +29,6 @@ class AgentTasksPlugin(AirflowPlugin):
     listeners = [listener]  # noqa: RUF012 - as Airflow declares it
     fastapi_apps = [{"name": "agent_tasks", "app": serve, "url_prefix": "/agent-tasks"}]  # noqa: RUF012
     fastapi_root_middlewares = [  # noqa: RUF012
-        {"name": "agent_tasks", "middleware": AnswerDelay, "args": [], "kwargs": {}}
+        {"name": "agent_tasks", "middleware": AnswerDelay, "args": [], "kwargs": {}},
+        {"name": "agent_tasks_records", "middleware": RecordKeeping, "args": [], "kwargs": {}},
     ]

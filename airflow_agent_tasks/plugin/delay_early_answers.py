@@ -41,7 +41,7 @@ class AnswerDelay:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            _check_at_startup(scope["app"])
+            _check_at_startup(scope)
         is_answer = scope["type"] == "http" and scope["method"] == "PATCH"
         if is_answer and (found := ANSWER_PATH.search(scope["path"])) and _has_credentials(scope):
             try:
@@ -51,12 +51,16 @@ class AnswerDelay:
         await self._app(scope, receive, send)
 
 
-def _check_at_startup(app: Any) -> None:
+def _check_at_startup(scope: Any) -> None:
     from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts, report
 
     check_private_parts()
-    if not has_answer_route(app.routes):
-        report("no route for answers is known", "an answer within seconds of its question may fail the task")
+    try:
+        fault = None if has_answer_route(scope["app"].routes) else "no route for answers is known"
+    except Exception as error:  # which would end the server
+        fault = f"its routes cannot be read ({error!r})"
+    if fault:
+        report(fault, "an answer within seconds of its question may fail the task")
 
 
 def has_answer_route(routes: Iterable[Any]) -> bool:

@@ -84,7 +84,7 @@ def stop_agent_task_of(task_instance: Any) -> None:
         from airflow_agent_tasks.airflow_compat.ended_tasks import EndedTask
         from airflow_agent_tasks.plugin.orphan_stopper import stop_in_background
 
-        stop_in_background(EndedTask(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.max_tries, state))
+        stop_in_background(EndedTask.from_row(ti, state))
 
 
 def stop_agent_tasks_of_skipped(dag_run: Any) -> None:

@@ -67,17 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return serve(options.host, options.port, options.api_key)
 
 
-def get_agent_tasks_cli_commands() -> list[CLICommand]:
-    """Return the command group ``agent-tasks`` for Airflow's command line."""
-    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+def build_command() -> CLICommand:
+    """Return the command ``sandbox`` for Airflow's command line."""
+    from airflow.cli.cli_config import ActionCommand, Arg
 
-    sandbox = ActionCommand(
+    return ActionCommand(
         name="sandbox",
         help=_SUMMARY,
         func=_run_from_airflow,
         args=[Arg((flag,), **details) for flag, details in _OPTIONS.items()],  # type: ignore[no-untyped-call]
     )
-    return [GroupCommand(name="agent-tasks", help="Try out agent tasks", subcommands=[sandbox])]
 
 
 def _run_from_airflow(options: argparse.Namespace) -> None:

@@ -238,6 +238,7 @@ def _describe_try(ti: Any) -> TaskTry:
         # The id distinguishes this task instance from one of the same names in another Airflow with the same
         # key, the try number one intended start from the next.
         owner=(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number, ti.id),
+        task_instance_id=str(ti.id),
         try_number=ti.try_number,
         max_tries=ti.max_tries,
         began_at=ti.start_date.timestamp(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import redact
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
-from airflow_agent_tasks.lifecycle.commands import CloseForm, Command, MakeForm, ShowForm
+from airflow_agent_tasks.lifecycle.commands import CloseForm, Command, MakeForm, ReadForm, ShowForm
 from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.logger_protocol import Log
 
@@ -37,9 +37,11 @@ class Forms:
                 return self._action.show(_redact(asking), self._users, reopen=reopen)
             case MakeForm(asking):
                 return self._action.make(_redact(asking), self._users)
+            case ReadForm(form_id):
+                return self._action.read(form_id)
             case CloseForm():
                 return self._action.close()
-        return self._action.read()
+        raise TypeError(f"{type(command).__name__} is no command for a form")
 
 
 def _redact(asking: Asking) -> Asking:

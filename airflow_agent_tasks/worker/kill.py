@@ -67,8 +67,8 @@ class WorkerKill:
     def _is_abandoned(self) -> bool:
         _run_for(SECONDS_TO_READ_STATE, self._read_state)
         self.is_undecided = self._state is None
-        # After a clear ("restarting") a next try surely comes, and stops the agent task itself.
-        if self._state in FINAL_STATES:
+        # After a clear ("restarting") the next try starts over: it would stop this agent task first.
+        if self._state in {*FINAL_STATES, "restarting"}:
             return True
         return self._state in ("running", None) and not self._has_next_try
 

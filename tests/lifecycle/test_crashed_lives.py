@@ -43,6 +43,13 @@ COMMON: dict[str, Script] = {
     "answered by someone, late retry": Script(LIGHTCONE, questions=THREE, downtime=400.0),
     "answered by someone, no plugin": Script(LIGHTCONE, questions=THREE[:1], has_plugin=False),
     "answered by someone who was notified": Script(LIGHTCONE, {"has_notifiers": True}, questions=THREE[:2]),
+    "answered by someone, a form for each try": Script(LIGHTCONE, questions=THREE, has_form_per_try=True),
+    "answered by someone who was notified, a form for each try": Script(
+        LIGHTCONE, {"has_notifiers": True}, questions=THREE[:2], has_form_per_try=True
+    ),
+    "stopped by someone, a form for each try": Script(
+        LIGHTCONE, questions=THREE[:2], people="stops", has_form_per_try=True, end="failed"
+    ),
     "stopped by someone": Script(LIGHTCONE, questions=THREE[:2], people="stops", end="failed"),
     "answered by default": Script(
         LIGHTCONE, {"input_timeout": 60.0, "input_default": "x"}, questions=THREE[:1], people="silent"

@@ -80,16 +80,16 @@ def test_the_sandbox_imports_neither_airflow_nor_the_rest_of_the_package():
     assert ended.stdout == "[]\n"
 
 
-def test_airflow_gets_a_command_group_with_the_same_options(tmp_path):
+def test_airflow_gets_a_command_with_the_same_options(tmp_path):
     code = (
         "import argparse, sys\n"
-        "from airflow_agent_tasks.sandbox.cli import get_agent_tasks_cli_commands\n"
+        "from airflow_agent_tasks.cli.commands import get_agent_tasks_cli_commands\n"
         "(group,) = get_agent_tasks_cli_commands()\n"
-        "(command,) = group.subcommands\n"
+        "doctor, command = group.subcommands\n"
         "parser = argparse.ArgumentParser()\n"
         "for argument in command.args:\n"
         "    argument.add_to_parser(parser)\n"
-        "print(group.name, command.name, flush=True)\n"
+        "print(group.name, doctor.name, command.name, flush=True)\n"
         "command.func(parser.parse_args(sys.argv[1:]))\n"
     )
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
@@ -104,7 +104,7 @@ def test_airflow_gets_a_command_group_with_the_same_options(tmp_path):
             check=False,
             env=environment,
         )
-    assert (ended.returncode, ended.stdout) == (1, "agent-tasks sandbox\n")
+    assert (ended.returncode, ended.stdout) == (1, "agent-tasks doctor sandbox\n")
     assert f"port {port}: Address already in use" in ended.stderr
 
 

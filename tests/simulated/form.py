@@ -15,7 +15,7 @@ ANSWERED_AFTER = 40.0
 
 @dataclass
 class Form:
-    """The one form of the task instance; it survives retries."""
+    """A form of the task instance."""
 
     asking: Asking
     names_question: bool
@@ -33,6 +33,8 @@ class FormDesk:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.form: Form | None = None
+        #: Those of earlier tries by the ids of these.
+        self.earlier: dict[str, Form] = {}
         #: What users were asked: the agent task and the question, as often as one answered.
         self.answered: list[tuple[str, str]] = []
 
@@ -40,13 +42,22 @@ class FormDesk:
         """Return a desk of its own that is as this one is now."""
         other = FormDesk(self.script)
         other.form = self.form and replace(self.form)
+        other.earlier = {**self.earlier}
         other.answered = [*self.answered]
         return other
+
+    def end_try(self, form_id: str) -> None:
+        """Do to the form what Airflow does when a next try begins."""
+        if self.form and self.script.has_form_per_try:
+            self.earlier[form_id], self.form = self.form, None
 
     def perform(self, command: cmd.Command[Any], now: float) -> Any:
         """Perform a command that concerns the form."""
         form = self.form
         match command:
+            case cmd.ShowForm(asking) if self.script.has_form_per_try:  # Airflow's own way: no plugin needed
+                self.form = Form(asking, names_question=True, shown_at=now)
+                return True
             case cmd.ShowForm(asking, reopen) if self.script.has_plugin:
                 is_shown = form and form.names_question and form.asking.question_id == asking.question_id
                 if reopen or not is_shown:
@@ -57,8 +68,9 @@ class FormDesk:
             case cmd.MakeForm(asking):
                 # Airflow's own way removes an answer, and keeps the text: who answers looks into the log.
                 self.form = Form(asking, names_question=False, shown_at=now)
-            case cmd.ReadForm() if form and self.script.has_plugin:
-                return form.response
+            case cmd.ReadForm(form_id) if self.script.has_plugin:
+                earlier = self.earlier.get(form_id)
+                return (form and form.response) or (earlier and earlier.response)
             case cmd.CloseForm() if form and self.script.has_plugin:
                 if form.response and form.response["chosen_options"]:
                     return form.response

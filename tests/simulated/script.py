@@ -60,6 +60,7 @@ class Script:
     :param failures: Commands that fail.
     :param has_triggerer: False where no triggerer is alive: a deferral ends by its own timeout.
     :param has_plugin: False where the API server has no plugin for the form.
+    :param has_form_per_try: True as on Airflow 3.4: each try has a form of its own. On 3.3 it survives tries.
     :param end: How the Airflow task ends.
     :param other_end: How else, where an interruption gives the agent the time to complete.
     """
@@ -78,6 +79,7 @@ class Script:
     failures: tuple[Failure, ...] = ()
     has_triggerer: bool = True
     has_plugin: bool = True
+    has_form_per_try: bool = False
     end: str = "success"
     other_end: str = ""
 

@@ -120,10 +120,16 @@ class World:
     def _clear(self) -> None:
         self.max_tries = self.try_number + self.script.retries
 
+    @property
+    def _task_instance_id(self) -> str:
+        return f"try-{self.try_number}"
+
     def begin(self, entry: Callable[..., cmd.Flow[Outcome]], *args: Any, **kwargs: Any) -> Any:
         """Return a flow of a new execution."""
-        owner = ("dag", "run", "task", -1, self.try_number, "id")
-        task_try = TaskTry(owner, self.try_number, self.max_tries, self.began_at, "http://airflow/log")
+        owner, own_id = ("dag", "run", "task", -1, self.try_number, "id"), self._task_instance_id
+        task_try = TaskTry(
+            owner, own_id, self.try_number, self.max_tries, self.began_at, "http://airflow/log"
+        )
         self.armed = None
         self.execution = Execution(self.settings, task_try)
         return entry(self.execution, *args, **kwargs)
@@ -177,6 +183,7 @@ class World:
         if self.try_number > self.max_tries:
             return self._end("failed")
         self._note(f"  {why}")
+        self.desk.end_try(self._task_instance_id)
         self.try_number += 1
         self.now += self.script.downtime
         self.began_at = self.now
@@ -282,6 +289,8 @@ class World:
         if interruption.kind == "clear":
             self._clear()
             self._was_cleared = is_away
+            if not is_away and interruption.is_after:  # the worker is there to hear of it
+                self._on_kill()
         elif interruption.kind == "kill":
             self.is_killed = True
             if not is_away:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -24,21 +23,13 @@ from airflow.sdk.execution_time import comms, hitl, task_runner
 from airflow.serialization.enums import Encoding
 from pytest_mock import MockerFixture
 
-from airflow_agent_tasks.airflow_compat import startup_check
 from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 from airflow_agent_tasks.airflow_compat.task_states import aread_state, is_database_row
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay, has_answer_route
+from airflow_agent_tasks.plugin.delay_early_answers import has_answer_route
 from airflow_agent_tasks.services.http import parse_json
-
-DOOR = "airflow_agent_tasks.airflow_compat"
-
-
-@pytest.fixture(autouse=True)
-def unchecked() -> None:
-    startup_check.check_private_parts.cache_clear()
 
 
 def test_airflow_has_the_route_on_which_answers_are_delayed() -> None:
@@ -84,60 +75,3 @@ def test_the_keys_that_airflows_serializer_reserves_are_renamed_in_results() -> 
 
     keys = {Encoding.TYPE.value, Encoding.VAR.value, serde.CLASSNAME, serde.VERSION, serde.DATA}
     assert all(list(parse_json(json.dumps({key: 1}))) == [f"_{key}"] for key in keys)
-
-
-def start(process: str, routes: Any) -> None:
-    """Do what a process does at its start with this package's plugin in it."""
-
-    async def airflow(*request: Any) -> None: ...
-
-    if process == "api_server":
-        scope = {"type": "lifespan", "app": SimpleNamespace(routes=routes)}
-        asyncio.run(AnswerDelay(airflow)(scope, "receive", "send"))
-    else:
-        listener.on_starting(Job.__new__(Job))
-
-
-@pytest.mark.parametrize("process", ["api_server", "scheduler"])
-def test_nothing_is_reported_at_the_start_on_an_airflow_that_fits(caplog: Any, process: str) -> None:
-    start(process, public_router.routes)
-    assert caplog.text == ""
-
-
-@pytest.mark.parametrize("process", ["api_server", "scheduler"])
-@pytest.mark.parametrize(
-    ("moved", "user"),
-    [
-        ("airflow.models.task_state_store", "ended_tasks"),
-        ("airflow.models.hitl", "form_rows"),
-        ("airflow.jobs.job", "early_answer_delay"),
-        ("airflow.sdk.execution_time.comms", "supervisor"),
-    ],
-)
-def test_a_part_that_has_moved_is_reported_at_the_start_with_what_follows(
-    caplog: Any, monkeypatch: Any, process: str, moved: str, user: str
-) -> None:
-    monkeypatch.setitem(sys.modules, moved, None)
-    monkeypatch.delitem(sys.modules, f"{DOOR}.{user}", raising=False)
-    start(process, public_router.routes)
-    assert f"{DOOR}.{user} cannot be imported" in caplog.text
-    assert f"does not fit Airflow {startup_check.airflow_version}" in caplog.text
-    assert startup_check.CONSEQUENCES[user] in caplog.text
-
-
-def test_a_renamed_column_is_reported_at_the_start(caplog: Any, monkeypatch: Any) -> None:
-    renamed = SimpleNamespace(TaskStateStoreModel=SimpleNamespace(dag_id=1, run_id=1, task_id=1, key=1))
-    monkeypatch.setitem(sys.modules, "airflow.models.task_state_store", renamed)
-    monkeypatch.delitem(sys.modules, f"{DOOR}.ended_tasks", raising=False)
-    start("scheduler", [])
-    assert "has no attribute 'map_index'" in caplog.text
-
-
-def test_a_route_that_has_moved_is_reported_at_the_start(caplog: Any) -> None:
-    start("api_server", [route for route in public_router.routes if "hitlDetails" not in route.path])
-    assert "an answer within seconds of its question may fail the task" in caplog.text
-
-
-def test_a_worker_checks_nothing_at_its_start() -> None:
-    listener.on_starting(task_runner.TaskRunnerMarker())
-    assert startup_check.check_private_parts.cache_info().currsize == 0

@@ -19,6 +19,7 @@ SLOW = ("requests", "urllib3", "aiohttp", "fastapi", "starlette", "sqlalchemy", 
         ("airflow.sdk", "airflow_agent_tasks.sensors.agent_task"),
         ("airflow.sdk", "airflow_agent_tasks.decorators.agent_task"),
         ("airflow.plugins_manager", "airflow_agent_tasks.plugin"),
+        ("airflow.cli.cli_config", "airflow_agent_tasks.cli.commands"),
     ],
 )
 def test_an_import_brings_in_nothing_slow(before: str, module: str) -> None:

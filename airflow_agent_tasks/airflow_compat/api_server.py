@@ -1,0 +1,55 @@
+"""Signed requests to this package's plugin in Airflow's API server. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from airflow.sdk import conf
+
+from airflow_agent_tasks.client.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from airflow_agent_tasks.services.http import Request, Response
+
+#: Seconds for the API server to answer.
+TIMEOUT = 10.0
+#: Airflow's own default for ``[api] base_url``.
+DEFAULT_SERVER = "http://localhost:8080"
+
+
+def list_servers() -> Iterable[str]:
+    """Return the API servers' addresses; first the workers' own, which may serve nothing else."""
+    page = conf.get("api", "base_url", fallback=None) or "/"
+    page = (DEFAULT_SERVER + page if page.startswith("/") else page).rstrip("/")
+    workers = conf.get("core", "execution_api_server_url", fallback=None) or page
+    return dict.fromkeys((workers.rstrip("/").removesuffix("/execution"), page))
+
+
+def send_order(server: str, request: Request, *, retries: bool = True) -> Response:
+    """
+    Send a request, signed with ``[api] secret_key``, and return the response, whatever its status.
+
+    :param server: One of :func:`list_servers`.
+    :param request: The request; its JSON is the order.
+    :param retries: False for a single attempt; default True.
+    :raises AgentTaskError: if no response came.
+    """
+    # Imported here, because every DAG file imports this module: requests takes 50 ms, and more under load.
+    from airflow_agent_tasks.airflow_compat.worker_request_signature import sign
+    from airflow_agent_tasks.client.sync_client import SyncClient
+
+    token = sign(conf.get("api", "secret_key", fallback=None) or "", request.json or {})
+    settings = ClientSettings(
+        server,
+        token,
+        timeout=TIMEOUT,
+        verify=conf.get("api", "ssl_cert", fallback=None) or True,
+        allow_insecure_http=True,  # The worker's own requests go the same way.
+        source="Airflow's API server",
+    )
+    client = SyncClient(settings)
+    try:
+        return client.send(request, retries=retries)
+    finally:
+        client.close()

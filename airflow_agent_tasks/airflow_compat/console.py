@@ -1,0 +1,26 @@
+"""Tables in the formats of Airflow's own commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+
+def print_rows(rows: Sequence[Mapping[str, str]], output: str) -> None:
+    """
+    Print rows with the same keys.
+
+    :param rows: The rows; the keys are the columns' names.
+    :param output: One of Airflow's formats: ``table``, ``plain``, ``json`` or ``yaml``.
+    """
+    try:
+        from airflow.cli.simple_table import AirflowConsole
+        from rich.markup import escape
+    except ImportError:  # doctor must also tell what is wrong with an Airflow where this has moved
+        print(json.dumps(list(rows), indent=2))
+        return
+    # In a table, "[api] secret_key" would lose its first word.
+    shown = (
+        [{key: escape(value) for key, value in row.items()} for row in rows] if output == "table" else rows
+    )
+    AirflowConsole().print_as(shown, output)

@@ -1,0 +1,30 @@
+"""
+Only for Airflow 3.4 and later; tells of Airflow tasks that a clear replaces by others, so that no try follows.
+
+That happens to a mapped task that Airflow 3.3 had expanded, once the whole of it is cleared, and to the later
+rounds of a loop. What comes instead keeps its state elsewhere, and so finds no record of an agent task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from airflow.models.taskinstance import TaskInstance
+from sqlalchemy import event
+
+from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask
+
+
+def watch(on_replaced: Callable[[EndedTask], None]) -> None:
+    """
+    Call a function with each task that this process replaces from now on; before that is committed.
+
+    :param on_replaced: Must return at once, and not fail.
+    """
+
+    def on_set(row: Any, reason: Any, _before: Any, _initiator: Any) -> None:
+        if reason == REPLACED:
+            on_replaced(EndedTask.from_row(row, REPLACED))
+
+    event.listen(TaskInstance.archived_reason, "set", on_set)

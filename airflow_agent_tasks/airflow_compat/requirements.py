@@ -1,0 +1,157 @@
+"""
+What this package needs of Airflow's private parts, and what follows if a part is missing. Data only.
+
+``startup_check`` tries this table against the Airflow that runs. What only the command ``doctor`` needs is
+not in it: that command reports itself what it could not check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    Something of Airflow's that is not public.
+
+    Names are separated by spaces. ``a|b`` stands for one of the two, where releases differ.
+
+    :param name: ``module:name``, or ``module:class.name``.
+    :param attributes: The attributes or database columns that it must have.
+    :param parameters: The parameters that it must accept by name.
+    """
+
+    name: str
+    attributes: str = ""
+    parameters: str = ""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """
+    The parts that one module of this room needs.
+
+    :param module: The module's name in this room.
+    :param consequence: What follows if a part is missing, as a sentence without its period.
+    """
+
+    module: str
+    consequence: str
+    parts: tuple[Part, ...]
+
+
+_CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
+_TASK_KEY = "dag_id run_id task_id map_index"
+
+REQUIREMENTS = (
+    Requirement(
+        "state_store",
+        "no agent task can be started, because its record cannot be stored",
+        (
+            Part("airflow.sdk:Context", attributes="task_state_store"),
+            Part("airflow.sdk.execution_time.context:TaskStateStoreAccessor", attributes="get set delete"),
+        ),
+    ),
+    Requirement(
+        "task_states",
+        "agent tasks run on when their Airflow tasks are marked while a worker runs them",
+        (
+            Part(
+                "airflow.sdk.execution_time.task_runner:RuntimeTaskInstance.get_task_states",
+                parameters="dag_id run_ids task_ids map_index",
+            ),
+        ),
+    ),
+    Requirement(
+        "supervisor",
+        "agent tasks run on when their Airflow tasks are marked while deferred",
+        (
+            Part(
+                "airflow.sdk.execution_time.comms:GetTaskStates",
+                parameters="dag_id run_ids task_ids map_index",
+            ),
+            Part("airflow.sdk.execution_time.comms:TaskStatesResult", parameters="task_states"),
+            Part("airflow.sdk.execution_time:task_runner", attributes="SUPERVISOR_COMMS"),
+        ),
+    ),
+    Requirement(
+        "required_action",
+        "an agent's question fails the Airflow task where the plugin cannot be reached",
+        (
+            Part(
+                "airflow.sdk.execution_time.hitl:upsert_hitl_detail",
+                parameters="ti_id options subject body params assigned_users",
+            ),
+        ),
+    ),
+    Requirement(
+        "secret_key",
+        "the API server refuses what workers ask of the plugin",
+        (Part("airflow.configuration:conf", attributes="get"),),
+    ),
+    Requirement(
+        "form_rows",
+        "forms under Required Actions cannot show each question's own text, and are not closed",
+        (
+            Part("airflow.models.taskinstance:TaskInstance", attributes="id state"),
+            Part(
+                "airflow.models.hitl:HITLDetail",
+                attributes="ti_id responded_at chosen_options response_received as_resume_event_payload",
+            ),
+            Part("airflow.utils.state:TaskInstanceState", attributes="RUNNING"),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "form_row_refresh",
+        "forms under Required Actions cannot show each question's own text",
+        (
+            Part(
+                "airflow.models.hitl:HITLDetail",
+                attributes="subject body options params assignees defaults multiple created_at "
+                "responded_at responded_by chosen_options params_input",
+            ),
+        ),
+    ),
+    Requirement(
+        "early_answer_delay",
+        "an answer within seconds of its question may fail the task",
+        (
+            Part("airflow.jobs.job:Job", attributes="job_type state latest_heartbeat"),
+            Part("airflow.models.hitl:HITLDetail", attributes="ti_id options"),
+            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state updated_at {_TASK_KEY}"),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "ended_tasks",
+        "agent tasks run on when their Airflow tasks are marked while no worker has them, or are skipped by "
+        "the end of a run",
+        (
+            Part("airflow.models.dagrun:DagRun", attributes="dag_id run_id state"),
+            Part("airflow.models.taskinstance:TaskInstance", attributes=f"state max_tries {_TASK_KEY}"),
+            Part(
+                "airflow.models.task_state_store:TaskStateStoreModel",
+                attributes="id key dag_id run_id task_id map_index|region_index",
+            ),
+            Part("airflow.state:TaskScope", parameters=_TASK_KEY),
+            Part("airflow.state:get_state_backend"),
+            Part("airflow.utils.state:State", attributes="finished_dr_states"),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "checked_partial",
+        "DAG files that map an operator of this package fail",
+        (
+            Part("airflow.sdk:BaseOperator", attributes="partial"),
+            Part("airflow.sdk.definitions.mappedoperator:MappedOperator"),
+            Part(
+                "airflow.sdk.definitions.mappedoperator:OperatorPartial",
+                attributes="_expand_called expand expand_kwargs",
+                parameters="operator_class kwargs params",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,156 @@
+"""Whether this machine can use the plugin in the API server: reachable, loaded, same secret key and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
+from airflow_agent_tasks.airflow_compat.startup_check import PACKAGE
+from airflow_agent_tasks.airflow_compat.worker_request_signature import LIFETIME, REFUSAL
+from airflow_agent_tasks.cli.check_installation import FIT_REMEDY
+from airflow_agent_tasks.cli.finding import Finding, split_message
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.services.http import Request, Response
+
+#: The path of this package's plugin in the API server.
+PATH = "/agent-tasks/health"
+#: Seconds by which clocks may differ without a word. The Date header has whole seconds.
+CLOCK_TOLERANCE = 5.0
+#: What an API server answers that does not know the path; the one with the UI knows every path, for GET.
+UNKNOWN_PATH = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+ADDRESSES = "[core] execution_api_server_url and [api] base_url"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """
+    What one API server replied.
+
+    :param server: Its address.
+    :param response: The response.
+    :param clock: Its clock minus this machine's in seconds, or None if the response has no date.
+    """
+
+    server: str
+    response: Response
+    clock: float | None
+
+    @property
+    def status(self) -> int:
+        """The response's status."""
+        return self.response.status
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The response's JSON, or nothing if it is not an object."""
+        try:
+            fields = self.response.to_json()
+        except ValueError:
+            fields = None
+        return fields if isinstance(fields, Mapping) else {}
+
+
+def check_api_server() -> Iterator[Finding]:
+    """Yield what the API servers reply to a request that is signed like a worker's."""
+    replies: list[Reply] = []
+    failures: list[str] = []
+    for server in list_servers():
+        try:
+            replies.append(_ask(server))
+        except AgentTaskError as error:
+            failures.append(split_message(str(error))[0])
+    by_rank = sorted(replies, key=_rank)
+    if not by_rank:
+        remedy = f"Start the API server, and check {ADDRESSES} and the network on this machine."
+        yield Finding("API server", "failed", " ".join(failures), remedy)
+    else:
+        yield from _judge(by_rank[0])
+
+
+def _ask(server: str) -> Reply:
+    request = Request("POST", PATH, "ask for the plugin's health", json={"do": "report health"})
+    sent_at = time.time()
+    response = send_order(server, request, retries=False)
+    here = (sent_at + time.time()) / 2
+    try:
+        clock = parsedate_to_datetime(response.headers.get("date", "")).timestamp() - here
+    except ValueError:
+        clock = None
+    return Reply(server, response, clock)
+
+
+def _rank(reply: Reply) -> int:
+    """Return 0 for the reply of a healthy plugin, and more the less it says about the plugin."""
+    if "misfits" in reply.fields:
+        return 0
+    if _is_refusal(reply):
+        return 1
+    return 2 if reply.status in UNKNOWN_PATH else 3
+
+
+def _is_refusal(reply: Reply) -> bool:
+    return reply.status == HTTPStatus.FORBIDDEN and reply.fields.get("detail") == REFUSAL
+
+
+def _judge(reply: Reply) -> Iterator[Finding]:
+    rank = _rank(reply)
+    if rank == 3:
+        details = f"{reply.server} answered with status {reply.status}, but not like an API server of Airflow"
+        yield Finding("API server", "failed", details, f"Check {ADDRESSES} on this machine.")
+        return
+    yield Finding("API server", "ok", f"{reply.server} answers")
+    if rank == 2:
+        details = f"not loaded in the API server at {reply.server} (status {reply.status})"
+        yield Finding("plugin", "failed", details, f"Install {PACKAGE} there, and restart the API server.")
+        return
+    yield from _check_plugin(reply)
+    yield from _check_key_and_clocks(reply)
+
+
+def _check_plugin(reply: Reply) -> Iterator[Finding]:
+    there, here = reply.fields.get("version"), version(PACKAGE)
+    if there is None:
+        yield Finding("plugin", "ok", "loaded in the API server")
+    elif there == here:
+        yield Finding("plugin", "ok", f"{PACKAGE} {there} is loaded in the API server")
+    else:
+        details = f"the API server has {PACKAGE} {there}, this machine {here}"
+        yield Finding("plugin", "warning", details, "Install the same version on all machines.")
+    for misfit in reply.fields.get("misfits", ()):
+        details = f"in the API server, {misfit['fault']}. So {misfit['consequence']}."
+        yield Finding("plugin", "failed", details, FIT_REMEDY)
+
+
+def _check_key_and_clocks(reply: Reply) -> Iterator[Finding]:
+    is_refused, clock = _is_refusal(reply), reply.clock
+    if is_refused and (clock is None or abs(clock) < LIFETIME - CLOCK_TOLERANCE):
+        yield Finding(
+            "secret key",
+            "failed",
+            f"{reply.server} refuses what this machine signs with [api] secret_key",
+            "Set [api] secret_key (AIRFLOW__API__SECRET_KEY) to the same value on the API servers and on all "
+            "machines that run tasks, and restart them.",
+        )
+    elif not is_refused:
+        yield Finding("secret key", "ok", "[api] secret_key is the same in the API server")
+    if clock is not None:
+        yield _judge_clock("the API server's clock", clock, limit=LIFETIME)
+    if (database_clock := reply.fields.get("database_clock")) is not None:
+        yield _judge_clock("the database's clock, compared with the API server's,", database_clock)
+
+
+def _judge_clock(name: str, seconds: float, limit: float = float("inf")) -> Finding:
+    relation = f"{abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}"
+    if abs(seconds) <= CLOCK_TOLERANCE:
+        return Finding("clocks", "ok", f"{name} differs by less than {CLOCK_TOLERANCE:g} s")
+    details = f"{name} is {relation}"
+    if abs(seconds) >= limit - CLOCK_TOLERANCE:
+        details += f"; what a worker signs is valid for {limit:g} s, so the plugin refuses it"
+    verdict: Any = "failed" if abs(seconds) >= limit - CLOCK_TOLERANCE else "warning"
+    return Finding("clocks", verdict, details, "Synchronize the clocks of all machines (NTP).")

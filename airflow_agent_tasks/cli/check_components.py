@@ -1,0 +1,62 @@
+"""Whether a scheduler and a triggerer are alive, by their heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
+from airflow_agent_tasks.airflow_compat.startup_check import PACKAGE
+from airflow_agent_tasks.cli.finding import Finding
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.services.http import Request
+
+HEALTHY = "healthy"
+HEALTH = Request("GET", "/api/v2/monitor/health", "read the health of Airflow")
+
+
+def check_components() -> Iterator[Finding]:
+    """Yield the state of scheduler and triggerer, as the API server or else the database knows it."""
+    health = _ask_api_servers() or _read_database()
+    if not health or health["metadatabase"]["status"] != HEALTHY:
+        details = "not checked: neither the API server nor this machine can read Airflow's database"
+        remedy = "Start the API server and the database, or run this command where the scheduler runs."
+        yield Finding("scheduler, triggerer", "failed", details, remedy)
+        return
+    yield _judge(health, "scheduler", "no task is run", "Start it: airflow scheduler")
+    yield _judge(
+        health,
+        "triggerer",
+        "deferred agent tasks are not waited for",
+        f"Start it: airflow triggerer, on a machine where {PACKAGE} is installed.",
+    )
+
+
+def _ask_api_servers() -> Mapping[str, Any] | None:
+    for server in list_servers():
+        try:
+            health = send_order(server, HEALTH, retries=False).to_json()
+        except (AgentTaskError, ValueError):
+            continue
+        if isinstance(health, Mapping) and "scheduler" in health:
+            return health
+    return None
+
+
+def _read_database() -> Mapping[str, Any]:
+    # Imported here, because it imports most of Airflow.
+    from airflow_agent_tasks.airflow_compat.deployment import read_health
+
+    return read_health()
+
+
+def _judge(health: Mapping[str, Any], component: str, consequence: str, remedy: str) -> Finding:
+    status, seen_at = health[component]["status"], health[component][f"latest_{component}_heartbeat"]
+    if status == HEALTHY:
+        return Finding(component, "ok", f"one is alive, last heartbeat {seen_at}")
+    if seen_at is None and component == "triggerer":
+        # A deployment whose tasks all wait on workers needs none.
+        details = f"none was ever started, so {consequence}"
+        return Finding(component, "warning", details, remedy)
+    seen = f"last heartbeat {seen_at}" if seen_at else "none was ever started"
+    return Finding(component, "failed", f"none is alive ({seen}), so {consequence}", remedy)

@@ -1,0 +1,41 @@
+"""Whether this installation fits: the versions, and the private parts of Airflow that this package uses."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS
+from airflow_agent_tasks.airflow_compat.startup_check import (
+    AIRFLOW_VERSION,
+    PACKAGE,
+    find_version_problem,
+    list_misfits,
+)
+from airflow_agent_tasks.cli.finding import Finding
+
+#: What to do where package and Airflow do not fit.
+FIT_REMEDY = f"Upgrade {PACKAGE}, or install an Airflow from the range that it was tried on."
+
+
+def check_versions() -> Iterator[Finding]:
+    """Yield whether Airflow and Python are versions that this package was tried on."""
+    python = platform.python_version()
+    details = f"Airflow {AIRFLOW_VERSION}, {PACKAGE} {version(PACKAGE)}, Python {python}"
+    found = (find_version_problem("apache-airflow", AIRFLOW_VERSION), find_version_problem("python", python))
+    if problems := [problem for problem in found if problem]:
+        yield Finding("versions", "warning", f"{'. '.join(problems)}.", FIT_REMEDY)
+    else:
+        yield Finding("versions", "ok", details)
+
+
+def check_private_parts() -> Iterator[Finding]:
+    """Yield what this package needs of Airflow and does not find in the one installed here."""
+    misfits = list_misfits()
+    for misfit in misfits:
+        details = f"{misfit.fault}. So {misfit.consequence}."
+        yield Finding("Airflow internals", "failed", details, FIT_REMEDY)
+    if not misfits:
+        parts = {part.name for requirement in REQUIREMENTS for part in requirement.parts}
+        yield Finding("Airflow internals", "ok", f"all {len(parts)} parts that this package uses are there")

@@ -1,0 +1,33 @@
+"""
+The command group ``agent-tasks`` of Airflow's command line.
+
+Airflow imports this module for each of its own commands, so it imports little.
+"""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
+
+from airflow_agent_tasks.sandbox.cli import build_command
+
+_CONNECTIONS_HELP = (
+    "also send a request with each of these connections; without ids, with all Lightcone and Shinzo "
+    "connections in the database and the environment"
+)
+
+
+def get_agent_tasks_cli_commands() -> list[CLICommand]:
+    """Return the commands, for the provider metadata."""
+    connections = Arg(("--connections",), nargs="*", metavar="CONN_ID", help=_CONNECTIONS_HELP)  # type: ignore[no-untyped-call]
+    doctor = ActionCommand(
+        name="doctor",
+        help="Check what agent tasks need of this deployment, and say how to correct it",
+        func=lazy_load_command("airflow_agent_tasks.cli.doctor.run"),
+        args=(connections, ARG_OUTPUT),
+    )
+    group = GroupCommand(
+        name="agent-tasks",
+        help="Check a deployment for agent tasks, and try them out",
+        subcommands=[doctor, build_command()],
+    )
+    return [group]

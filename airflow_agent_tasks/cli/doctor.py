@@ -1,0 +1,68 @@
+"""The command ``airflow agent-tasks doctor``: what agent tasks need of this deployment, as seen from here."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import TimeoutError as PoolTimeoutError
+from multiprocessing.pool import ThreadPool
+
+from airflow.providers.common.compat.sdk import redact
+
+from airflow_agent_tasks.airflow_compat.console import print_rows
+from airflow_agent_tasks.cli import check_api_server, check_components, check_connections, check_installation
+from airflow_agent_tasks.cli.finding import Finding
+
+#: Seconds for one group of checks: a database that does not answer would take minutes.
+TIMEOUT = 60.0
+
+Check = Callable[[], Iterable[Finding]]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the findings, and exit with the status 1 if one of them is a failure."""
+    # What a check has to say stands in its row; Airflow's own warnings and tracebacks would hide the table.
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    findings = examine(options.connections)
+    print_rows([asdict(finding) for finding in findings], options.output)
+    raise SystemExit(any(finding.verdict == "failed" for finding in findings))
+
+
+def examine(conn_ids: list[str] | None) -> list[Finding]:
+    """
+    Return the findings of all checks.
+
+    :param conn_ids: The connections to try; an empty list for all that can be listed, None for none.
+    """
+    checks: dict[str, Check] = {
+        "versions": check_installation.check_versions,
+        "Airflow internals": check_installation.check_private_parts,
+        "API server": check_api_server.check_api_server,
+        "scheduler, triggerer": check_components.check_components,
+    }
+    if conn_ids is not None:
+        checks["connections"] = partial(check_connections.check_connections, conn_ids)
+    return [_hide_secrets(finding) for name, check in checks.items() for finding in _perform(name, check)]
+
+
+def _perform(name: str, check: Check) -> list[Finding]:
+    """Return the findings of a check, whatever it raises and however long it takes."""
+    # Threads of a pool do not delay the end of this process.
+    thread = ThreadPool(1)
+    try:
+        return thread.apply_async(lambda: list(check())).get(TIMEOUT)
+    except PoolTimeoutError:
+        fault = f"no result after {TIMEOUT:g} s"
+    except Exception as error:
+        fault = f"could not be checked: {type(error).__name__}: {error}"
+    remedy = "Check the network and the settings of this machine; if they are fine, report this as a bug."
+    return [Finding(name, "failed", fault, remedy)]
+
+
+def _hide_secrets(finding: Finding) -> Finding:
+    return Finding(finding.check, finding.verdict, str(redact(finding.details)), str(redact(finding.remedy)))

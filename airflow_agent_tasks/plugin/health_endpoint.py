@@ -1,0 +1,51 @@
+"""The endpoint in the API server that ``airflow agent-tasks doctor`` asks how the plugin is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from airflow_agent_tasks.airflow_compat.startup_check import PACKAGE, list_misfits
+from airflow_agent_tasks.plugin.signed_orders import read_order, refuse
+
+log = logging.getLogger(__name__)
+
+
+async def report_health(request: Request) -> JSONResponse:
+    """Return the state of the plugin in this API server, or 403 if no worker of this Airflow asks."""
+    if await read_order(request) is None:
+        return refuse()
+    return JSONResponse(await run_in_threadpool(_describe))
+
+
+def _describe() -> dict[str, Any]:
+    """
+    Return the version of this package, and what does not fit Airflow here.
+
+    ``database_clock`` is the database's clock minus this server's in seconds, or None if it cannot be read;
+    ``time`` is the server's clock in seconds since 1970.
+    """
+    return {
+        "version": version(PACKAGE),
+        "misfits": [asdict(misfit) for misfit in list_misfits()],
+        "database_clock": _compare_database_clock(),
+        "time": time.time(),
+    }
+
+
+def _compare_database_clock() -> float | None:
+    try:
+        # Imported here, because doctor must get an answer also from an Airflow where this has moved.
+        from airflow_agent_tasks.airflow_compat.deployment import read_database_time
+
+        return read_database_time() - time.time()
+    except Exception as error:
+        log.warning("The database's clock could not be read: %s", type(error).__name__)
+        return None

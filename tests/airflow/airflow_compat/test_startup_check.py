@@ -1,0 +1,223 @@
+"""What API server, scheduler and triggerer report at their start of an Airflow that does not fit."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.api_fastapi.core_api.routes.public import public_router
+from airflow.jobs.job import Job
+from airflow.models.hitl import HITLDetail
+from airflow.sdk.execution_time import comms, task_runner
+from pytest_mock import MockerFixture
+
+from airflow_agent_tasks.airflow_compat import startup_check
+from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part, Requirement
+from airflow_agent_tasks.plugin import listener
+from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
+from tests.test_layers import is_public, list_airflow_names
+
+DOOR = Path(startup_check.__file__).parent
+CONSEQUENCES = {requirement.module: requirement.consequence for requirement in REQUIREMENTS}
+#: Modules that only doctor uses: it reports itself what it could not check.
+OF_DOCTOR = {"console", "deployment"}
+FORM_COLUMNS = dict.fromkeys(HITLDetail.__mapper__.columns.keys())
+
+
+@pytest.fixture(autouse=True)
+def unchecked() -> None:
+    startup_check.check_private_parts.cache_clear()
+
+
+def start(process: str, routes: Any = public_router.routes) -> None:
+    """Do what a process does at its start with this package's plugin in it."""
+
+    async def airflow(*request: Any) -> None: ...
+
+    if process == "api_server":
+        scope = {"type": "lifespan", "app": SimpleNamespace(routes=routes)}
+        asyncio.run(AnswerDelay(airflow)(scope, "receive", "send"))
+    else:
+        listener.on_starting(Job.__new__(Job))
+
+
+@pytest.mark.parametrize("process", ["api_server", "scheduler"])
+def test_nothing_is_reported_on_an_airflow_that_fits(caplog: Any, process: str) -> None:
+    start(process)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("process", ["api_server", "scheduler"])
+@pytest.mark.parametrize(
+    ("moved", "user"),
+    [
+        ("airflow.models.task_state_store", "ended_tasks"),
+        ("airflow.models.hitl", "form_rows"),
+        ("airflow.jobs.job", "early_answer_delay"),
+        ("airflow.sdk.execution_time.comms", "supervisor"),
+        ("airflow.configuration", "secret_key"),
+    ],
+)
+def test_a_part_that_has_moved_is_reported_with_what_follows(
+    caplog: Any, monkeypatch: Any, process: str, moved: str, user: str
+) -> None:
+    monkeypatch.setitem(sys.modules, moved, None)
+    start(process)
+    assert f"does not fit Airflow {startup_check.AIRFLOW_VERSION}: {moved}:" in caplog.text
+    assert f"So {CONSEQUENCES[user]}." in caplog.text
+    assert "Traceback" not in caplog.text
+    assert all(record.levelname == "ERROR" and record.exc_info is None for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("module", "stub", "fault", "user"),
+    [
+        (
+            "airflow.models.task_state_store",
+            {"TaskStateStoreModel": SimpleNamespace(id=1, key=1, dag_id=1, run_id=1, task_id=1)},
+            "airflow.models.task_state_store:TaskStateStoreModel.map_index or region_index is missing",
+            "ended_tasks",
+        ),
+        (
+            "airflow.models.hitl",
+            {"HITLDetail": SimpleNamespace(**{**FORM_COLUMNS, "response_received": 1, "title": 1})},
+            "airflow.models.hitl:HITLDetail.as_resume_event_payload is missing",
+            "form_rows",
+        ),
+        (
+            "airflow.sdk.execution_time.comms",
+            {
+                "GetTaskStates": lambda dag_id, run_ids, task_ids: None,
+                "TaskStatesResult": comms.TaskStatesResult,
+            },
+            "map_index is not accepted by airflow.sdk.execution_time.comms:GetTaskStates",
+            "supervisor",
+        ),
+        (
+            "airflow.sdk.execution_time.hitl",
+            {"upsert_hitl_detail": lambda ti_id, options, subject, body, params: None},
+            "assigned_users is not accepted by airflow.sdk.execution_time.hitl:upsert_hitl_detail",
+            "required_action",
+        ),
+    ],
+    ids=["column", "property", "message", "argument"],
+)
+def test_an_airflow_that_lacks_a_column_or_an_argument_gets_one_line(
+    caplog: Any, monkeypatch: Any, module: str, stub: dict[str, Any], fault: str, user: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(**stub))
+    start("scheduler")
+    (line,) = caplog.messages
+    assert line == (
+        f"airflow-agent-tasks does not fit Airflow {startup_check.AIRFLOW_VERSION}: {fault}. "
+        f"So {CONSEQUENCES[user]}."
+    )
+
+
+@pytest.mark.parametrize("index", ["map_index", "region_index"])
+def test_either_name_of_a_column_that_releases_name_differently_will_do(monkeypatch: Any, index: str) -> None:
+    columns = dict.fromkeys(("id", "key", "dag_id", "run_id", "task_id", index))
+    stub = SimpleNamespace(TaskStateStoreModel=SimpleNamespace(**columns))
+    monkeypatch.setitem(sys.modules, "airflow.models.task_state_store", stub)
+    assert startup_check.list_misfits() == []
+
+
+def test_what_takes_any_argument_and_what_is_only_declared_are_there(monkeypatch: Any) -> None:
+    stub = SimpleNamespace(call=lambda **names: None, __annotations__={"later": "Any"})
+    monkeypatch.setitem(sys.modules, "airflow.stub", stub)
+    parts = (Part("airflow.stub:call", parameters="a b"), Part("airflow:stub", attributes="later"))
+    monkeypatch.setattr("airflow.stub", stub, raising=False)
+    monkeypatch.setattr(startup_check, "REQUIREMENTS", (Requirement("supervisor", "nothing works", parts),))
+    assert startup_check.list_misfits() == []
+
+
+def test_a_module_that_needs_more_than_the_table_says_is_reported(monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setitem(sys.modules, "airflow_agent_tasks.airflow_compat.ended_tasks", None)
+    start("scheduler")
+    (line,) = caplog.messages
+    assert "airflow_agent_tasks.airflow_compat.ended_tasks cannot be imported" in line
+    assert CONSEQUENCES["ended_tasks"] in line
+
+
+@pytest.mark.parametrize("process", ["api_server", "scheduler"])
+def test_a_check_that_fails_itself_ends_no_server(
+    caplog: Any, monkeypatch: Any, mocker: MockerFixture, process: str
+) -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("not today")
+
+    monkeypatch.setitem(sys.modules, "airflow.jobs.job", Broken())
+    mocker.patch.object(startup_check, "find_version_problem", side_effect=LookupError("no metadata"))
+    start(process)
+    first, second = caplog.messages
+    assert "airflow.jobs.job:Job cannot be checked (RuntimeError('not today'))" in first
+    assert second.endswith("could not be checked: LookupError('no metadata')")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "words"),
+    [
+        (
+            "apache-airflow",
+            "9.1.0",
+            "Airflow 9.1.0 is newer than any that airflow-agent-tasks was tried on (<",
+        ),
+        (
+            "apache-airflow",
+            "3.2.9",
+            "Airflow 3.2.9 is older than those that airflow-agent-tasks was tried on",
+        ),
+        ("python", "3.99.1", "Python 3.99.1 is newer than any that airflow-agent-tasks was tried on (<"),
+        ("apache-airflow", startup_check.AIRFLOW_VERSION, None),
+    ],
+)
+def test_a_version_out_of_the_range_is_named(name: str, version: str, words: str | None) -> None:
+    problem = startup_check.find_version_problem(name, version)
+    assert problem is None if words is None else problem is not None and problem.startswith(words)
+
+
+def test_a_version_out_of_the_range_is_reported_at_the_start(caplog: Any, mocker: MockerFixture) -> None:
+    mocker.patch.object(startup_check, "AIRFLOW_VERSION", "9.1.0")
+    start("scheduler")
+    (line,) = caplog.messages
+    assert line.startswith("Airflow 9.1.0 is newer than any that airflow-agent-tasks was tried on (")
+
+
+def test_a_route_that_has_moved_is_reported_at_the_start(caplog: Any) -> None:
+    start("api_server", [route for route in public_router.routes if "hitlDetails" not in route.path])
+    assert "an answer within seconds of its question may fail the task" in caplog.text
+
+
+def test_routes_that_cannot_be_read_end_no_api_server(caplog: Any) -> None:
+    start("api_server", None)
+    assert "an answer within seconds of its question may fail the task" in caplog.text
+
+
+def test_a_worker_checks_nothing_at_its_start() -> None:
+    listener.on_starting(task_runner.TaskRunnerMarker())
+    assert startup_check.check_private_parts.cache_info().currsize == 0
+
+
+# --- the table itself -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(DOOR.glob("*.py")), ids=lambda path: path.stem)
+def test_the_table_names_every_private_part_that_a_module_imports(path: Path) -> None:
+    named = {part.name for one in REQUIREMENTS if one.module == path.stem for part in one.parts}
+    known = {re.split(r"[:.]", name.partition(":")[2])[0] for name in named}
+    imported = {name for name in list_airflow_names(ast.parse(path.read_text())) if not is_public(name)}
+    missing = {name for name in imported if name.rpartition(".")[2] not in known}
+    assert path.stem in OF_DOCTOR | {"requirements"} or missing <= {"airflow.__version__"}
+
+
+def test_each_line_of_the_table_is_about_a_module_of_the_door() -> None:
+    modules = [requirement.module for requirement in REQUIREMENTS]
+    assert set(modules) <= {path.stem for path in DOOR.glob("*.py")}
+    assert len(modules) == len(set(modules))
