@@ -71,11 +71,12 @@ def make_environment(airflow: str, python: str) -> Path:
 
 
 def _uv(*arguments: str) -> str:
-    # The user's own one too, for a proxy, a package index or its certificate.
+    # The user's own one too, for a proxy or a package index.
     environment = {
         **os.environ,
         **build_clean_environment(),
         "UV_PYTHON_INSTALL_DIR": str(FOLDER / "pythons"),
+        "UV_SYSTEM_CERTS": "true",
     }
     pythons = [*PYENV_VERSIONS.glob("*/bin"), *FOLDER.glob("debian-python*/usr/bin")]
     environment["PATH"] = os.pathsep.join([environment["PATH"], *map(str, pythons)])
