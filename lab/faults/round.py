@@ -7,7 +7,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
+
+from packaging.version import Version
 
 from lab.cluster.airflow_api import AirflowApiError, TaskInstance
 from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
@@ -27,19 +30,22 @@ DAG_FILE = Path(__file__).with_name("fault_dags.py")
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-    # Seconds after which a worker counts as lost, and between two checks for lost ones; default 300 and 10.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    # Seconds that a worker has to end its task; always 5 before 3.4. With more than the 20 above, Airflow
-    # would count the worker of a cleared task as lost, and there the scheduler of 3.4.0b2 exits.
+    # Seconds that a worker has to end its task, by default 60; before Airflow 3.4 it is always 5.
     "AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME": "5",
     # Seconds after which a triggerer counts as lost, and between two heartbeats; default 30 and 5.
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     # While the API server is away, a worker retries every two seconds. By default its waits grow, and with
-    # the short timeout above it would count as lost.
+    # the short timeout below it would count as lost.
     "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "60",
     "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "2",
+}
+#: For an Airflow whose LocalExecutor does not notice a killed worker, which it does since 3.4. There a worker
+#: that counts as lost would end the scheduler of 3.4.0b2.
+SETTINGS_BEFORE_3_4 = {
+    # Seconds after which a worker counts as lost, and between two checks for lost ones; default 300 and 10.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
 }
 
 
@@ -104,6 +110,8 @@ class Round:
         dags_folder.mkdir(parents=True)
         shutil.copy(DAG_FILE, dags_folder)
         environment = dict(SETTINGS)
+        if Version(version("apache-airflow-core")).release < (3, 4):
+            environment |= SETTINGS_BEFORE_3_4
         for run in self._runs.values():
             run.write_dag(dags_folder)
             environment |= run.environment
