@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, Response
 from visitor import Visitor
 
 from lab.cluster.airflow_api import AirflowApi, TaskInstance
@@ -13,6 +13,14 @@ from lab.cluster.processes import wait_until
 
 #: Milliseconds for a page to be there, on a busy machine.
 PAGE_TIMEOUT = 30_000
+#: Airflow 3.4 numbers the lines of a block.
+WITHOUT_LINE_NUMBERS = """
+block => {
+    const copy = block.cloneNode(true);
+    copy.querySelectorAll(".linenumber").forEach(number => number.remove());
+    return copy.textContent;
+}
+"""
 ENDED = ("success", "failed", "upstream_failed")
 
 
@@ -68,12 +76,12 @@ class RequiredActions:
     @property
     def subject(self) -> str:
         """The subject in the form."""
-        return self.form.locator("p").first.inner_text()
+        return self.form.locator("h2, p").first.inner_text()
 
     @property
     def question(self) -> str:
         """The first block in the body of the form, where the agent's words stand."""
-        return self.form.locator("code").first.inner_text()
+        return str(self.form.locator("code").first.evaluate(WITHOUT_LINE_NUMBERS))
 
     def write_reply(self, text: str) -> None:
         """Type into the field."""
@@ -81,9 +89,14 @@ class RequiredActions:
 
     def choose(self, option: str) -> None:
         """Press one of the buttons, and wait until Airflow has taken it."""
+        answer = self.press(option)
+        assert answer.ok, f"{answer.status}: {answer.text()}"
+
+    def press(self, option: str) -> Response:
+        """Press one of the buttons, and return what Airflow says to it."""
         with self._page.expect_response(lambda r: r.request.method == "PATCH") as answer:
             self._button(option).click()
-        assert answer.value.ok, f"{answer.value.status}: {answer.value.text()}"
+        return answer.value
 
     def answer_elsewhere(self, task: TaskInstance, reply: str) -> None:
         """Answer as another person does, away from this window."""

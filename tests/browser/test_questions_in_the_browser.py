@@ -79,6 +79,8 @@ ATTACKS = "\n".join(
     ]
 )
 HARMFUL = "img, script, iframe, object, embed, svg, table, h1, h2, b"
+#: What Airflow 3.4 itself puts there: the subject, and a button to copy a block.
+OF_AIRFLOW = "h2.chakra-heading, [data-testid=markdown-copy-button] svg"
 
 
 def start_agent(cluster: Any, dag_id: str, questions: list[str]) -> TaskInstance:
@@ -154,7 +156,13 @@ def test_what_an_agent_says_does_no_harm_on_the_page(
         assert "[press here](javascript:window.pwned=5)" in text
         assert "# Heading" in text
         assert not set("\u202e\u202c\u2066\u2069\u200b\u2060\x07\x1b\x7f\ufeff") & set(text)
-        assert form.locator(HARMFUL).count() == 0
+        assert (
+            form.locator(HARMFUL).evaluate_all(
+                "(found, ours) => found.filter(one => !one.matches(ours)).map(one => one.outerHTML)",
+                OF_AIRFLOW,
+            )
+            == []
+        )
         links = form.locator("a").evaluate_all("links => links.map(link => link.href)")
         assert [link for link in links if not link.startswith(f"{visitor.base_url}/")] == []
         assert_no_harm(visitor)
@@ -222,12 +230,13 @@ def test_a_reply_on_a_page_that_shows_an_earlier_question_is_not_sent_to_the_lat
     # Somebody else is quicker, and the page goes on showing the first question.
     required_actions.answer_elsewhere(task, "Red.")
     required_actions.wait_for_question(task, 2)
-    required_actions.choose("Send")
+    answer = required_actions.press("Send")
 
     def is_given_back() -> bool:
         return "it was given in a form that showed an earlier question" in required_actions.read_body(task)
 
-    assert wait_until(is_given_back, timeout=120)
+    # Airflow 3.4 refuses it by itself.
+    assert answer.status == 409 or wait_until(is_given_back, timeout=120)
     required_actions.wait_for_question(task, 2)
     required_actions.open_form(task)
     visitor.take_screenshot("given-back")
