@@ -4,6 +4,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
 RUNS ?= 5
+SETUPS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
@@ -19,12 +20,13 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers check test matrix coverage lint format demo faults parked bench imports up down build clean
+.PHONY: help venv peers check test matrix coverage lint format demo faults parked answers bench imports up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (40 minutes)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
+	@echo "make answers  answer 200 questions the moment they appear, on each executor, and print for how long it was delayed"
 	@echo "make bench    measure what waiting costs, beside other providers, and print the tables (40 minutes)"
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
@@ -101,6 +103,9 @@ faults: $(INSTALLED) $(PEERS)
 
 parked: $(INSTALLED)
 	@$(BIN)/python -m lab.benchmarks.measure_parked_tasks
+
+answers: $(INSTALLED)
+	@$(BIN)/python -m lab.benchmarks.measure_answer_delay $(SETUPS)
 
 bench: $(INSTALLED) $(PEERS)
 	@$(BIN)/python -m lab.benchmarks

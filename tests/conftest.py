@@ -80,7 +80,7 @@ def airflow_home() -> Path:
     """The home of an Airflow with a migrated database."""
     (AIRFLOW_HOME / "dags").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     return AIRFLOW_HOME
 
 

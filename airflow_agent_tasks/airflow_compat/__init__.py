@@ -25,8 +25,9 @@ module                 what it uses, and why                         the public 
                        names given to ``partial`` and ``expand``     but not the one that was meant
 ``form_row_refresh``   columns of ``HITLDetail``, to show each       Airflow 3.4: opening the form again
                        question's own text                           refreshes its text
-``early_answer_delay`` ``TaskInstance``, ``HITLDetail`` and ``Job``  Airflow 3.4, in part: scheduler accepts
-                       rows, to delay an answer that comes too soon  an early resume of a queued task
+``early_answer_delay`` ``TaskInstance``, ``HITLDetail`` and ``Job``  Airflow 3.4: LocalExecutor accepts an
+                       rows, to delay an answer that comes too soon; early resume, as CeleryExecutor does on
+                       ``ExecutorLoader``, to see who needs that     3.3 too; of others it is not known
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when a
                        ``TaskStateStoreModel`` rows and the state    task is marked that is parked, queued or
                        backend, to find orphaned agent tasks         up for retry
@@ -42,7 +43,7 @@ module                 what it uses, and why                         the public 
                        of Airflow's commands
 ====================== ============================================= ========================================
 
-``form_row_refresh`` and ``early_answer_delay`` exist only for Airflow 3.3, ``kept_records`` and
+``form_row_refresh`` and ``early_answer_delay`` exist for Airflow 3.3, ``kept_records`` and
 ``replaced_tasks`` for 3.4 and later, as their first lines say.
 ``requirements`` lists the names, columns and parameters that these modules need, and what follows without
 them; ``startup_check`` tries that table against the Airflow that runs.

@@ -1,13 +1,14 @@
-"""What ``airflow agent-tasks doctor`` reads of an Airflow deployment, from its database and configuration."""
+"""
+What ``airflow agent-tasks doctor`` reads of an Airflow deployment.
+
+Everything is imported where it is used: if Airflow has moved one part, the command still reads the others.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
 from typing import Any
-
-from airflow.utils.session import create_session
-from sqlalchemy import select, text
 
 #: The clock of each kind of database in seconds since 1970.
 _CLOCKS = {
@@ -19,6 +20,9 @@ _CLOCKS = {
 
 def read_database_time() -> float:
     """Return the database's clock in seconds since 1970."""
+    from airflow.utils.session import create_session
+    from sqlalchemy import text
+
     with create_session() as session:
         clock = _CLOCKS[session.get_bind().dialect.name]
         return float(session.execute(text(f"select {clock}")).scalar_one())
@@ -26,7 +30,6 @@ def read_database_time() -> float:
 
 def read_health() -> Mapping[str, Any]:
     """Return the state of Airflow's components by their heartbeats, as ``/api/v2/monitor/health`` does."""
-    # Imported here: it imports the runners of all components.
     from airflow.api.common.airflow_health import get_airflow_health
 
     return get_airflow_health()
@@ -35,6 +38,8 @@ def read_health() -> Mapping[str, Any]:
 def list_connection_ids(types: Collection[str]) -> list[str]:
     """Return the ids of the connections of these types that are stored in the database."""
     from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
 
     query = select(Connection.conn_id).where(Connection.conn_type.in_(types)).order_by(Connection.conn_id)
     with create_session() as session:

@@ -1,7 +1,9 @@
 """
-Only for Airflow 3.3; delete with the first version whose scheduler accepts every early resume.
+Only for schedulers that fail a task that resumes early; delete with the last executor that needs it.
 
-Airflow 3.4 accepts one while the task is still queued, but may fail a task that runs again already.
+On Airflow 3.3 that is LocalExecutor, and every executor of which nothing is known. CeleryExecutor forgets an
+earlier run of a task when it queues the next, and Airflow 3.4's LocalExecutor counts them: no delay there.
+
 For how long an answer to a parked task must be delayed, so that the scheduler knows that its worker has left.
 """
 
@@ -9,19 +11,34 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+from airflow.executors.executor_loader import ExecutorLoader
+from airflow.executors.local_executor import LocalExecutor
 from airflow.jobs.job import Job
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
+from airflow.sdk import conf
 from airflow.utils.session import create_session
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS
 
-#: A scheduler without a heartbeat for this long counts as dead.
-SCHEDULER_ALIVE = timedelta(seconds=30)
+#: Seconds for one turn of the scheduler's loop, in which it reads its workers' reports.
+LOOP_SECONDS = 1.0
+#: Seconds by which the scheduler's heartbeat may be late; if it is later, so may be the reading of reports.
+HEARTBEAT_GRACE = 1.5
 #: States of a task whose worker may not have left yet; an answer resumes a deferred task, too.
 DELAYED_STATES = ("running", "deferred", "awaiting_input")
+LOCAL_EXECUTOR = f"{LocalExecutor.__module__}.{LocalExecutor.__name__}"
+CELERY_EXECUTOR = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
+
+
+def accepts_early_resumes() -> bool:
+    """Return True if no executor of this Airflow takes the end of a task's earlier run for a later one's."""
+    accepting = {CELERY_EXECUTOR}
+    if hasattr(LocalExecutor, "_finish_dispatch"):
+        accepting.add(LOCAL_EXECUTOR)
+    return all(name.module_path in accepting for name in ExecutorLoader.get_executor_names())
 
 
 def read_answer_delay(dag_id: str, run_id: str, task_id: str, map_index: str) -> float:
@@ -30,24 +47,32 @@ def read_answer_delay(dag_id: str, run_id: str, task_id: str, map_index: str) ->
 
     Only answers to forms of this package are delayed.
     """
+    if accepts_early_resumes():
+        return 0.0
+    # Of several schedulers, only the one that queued the task receives its worker's report.
     query = (
-        select(TaskInstance.state, TaskInstance.updated_at, HITLDetail.options)
+        select(TaskInstance.state, TaskInstance.updated_at, HITLDetail.options, Job.latest_heartbeat)
         .filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=int(map_index))
         .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
-    )
-    now = datetime.now(timezone.utc)
-    schedulers = select(Job.latest_heartbeat).where(
-        Job.job_type == "SchedulerJob", Job.state == "running", Job.latest_heartbeat > now - SCHEDULER_ALIVE
+        .outerjoin(Job, and_(Job.id == TaskInstance.queued_by_job_id, Job.state == "running"))
     )
     with create_session() as session:
         row = session.execute(query).one_or_none()
-        heartbeats = session.scalars(schedulers).all()
     if row is None or tuple(row.options) != OPTIONS or row.state not in DELAYED_STATES:
         return 0.0
     if row.state == "running":  # about to park
         return 1.0
     left_at = row.updated_at + timedelta(seconds=read_resume_guard())
-    if (seconds := (left_at - datetime.now(timezone.utc)).total_seconds()) > 0:
+    now = datetime.now(timezone.utc)
+    if (seconds := (left_at - now).total_seconds() + LOOP_SECONDS) > 0:
         return float(seconds)
-    # A scheduler's heartbeat follows its workers' reports; a busy scheduler is late with both.
-    return 1.0 if any(beat is not None and beat < left_at for beat in heartbeats) else 0.0
+    return 1.0 if _is_late(row.latest_heartbeat, left_at, now) else 0.0
+
+
+def _is_late(beat: datetime | None, left_at: datetime, now: datetime) -> bool:
+    """Return True if a scheduler that lives may be too busy to have read the reports of ``left_at``."""
+    if beat is None or beat >= left_at:
+        return False
+    usual = conf.getfloat("scheduler", "scheduler_heartbeat_sec") + HEARTBEAT_GRACE
+    dead = conf.getfloat("scheduler", "scheduler_health_check_threshold")
+    return usual < (now - beat).total_seconds() < dead

@@ -29,6 +29,8 @@ _HAS_RECORD = and_(
     *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in _NAMES),
     TaskStateStoreModel.key == RECORD_KEY,
 )
+#: Airflow's word in the row of a task that a clear has replaced by another.
+REPLACED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class EndedTask:
     :param task_instance_id: The id of its row.
     :param scope: Where its state is kept.
     :param max_tries: Airflow's ``max_tries``.
-    :param state: The state in which it ended.
+    :param state: The state in which it ended, or :data:`REPLACED`.
     """
 
     task_instance_id: UUID
@@ -67,13 +69,15 @@ def read_record(ended: EndedTask) -> Submission | None:
 
 def is_committed(ended: EndedTask) -> bool:
     """Return True if the database shows this end to other sessions, too."""
-    query = select(TaskInstance.state, TaskInstance.max_tries).where(
-        TaskInstance.id == ended.task_instance_id
-    )
+    # Airflow 3.4 hides the rows of earlier tries otherwise.
+    every_try = {"include_all_attempts": True}
+    query = select(TaskInstance).filter_by(id=ended.task_instance_id).execution_options(**every_try)
     with create_session() as session:
-        row = session.execute(query).one_or_none()
-    state = str(getattr(row.state, "value", row.state)) if row else None
-    return row is not None and (state, row.max_tries) == (ended.state, ended.max_tries)
+        row = session.scalar(query)
+    if row is None or row.max_tries != ended.max_tries:
+        return False
+    state = row.archived_reason if ended.state == REPLACED else row.state
+    return str(getattr(state, "value", state)) == ended.state
 
 
 def has_run_ended(dag_id: str, run_id: str) -> bool:
@@ -91,12 +95,17 @@ def has_records(dag_id: str, run_id: str) -> bool:
         return session.scalar(query) is not None
 
 
-def list_skipped(dag_id: str, run_id: str) -> list[EndedTask]:
-    """Return a DAG run's skipped tasks that have a record of an agent task."""
+def list_passed_over(dag_id: str, run_id: str) -> list[EndedTask]:
+    """
+    Return a DAG run's tasks that have a record of an agent task, and ended with no listener notified.
+
+    They were skipped as the run ended, or removed: from the DAG, or from a mapped task that has shrunk.
+    """
     query = (
         select(TaskInstance)
         .join(TaskStateStoreModel, _HAS_RECORD)
-        .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.state == "skipped")
+        .filter(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        .filter(TaskInstance.state.in_(("skipped", "removed")))
     )
     with create_session() as session:
-        return [EndedTask.from_row(row, "skipped") for row in session.scalars(query).unique()]
+        return [EndedTask.from_row(row, str(row.state)) for row in session.scalars(query).unique()]

@@ -1,5 +1,5 @@
 """
-Only for Airflow 3.4 and later; tells of Airflow tasks that a clear replaces by others, so that no try follows.
+Only for Airflow 3.4 and later; tells of Airflow tasks that a clear replaces by others, without a next try.
 
 That happens to a mapped task that Airflow 3.3 had expanded, once the whole of it is cleared, and to the later
 rounds of a loop. What comes instead keeps its state elsewhere, and so finds no record of an agent task.

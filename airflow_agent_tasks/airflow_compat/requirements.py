@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
+
 
 @dataclass(frozen=True)
 class Part:
@@ -34,11 +36,13 @@ class Requirement:
 
     :param module: The module's name in this room.
     :param consequence: What follows if a part is missing, as a sentence without its period.
+    :param is_needed: False where the module has nothing to do on the Airflow that runs.
     """
 
     module: str
     consequence: str
     parts: tuple[Part, ...]
+    is_needed: bool = True
 
 
 _CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
@@ -113,6 +117,7 @@ REQUIREMENTS = (
                 "responded_at responded_by chosen_options params_input",
             ),
         ),
+        is_needed=not AIRFLOW_V_3_4_PLUS,
     ),
     Requirement(
         "early_answer_delay",
@@ -120,7 +125,11 @@ REQUIREMENTS = (
         (
             Part("airflow.jobs.job:Job", attributes="job_type state latest_heartbeat"),
             Part("airflow.models.hitl:HITLDetail", attributes="ti_id options"),
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state updated_at {_TASK_KEY}"),
+            Part(
+                "airflow.models.taskinstance:TaskInstance",
+                attributes=f"id state updated_at queued_by_job_id {_TASK_KEY}",
+            ),
+            Part("airflow.executors.executor_loader:ExecutorLoader", attributes="get_executor_names"),
             _CREATE_SESSION,
         ),
     ),
@@ -130,16 +139,32 @@ REQUIREMENTS = (
         "the end of a run",
         (
             Part("airflow.models.dagrun:DagRun", attributes="dag_id run_id state"),
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"state max_tries {_TASK_KEY}"),
+            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state max_tries {_TASK_KEY}"),
             Part(
                 "airflow.models.task_state_store:TaskStateStoreModel",
                 attributes="id key dag_id run_id task_id map_index|region_index",
             ),
-            Part("airflow.state:TaskScope", parameters=_TASK_KEY),
+            Part("airflow.state:TaskScope", parameters="dag_id run_id task_id map_index|region_index"),
             Part("airflow.state:get_state_backend"),
             Part("airflow.utils.state:State", attributes="finished_dr_states"),
             _CREATE_SESSION,
         ),
+    ),
+    Requirement(
+        "kept_records",
+        "a clear leaves the agent task of the cleared task running beside the new one",
+        (
+            Part(
+                "airflow.models.task_state_store:TaskStateStoreModel", attributes="key dag_id run_id task_id"
+            ),
+        ),
+        is_needed=AIRFLOW_V_3_4_PLUS,
+    ),
+    Requirement(
+        "replaced_tasks",
+        "agent tasks run on when a clear replaces their Airflow tasks by others",
+        (Part("airflow.models.taskinstance:TaskInstance", attributes="archived_reason"),),
+        is_needed=AIRFLOW_V_3_4_PLUS,
     ),
     Requirement(
         "checked_partial",

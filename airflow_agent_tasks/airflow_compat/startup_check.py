@@ -59,7 +59,7 @@ def report(fault: str, consequence: str) -> None:
 def list_misfits() -> list[Misfit]:
     """Return what does not fit, each part once, in the sequence of the table."""
     found: dict[str, Misfit] = {}
-    for requirement in REQUIREMENTS:
+    for requirement in (one for one in REQUIREMENTS if one.is_needed):
         faults = [fault for part in requirement.parts for fault in _try_part(part)]
         # The table may lack something that the module needs as it is imported.
         for fault in faults or _try_import(requirement.module):

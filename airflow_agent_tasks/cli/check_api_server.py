@@ -106,8 +106,15 @@ def _judge(reply: Reply) -> Iterator[Finding]:
         return
     yield Finding("API server", "ok", f"{reply.server} answers")
     if rank == 2:
-        details = f"not loaded in the API server at {reply.server} (status {reply.status})"
-        yield Finding("plugin", "failed", details, f"Install {PACKAGE} there, and restart the API server.")
+        details = (
+            f"not loaded, or an older version, in the API server at {reply.server} (status {reply.status})"
+        )
+        yield Finding(
+            "plugin",
+            "failed",
+            details,
+            f"Install {PACKAGE} {version(PACKAGE)} there, and restart the API server.",
+        )
         return
     yield from _check_plugin(reply)
     yield from _check_key_and_clocks(reply)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_agent_tasks.airflow_compat import deployment
 from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
 from airflow_agent_tasks.airflow_compat.startup_check import PACKAGE
 from airflow_agent_tasks.cli.finding import Finding
@@ -44,10 +45,7 @@ def _ask_api_servers() -> Mapping[str, Any] | None:
 
 
 def _read_database() -> Mapping[str, Any]:
-    # Imported here, because it imports most of Airflow.
-    from airflow_agent_tasks.airflow_compat.deployment import read_health
-
-    return read_health()
+    return deployment.read_health()
 
 
 def _judge(health: Mapping[str, Any], component: str, consequence: str, remedy: str) -> Finding:

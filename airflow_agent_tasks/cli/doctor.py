@@ -18,7 +18,7 @@ from airflow_agent_tasks.cli import check_api_server, check_components, check_co
 from airflow_agent_tasks.cli.finding import Finding
 
 #: Seconds for one group of checks: a database that does not answer would take minutes.
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     findings = examine(options.connections)
     print_rows([asdict(finding) for finding in findings], options.output)
-    raise SystemExit(any(finding.verdict == "failed" for finding in findings))
+    raise SystemExit(1 if any(finding.verdict == "failed" for finding in findings) else 0)
 
 
 def examine(conn_ids: list[str] | None) -> list[Finding]:

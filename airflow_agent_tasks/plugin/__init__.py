@@ -11,8 +11,8 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
+from airflow_agent_tasks.plugin.clears import ClearHandling
 from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
-from airflow_agent_tasks.plugin.record_keeping import RecordKeeping
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
@@ -30,5 +30,5 @@ class AgentTasksPlugin(AirflowPlugin):
     fastapi_apps = [{"name": "agent_tasks", "app": serve, "url_prefix": "/agent-tasks"}]  # noqa: RUF012
     fastapi_root_middlewares = [  # noqa: RUF012
         {"name": "agent_tasks", "middleware": AnswerDelay, "args": [], "kwargs": {}},
-        {"name": "agent_tasks_records", "middleware": RecordKeeping, "args": [], "kwargs": {}},
+        {"name": "agent_tasks_clears", "middleware": ClearHandling, "args": [], "kwargs": {}},
     ]

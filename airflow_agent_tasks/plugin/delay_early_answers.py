@@ -1,11 +1,9 @@
 """
-Only for Airflow 3.3; delete with the first version whose scheduler accepts every early resume.
-
-Airflow 3.4 accepts one while the task is still queued, but may fail a task that runs again already.
+Only for schedulers that fail a task that resumes early; delete with ``airflow_compat/early_answer_delay.py``.
 
 Delays an answer until the scheduler has seen the exit of the worker that asked. Airflow resumes a parked task
 the moment it is answered. The worker may report up to ``[workers] min_heartbeat_interval`` late that it has
-parked the task, and the scheduler then fails a task that has been resumed before.
+parked the task, and the scheduler of Airflow 3.3 then fails a task that has been resumed before.
 Every Airflow process imports this module, so it imports the rest only when an answer arrives.
 """
 
@@ -81,4 +79,4 @@ async def _delay(task: dict[str, str]) -> None:
     while (seconds := await asyncio.to_thread(read_answer_delay, **task)) > 0:
         if time.monotonic() - arrived_at > seconds + MAX_DELAY:
             return
-        await asyncio.sleep(min(seconds, 1.0))
+        await asyncio.sleep(seconds)

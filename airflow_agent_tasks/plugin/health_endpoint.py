@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from airflow_agent_tasks.airflow_compat import deployment
 from airflow_agent_tasks.airflow_compat.startup_check import PACKAGE, list_misfits
 from airflow_agent_tasks.plugin.signed_orders import read_order, refuse
 
@@ -42,10 +43,7 @@ def _describe() -> dict[str, Any]:
 
 def _compare_database_clock() -> float | None:
     try:
-        # Imported here, because doctor must get an answer also from an Airflow where this has moved.
-        from airflow_agent_tasks.airflow_compat.deployment import read_database_time
-
-        return read_database_time() - time.time()
+        return deployment.read_database_time() - time.time()
     except Exception as error:
         log.warning("The database's clock could not be read: %s", type(error).__name__)
         return None

@@ -7,7 +7,8 @@ that dies in between would leave neither a result nor a way to it.
 In the API server and the scheduler it stops the agent tasks of the tasks that they end themselves. A task
 that is marked failed or success while it awaits input, is up for retry or queued, or is deferred without a
 triggerer, has neither worker nor trigger to notify; nor has one whose worker was lost on the last try. When a
-whole DAG run ends, Airflow does not notify listeners of the tasks that it skips, so these are looked up.
+whole DAG run ends, Airflow does not notify listeners of the tasks that it skips or has removed, so these are
+looked up.
 
 Every Airflow process imports this module, so it imports the rest only when there is something to stop.
 """
@@ -20,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from airflow.listeners import hookimpl
 
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, is_database_row
+from airflow_agent_tasks.plugin.clears import handle_clears
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ def on_starting(component: Any) -> None:
         from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts
 
         check_private_parts()
+        handle_clears()
 
 
 @hookimpl
@@ -68,13 +71,13 @@ def on_task_instance_skipped(task_instance: Any) -> None:
 @hookimpl
 def on_dag_run_success(dag_run: Any) -> None:
     """Stop the agent tasks of the tasks that were skipped when the run was marked success."""
-    stop_agent_tasks_of_skipped(dag_run)
+    stop_agent_tasks_passed_over(dag_run)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: Any) -> None:
     """Stop the agent tasks of the tasks that were skipped when the run was marked failed or timed out."""
-    stop_agent_tasks_of_skipped(dag_run)
+    stop_agent_tasks_passed_over(dag_run)
 
 
 def stop_agent_task_of(task_instance: Any) -> None:
@@ -87,12 +90,12 @@ def stop_agent_task_of(task_instance: Any) -> None:
         stop_in_background(EndedTask.from_row(ti, state))
 
 
-def stop_agent_tasks_of_skipped(dag_run: Any) -> None:
-    """Stop the agent tasks of the tasks that a run's end has skipped; returns at once."""
+def stop_agent_tasks_passed_over(dag_run: Any) -> None:
+    """Stop the agent tasks of the tasks that were skipped or removed in a run; returns at once."""
     if _has_records(dag_run.dag_id, dag_run.run_id):
-        from airflow_agent_tasks.plugin.orphan_stopper import stop_skipped_in_background
+        from airflow_agent_tasks.plugin.orphan_stopper import stop_passed_over_in_background
 
-        stop_skipped_in_background(dag_run.dag_id, dag_run.run_id)
+        stop_passed_over_in_background(dag_run.dag_id, dag_run.run_id)
 
 
 def _has_records(dag_id: str, run_id: str) -> bool:

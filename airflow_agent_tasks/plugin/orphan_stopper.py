@@ -18,10 +18,11 @@ from multiprocessing.pool import ThreadPool
 from threading import Thread
 
 from airflow_agent_tasks.airflow_compat.ended_tasks import (
+    REPLACED,
     EndedTask,
     has_run_ended,
     is_committed,
-    list_skipped,
+    list_passed_over,
     read_record,
 )
 from airflow_agent_tasks.client import sync_client  # noqa: F401 - imported by hooks when they send
@@ -47,16 +48,16 @@ def stop_in_background(ended: EndedTask) -> None:
     get_threads().apply_async(stop_agent_task, (ended,))
 
 
-def stop_skipped_in_background(dag_id: str, run_id: str) -> None:
-    """Stop the agent tasks of an ended DAG run's skipped tasks; returns at once."""
-    Thread(target=stop_skipped, args=(dag_id, run_id), daemon=True).start()
+def stop_passed_over_in_background(dag_id: str, run_id: str) -> None:
+    """Stop the agent tasks of an ended DAG run's skipped and removed tasks; returns at once."""
+    Thread(target=stop_passed_over, args=(dag_id, run_id), daemon=True).start()
 
 
-def stop_skipped(dag_id: str, run_id: str) -> None:
-    """Stop the agent tasks of a run's skipped tasks, once the database shows that the run has ended."""
+def stop_passed_over(dag_id: str, run_id: str) -> None:
+    """Stop the agent tasks of a run's skipped and removed tasks, once the database shows the run's end."""
     try:
         if _wait_until(partial(has_run_ended, dag_id, run_id)):
-            for ended in list_skipped(dag_id, run_id):
+            for ended in list_passed_over(dag_id, run_id):
                 stop_in_background(ended)
     except Exception:
         log.exception("Agent tasks of DAG %s, run %s, may still be running", dag_id, run_id)
@@ -66,10 +67,12 @@ def stop_agent_task(ended: EndedTask) -> None:
     """Stop the agent task that the record of an ended Airflow task names, if it is still active."""
     try:
         record = read_record(ended)
-        # Another max_tries comes from a later clear, which started an agent task of its own.
-        if record is None or record.task_id is None or record.max_tries != ended.max_tries:
+        # A higher max_tries comes from a later clear, whose next try started an agent task of its own.
+        if record is None or record.task_id is None or record.max_tries > ended.max_tries:
             return
-        if record.on_kill_policy == "stop" and _wait_until(partial(is_committed, ended)):
+        # A clear starts over: it stops the agent task whatever the policy says of kills.
+        is_stopped = record.on_kill_policy == "stop" or ended.state == REPLACED
+        if is_stopped and _wait_until(partial(is_committed, ended)):
             outcome = stop_if_active(find_hook(record.conn_id), record.task_id, record.agent_id)
             log.info("%s%s", ended, outcome)
     except AgentTaskError as error:

@@ -40,6 +40,8 @@ def print_results_table(cases: Sequence[Case], outcomes: Mapping[str, Sequence[O
 
 def describe_verdict(case: Case, outcomes: Sequence[Outcome]) -> str:
     """Describe whether every run was as expected, and what was measured."""
+    if not outcomes:
+        return "NOT RUN"
     wrong = sum(bool(outcome.problems) for outcome in outcomes)
     if case.is_comparison:
         return "; ".join(dict.fromkeys(problem for outcome in outcomes for problem in outcome.problems))

@@ -86,7 +86,7 @@ def nothing_is_stopped_in_the_next_test() -> Iterator[None]:
 def finish_stops() -> None:
     """Wait until the plugin has stopped what it is about to stop."""
     for thread in threading.enumerate():
-        if thread.name.endswith(("(stop_skipped)", "(_stop)")):
+        if thread.name.endswith(("(stop_passed_over)", "(_stop)")):
             thread.join(timeout=20)
     stopping = sys.modules.get("airflow_agent_tasks.plugin.orphan_stopper")
     if stopping and stopping.get_threads.cache_info().currsize:

@@ -15,6 +15,9 @@ from lab import peer_providers
 from lab.benchmarks import __main__ as benchmarks
 from lab.cluster import postgresql
 from lab.faults import __main__ as faults
+from lab.faults.case_run import Outcome
+from lab.faults.cases import OUR_CASES
+from lab.faults.results_table import describe_verdict
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -76,6 +79,11 @@ def test_faults_on_postgresql_say_at_once_that_it_is_not_installed(mocker: Mocke
     with pytest.raises(SystemExit, match="not installed"):
         faults.main()
     begin.assert_not_called()
+
+
+def test_a_case_whose_rounds_could_not_start_is_not_reported_as_expected() -> None:
+    assert describe_verdict(OUR_CASES[0], []) == "NOT RUN"
+    assert describe_verdict(OUR_CASES[0], [Outcome()]) == "as expected"
 
 
 def test_no_source_changes_the_import_path() -> None:

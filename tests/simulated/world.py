@@ -197,7 +197,7 @@ class World:
         """Do what the plugin in the API server and in the scheduler does once a task was ended there."""
         record = self.store
         is_ended_there = self.is_killed or self.is_ended_by_server
-        if not (is_ended_there and record and record.max_tries == self.max_tries):
+        if not (is_ended_there and record and record.max_tries <= self.max_tries):
             return
         if record.task_id and record.on_kill_policy == "stop":
             self.service.stop(record.task_id, self.now)

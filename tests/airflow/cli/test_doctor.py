@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def run(**environment: str) -> tuple[int, list[dict[str, str]], str]:
     """Run the command in a process of its own; return its exit status, rows and all that it printed."""
     whole = {**os.environ, **environment}
     command = [*COMMAND, "--connections"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=whole)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=whole)
     return ended.returncode, json.loads(ended.stdout), ended.stdout + ended.stderr
 
 
@@ -148,8 +149,10 @@ def test_an_api_server_that_is_away_is_found(alive: Any, monkeypatch: Any) -> No
 def test_an_api_server_without_the_plugin_is_found(alive: Any, without_plugin: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", without_plugin)
     (found,) = find().values()
-    assert (found.check, found.details.partition(" at ")[0]) == ("plugin", "not loaded in the API server")
-    assert found.remedy == "Install airflow-agent-tasks there, and restart the API server."
+    assert found.check == "plugin"
+    assert found.details.startswith("not loaded, or an older version, in the API server at http://")
+    assert found.details.endswith(" (status 405)")
+    assert re.fullmatch("Install airflow-agent-tasks [^ ]+ there, and restart the API server.", found.remedy)
 
 
 def test_another_address_is_asked_where_the_first_serves_only_workers(
@@ -291,6 +294,19 @@ def test_the_variables_of_lightcones_own_sdk_are_tried(
     monkeypatch.setenv("LIGHTCONE_BASE_URL", agent_task_sandbox.url)
     monkeypatch.setenv("TZAFON_API_KEY", WRONG_KEY)
     assert set(find([])) == {"connection lightcone_default"}
+
+
+def test_the_command_works_where_airflow_has_moved_what_it_reads_itself(
+    alive: Any, agent_task_sandbox: Any, monkeypatch: Any
+) -> None:
+    for name in ("airflow.utils.session", "airflow.api.common.airflow_health", "airflow.models.connection"):
+        monkeypatch.setitem(sys.modules, name, None)
+    findings = doctor.examine([])
+    assert [finding.check for finding in findings if finding.check.startswith("connection ")] == [
+        "connection lightcone_default",
+        "connection shinzo_default",
+    ]
+    assert {finding.verdict for finding in findings if finding.check == "Airflow internals"} == {"failed"}
 
 
 # --- whatever goes wrong in a check itself ---------------------------------------------------------------

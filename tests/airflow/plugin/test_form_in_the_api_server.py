@@ -24,12 +24,18 @@ from sqlalchemy import delete, update
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat import early_answer_delay, required_action, worker_request_signature
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
+from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.plugin import delay_early_answers
 from lab.cluster.airflow_api import AirflowApi
 
 KEY = "a-key-of-the-tests"
+EXECUTORS = {
+    "local": "airflow.executors.local_executor.LocalExecutor",
+    "celery": "airflow.providers.celery.executors.celery_executor.CeleryExecutor",
+    "kubernetes": "airflow.providers.cncf.kubernetes.executors.kubernetes_executor.KubernetesExecutor",
+}
 ANSWER = {"chosen_options": ["Send"], "params_input": {"reply": "One."}}
 
 
@@ -48,7 +54,9 @@ def ti(run_dag: Any, api_server: str) -> Any:
 
 
 @pytest.fixture
-def action(ti: Any) -> RequiredAction:
+def action(ti: Any, mocker: MockerFixture) -> RequiredAction:
+    """The form as a worker of Airflow 3.3 handles it: with an order for all."""
+    mocker.patch.object(required_action, "AIRFLOW_V_3_4_PLUS", False)
     return RequiredAction(ti, logging.getLogger(__name__))
 
 
@@ -94,10 +102,10 @@ def test_the_same_question_shown_again_keeps_its_answer_unless_reopened(ti: Any,
 
 
 def test_an_answer_is_read_and_an_unanswered_form_is_closed(ti: Any, action: Any) -> None:
-    assert action.read() is None
+    assert action.read(str(ti.id)) is None
     assert action.close() is None
     action.show(ask(1, "Which one?"), [])
-    assert action.read() is None
+    assert action.read(str(ti.id)) is None
     assert form_of(ti).response_received is False
     assert action.close() is None
     assert (form_of(ti).response_received, form_of(ti).responded_by) == (True, None)
@@ -106,9 +114,24 @@ def test_an_answer_is_read_and_an_unanswered_form_is_closed(ti: Any, action: Any
 def test_a_form_that_was_answered_stays_as_it_is_when_closed(ti: Any, action: Any) -> None:
     action.show(ask(1, "Which one?"), [])
     answer(ti)
-    for response in (action.read(), action.close()):
+    for response in (action.read(str(ti.id)), action.close()):
         assert response["params_input"] == {"reply": "One."}
         assert response["responded_by_user"] == {"id": "7", "name": "Ada"}
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="earlier, the form goes to the next try")
+def test_the_answer_to_an_earlier_try_is_read_in_its_form(ti: Any, action: Any, run_dag: Any) -> None:
+    action.show(ask(1, "Which one?"), [])
+    answer(ti)
+    with create_session() as session:
+        next_id = session.get(TaskInstance, ti.id).prepare_db_for_next_try(session).id
+    next_try = RequiredAction(SimpleNamespace(id=next_id), logging.getLogger(__name__))
+    assert next_try.read("") is None
+    assert next_try.read("not an id") is None
+    assert next_try.read(str(ti.id))["params_input"] == {"reply": "One."}
+    other = run_dag("@task\ndef other():\n    return 1\n\nother()")._task_instance("other", -1)
+    set_state(other, "running")
+    assert RequiredAction(other, logging.getLogger(__name__)).read(str(ti.id)) is None
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "awaiting_input", "scheduled", None])
@@ -122,7 +145,7 @@ def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, state: 
 def test_an_unknown_task_instance_changes_nothing(api_server: str) -> None:
     unknown = SimpleNamespace(id="00000000-0000-7000-8000-000000000000")
     with pytest.raises(AgentTaskCancelledError):
-        RequiredAction(unknown, logging.getLogger(__name__)).read()
+        RequiredAction(unknown, logging.getLogger(__name__)).read(unknown.id)
 
 
 def test_a_plugin_that_cannot_be_reached_is_told_once(
@@ -130,7 +153,7 @@ def test_a_plugin_that_cannot_be_reached_is_told_once(
 ) -> None:
     mocker.patch.object(required_action, "PATH", "/nothing/there")
     assert action.show(ask(1, "Which one?"), []) is False
-    assert action.read() is None
+    assert action.read(str(ti.id)) is None
     assert caplog.text.count("cannot show each question's own text") == 1
 
 
@@ -180,8 +203,9 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 
 
 @pytest.fixture
-def delay(ti: Any, action: Any) -> Iterator[Any]:
+def delay(ti: Any, action: Any, mocker: MockerFixture) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be delayed."""
+    mocker.patch.object(early_answer_delay, "accepts_early_resumes", return_value=False)
     place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
     action.show(ask(1, "Which one?"), [])
     yield lambda: early_answer_delay.read_answer_delay(**place, map_index="-1")
@@ -189,29 +213,82 @@ def delay(ti: Any, action: Any) -> Iterator[Any]:
         session.execute(delete(Job))
 
 
+def park(ti: Any, seconds_ago: float, state: str = "awaiting_input", **values: Any) -> None:
+    set_state(ti, state, updated_at=timezone.utcnow() - timedelta(seconds=seconds_ago), **values)
+
+
+def add_scheduler(seconds_ago: float, state: str = "running") -> int:
+    """Add a scheduler with a heartbeat of then, and return its id."""
+    beat = timezone.utcnow() - timedelta(seconds=seconds_ago)
+    with create_session() as session:
+        session.add(job := Job(job_type="SchedulerJob", state=state, latest_heartbeat=beat))
+        session.flush()
+        return int(job.id)
+
+
 def test_an_answer_is_delayed_until_the_worker_has_left(ti: Any, delay: Any) -> None:
     assert delay() == 1.0
-    set_state(ti, "awaiting_input")
-    assert 0 < delay() <= 1
-    set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
+    # The lab's min_heartbeat_interval is 0 here.
+    park(ti, 0)
+    assert 0 < delay() <= 2
+    park(ti, 0, "deferred")
+    assert 0 < delay() <= 2
+    park(ti, 2)
     assert delay() == 0
-    set_state(ti, "deferred")
-    assert 0 < delay() <= 1
-    set_state(ti, "scheduled")
+    park(ti, 0, "scheduled")
     assert delay() == 0
 
 
 @pytest.mark.parametrize(
-    ("seconds_ago", "state", "seconds"), [(3, "running", 1.0), (0, "running", 0.0), (90, "running", 0.0)]
+    ("seconds_ago", "state", "seconds"),
+    [
+        (0, "running", 0),
+        (6, "running", 0),
+        (7, "running", 1),
+        (29, "running", 1),
+        (31, "running", 0),
+        (7, "failed", 0),
+    ],
+    ids=["on time", "almost late", "late", "very late", "dead", "ended"],
 )
-def test_an_answer_is_delayed_until_the_scheduler_has_heard_of_it(
+def test_an_answer_is_delayed_while_the_scheduler_of_its_worker_is_late(
     ti: Any, delay: Any, seconds_ago: float, state: str, seconds: float
 ) -> None:
-    set_state(ti, "awaiting_input", updated_at=timezone.utcnow() - timedelta(seconds=2))
-    beat = timezone.utcnow() - timedelta(seconds=seconds_ago)
-    with create_session() as session:
-        session.add(Job(job_type="SchedulerJob", state=state, latest_heartbeat=beat))
+    park(ti, 3, queued_by_job_id=add_scheduler(seconds_ago, state))
     assert delay() == seconds
+
+
+def test_a_scheduler_that_beat_after_the_worker_had_left_is_not_late(ti: Any, delay: Any) -> None:
+    park(ti, 20, queued_by_job_id=add_scheduler(10))
+    assert delay() == 0
+
+
+def test_other_schedulers_delay_no_answer(ti: Any, delay: Any) -> None:
+    add_scheduler(20)
+    park(ti, 3, queued_by_job_id=add_scheduler(0))
+    assert delay() == 0
+
+
+@pytest.mark.parametrize(
+    ("executors", "counts_runs", "accepts"),
+    [
+        (["local"], False, False),
+        (["local"], True, True),
+        (["celery"], False, True),
+        (["celery", "local"], False, False),
+        (["celery", "kubernetes"], True, False),
+    ],
+)
+def test_an_answer_is_delayed_only_where_an_executor_mistakes_a_run_for_the_next(
+    ti: Any, delay: Any, mocker: MockerFixture, executors: list[str], counts_runs: bool, accepts: bool
+) -> None:
+    mocker.stopall()
+    names = [SimpleNamespace(module_path=EXECUTORS[name]) for name in executors]
+    mocker.patch.object(early_answer_delay.ExecutorLoader, "get_executor_names", return_value=names)
+    local = SimpleNamespace(_finish_dispatch=None) if counts_runs else SimpleNamespace()
+    mocker.patch.object(early_answer_delay, "LocalExecutor", local)
+    park(ti, 0)
+    assert (delay() == 0) is accepts
 
 
 def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, delay: Any) -> None:

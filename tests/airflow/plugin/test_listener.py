@@ -147,9 +147,21 @@ def test_an_end_before_a_clear_stops_nothing_of_after_it(
     leave_one_running: Any, agent_task_sandbox: Any
 ) -> None:
     task_instance = leave_one_running()
-    task_instance.max_tries += 1
+    task_instance.max_tries -= 1
     end(task_instance, "failed")
     assert left(agent_task_sandbox) == ["running"]
+
+
+def test_a_task_that_is_marked_after_a_clear_and_before_its_next_try_stops_what_was_to_be_stopped(
+    leave_one_running: Any, agent_task_sandbox: Any
+) -> None:
+    task_instance = leave_one_running()
+    task_instance.max_tries += 2
+    with create_session() as session:
+        row = update(TaskInstance).filter_by(id=task_instance.id)
+        session.execute(row.values(max_tries=task_instance.max_tries))
+    end(task_instance, "failed")
+    assert left(agent_task_sandbox) == ["cancelled"]
 
 
 def test_a_stop_is_tried_where_the_state_cannot_be_seen(
@@ -186,9 +198,15 @@ class EndedRun:
 
 @pytest.mark.parametrize("hook", [listener.on_dag_run_failed, listener.on_dag_run_success])
 @pytest.mark.parametrize(
-    ("state", "left_as"), [("skipped", "cancelled"), ("failed", "running"), ("up_for_retry", "running")]
+    ("state", "left_as"),
+    [
+        ("skipped", "cancelled"),
+        ("removed", "cancelled"),
+        ("failed", "running"),
+        ("up_for_retry", "running"),
+    ],
 )
-def test_the_agent_tasks_that_the_end_of_a_run_skipped_are_stopped(
+def test_the_agent_tasks_of_skipped_and_removed_tasks_are_stopped_when_their_run_ends(
     leave_one_running: Any, agent_task_sandbox: Any, hook: Any, state: str, left_as: str
 ) -> None:
     task_instance = leave_one_running()

@@ -1,16 +1,20 @@
-"""What is left of a task's state when it is cleared over REST: real rows, a real API server."""
+"""What a clear over REST leaves of a task's state and of its agent task: real rows, a real API server."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from airflow.models.taskinstance import TaskInstance
 from airflow.state import get_state_backend
+from airflow.utils.session import create_session
+from pytest_mock import MockerFixture
 
-from airflow_agent_tasks.airflow_compat.ended_tasks import EndedTask, read_record
+from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask, read_record
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
+from airflow_agent_tasks.plugin import orphan_stopper
 from lab.cluster.airflow_api import AirflowApi
-from tests.airflow.conftest import LONG_SCRIPT
+from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 
 START = f"ShinzoTaskOperator.partial(task_id='agent', message={LONG_SCRIPT!r}, wait_for_completion=False)"
 OF_OTHERS = "a_key_of_someone_else"
@@ -49,6 +53,30 @@ def test_a_clear_keeps_the_record_and_nothing_else_that_airflow_discards(
     assert read_record(started) == before
     is_kept = get_state_backend().get(started.scope, OF_OTHERS) is not None
     assert is_kept is not AIRFLOW_V_3_4_PLUS
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="only Airflow 3.4 and later replaces tasks")
+def test_the_agent_task_of_a_task_that_a_clear_replaces_is_stopped(
+    started: Any, api_server: str, agent_task_sandbox: Any
+) -> None:
+    with create_session() as session:
+        row = session.get(TaskInstance, started.task_instance_id)
+        row.archive(reason=REPLACED, session=session)
+    finish_stops()
+    number = max(started.scope.map_index, 0)
+    assert agent_task_sandbox.tasks()[number]["status"] == "cancelled"
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="only Airflow 3.4 and later replaces tasks")
+def test_a_task_that_goes_on_after_all_keeps_its_agent_task(
+    started: Any, api_server: str, agent_task_sandbox: Any, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
+    with create_session() as session:
+        session.get(TaskInstance, started.task_instance_id).archive(reason=REPLACED, session=session)
+        session.rollback()
+    finish_stops()
+    assert {task["status"] for task in agent_task_sandbox.tasks()} == {"running"}
 
 
 def test_the_record_is_removed_where_its_key_is_named(started: Any) -> None:

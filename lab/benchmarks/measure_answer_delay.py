@@ -1,0 +1,209 @@
+"""
+``make answers``: answer 200 questions the moment they appear, in several Airflows, and print a table.
+
+An answer that reaches Airflow before the scheduler has heard that the worker has left fails its task, so the
+plugin delays it. The table shows for how long, and how many tasks failed all the same. Exits with 0 only if
+none did. Takes about five minutes a row; CeleryExecutor needs the Celery provider, redis and redis-server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from airflow_agent_tasks.sandbox.server import Sandbox
+from lab.benchmarks.quick_answers import DAG_ID, Respondent, Results, build_dag
+from lab.cluster.airflow_api import AirflowApiError
+from lab.cluster.airflow_cluster import AirflowCluster, ClusterError, ClusterTimeoutError
+from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
+from lab.cluster.processes import Program, find_free_ports, wait_until
+from lab.command_line import build_parser, log_progress, print_table, run_command
+from lab.paths import HOMES
+
+#: Airflow's defaults, in place of the faster ones of the lab.
+SETTINGS = {
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    "AIRFLOW__CORE__PARALLELISM": "6",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+}
+#: Where a scheduler is killed, its tasks are found in half a minute instead of five.
+QUICK_RECOVERY = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+}
+#: A plugin of the measured Airflow, to see what happens without the delay.
+WITHOUT_DELAY = """
+from airflow_agent_tasks.plugin import delay_early_answers
+
+
+async def let_through(task):
+    return
+
+
+delay_early_answers._delay = let_through
+"""
+HEADINGS = ("setup", "answers", "failed", "seconds min / p50 / p99 / max", "run")
+STARTUP_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """
+    An Airflow to answer in.
+
+    :param name: Its name on the command line.
+    :param is_celery: With CeleryExecutor and a worker, else with LocalExecutor.
+    :param is_sqlite: On SQLite, else on PostgreSQL.
+    :param schedulers: How many run.
+    :param kills_scheduler: The last one is killed when a third of the questions is answered.
+    :param is_busy: Two programs for each processor do nothing but compute.
+    """
+
+    name: str
+    is_celery: bool = False
+    is_sqlite: bool = False
+    schedulers: int = 1
+    kills_scheduler: bool = False
+    is_busy: bool = False
+
+
+SETUPS = (
+    Setup("local-sqlite", is_sqlite=True),
+    Setup("local"),
+    Setup("local-busy", is_busy=True),
+    Setup("local-two-schedulers", schedulers=2),
+    Setup("local-killed-scheduler", schedulers=2, kills_scheduler=True),
+    Setup("celery", is_celery=True),
+    Setup("celery-two-schedulers", is_celery=True, schedulers=2),
+)
+
+
+def main() -> int:
+    """Measure each setup, print the table and return the exit status."""
+    arguments = parse_arguments()
+    rows = [run_setup(setup, arguments) for setup in SETUPS if setup.name in arguments.setups]
+    print()
+    print_table(HEADINGS, rows)
+    asked = arguments.tasks * arguments.questions
+    return 0 if all(row[1:3] == (asked, 0) for row in rows) else 1
+
+
+def run_setup(setup: Setup, arguments: argparse.Namespace) -> tuple[Any, ...]:
+    """Measure a setup and return its row of the table."""
+    try:
+        results = measure(setup, arguments)
+    except (ClusterError, AirflowApiError, PostgresqlError) as error:
+        print(f"{setup.name}: {error}", file=sys.stderr)
+        return (setup.name, None, None, None, str(error))
+    for rejection in results.errors:
+        log_progress(f"{setup.name}: {rejection}")
+    return (setup.name, len(results.delays), results.failed, results.describe_delays(), results.state)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line."""
+    parser = build_parser("lab.benchmarks.measure_answer_delay", __doc__)
+    parser.add_argument("setups", nargs="*", metavar="SETUP", help="of " + ", ".join(s.name for s in SETUPS))
+    parser.add_argument("--tasks", type=int, default=20, help="agent tasks at once; default 20")
+    parser.add_argument("--questions", type=int, default=10, help="questions of each; default 10")
+    parser.add_argument("--without-delay", action="store_true", help="let each answer through at once")
+    arguments = parser.parse_args()
+    names = [setup.name for setup in SETUPS]
+    if unknown := set(arguments.setups) - set(names):
+        parser.error(f"no such setup: {', '.join(sorted(unknown))}")
+    arguments.setups = arguments.setups or names
+    return arguments
+
+
+def measure(setup: Setup, arguments: argparse.Namespace) -> Results:
+    """Start an Airflow for one setup, answer all questions in it and return the results."""
+    home = HOMES / "answers"
+    for folder, name, source in (
+        ("dags", DAG_ID, build_dag(arguments.tasks, arguments.questions)),
+        ("plugins", "without_delay", WITHOUT_DELAY if arguments.without_delay else ""),
+    ):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+        (home / folder / f"{name}.py").write_text(source)
+    environment = {**SETTINGS, "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins")}
+    if setup.kills_scheduler:
+        environment |= QUICK_RECOVERY
+    log_progress(f"{setup.name}: starting Airflow (about 30 s) ...")
+    with ExitStack() as stack:
+        database_url = None if setup.is_sqlite else create_database(stack.enter_context(run_postgresql()))
+        environment |= stack.enter_context(Sandbox()).connection_variables()
+        if setup.is_celery:
+            environment |= build_celery_settings()
+        cluster = AirflowCluster(
+            home / "airflow",
+            dags_folder=home / "dags",
+            environment=environment,
+            database_url=database_url,
+            startup_timeout=STARTUP_TIMEOUT,
+        )
+        stack.enter_context(cluster)
+        cluster.wait_for_dags([DAG_ID])
+        start_more(cluster, setup)
+        third = arguments.tasks * arguments.questions // 3
+        return Respondent(cluster).run(lambda count: kill_scheduler(cluster, setup, count >= third))
+
+
+def build_celery_settings() -> dict[str, str]:
+    """
+    Return the settings of CeleryExecutor, with a port for redis.
+
+    :raises ClusterError: Something that it needs is not installed.
+    """
+    if not (find_spec("airflow.providers.celery") and find_spec("redis") and shutil.which("redis-server")):
+        raise ClusterError("not run: apache-airflow-providers-celery, redis and redis-server are needed")
+    url = f"redis://127.0.0.1:{find_free_ports(1)[0]}/0"
+    return {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__CELERY__BROKER_URL": url,
+        "AIRFLOW__CELERY__RESULT_BACKEND": url,
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": SETTINGS["AIRFLOW__CORE__PARALLELISM"],
+    }
+
+
+def start_more(cluster: AirflowCluster, setup: Setup) -> None:
+    """Start what a setup has besides the usual components."""
+    if setup.is_celery:
+        port = cluster.environment["AIRFLOW__CELERY__BROKER_URL"].rsplit(":", 1)[1].split("/")[0]
+        cluster.start_program("redis", ["redis-server", "--bind", "127.0.0.1", "--port", port, "--save", ""])
+        command = [sys.executable, "-m", "airflow", "celery", "worker", "--skip-serve-logs"]
+        cluster.start_program("celery-worker", command)
+    for number in range(2 * (os.cpu_count() or 1) if setup.is_busy else 0):
+        cluster.start_program(f"load-{number}", [sys.executable, "-c", "while True: pass"])
+    for number in range(2, setup.schedulers + 1):
+        scheduler = cluster.start_component("scheduler", name=f"scheduler-{number}")
+        wait_for_scheduler(scheduler)
+
+
+def wait_for_scheduler(scheduler: Program) -> None:
+    """Wait until a further scheduler works; Airflow's health report tells of one only."""
+
+    def is_started() -> bool:
+        return "Starting the scheduler" in scheduler.log_path.read_text(errors="replace")
+
+    if not wait_until(is_started, timeout=STARTUP_TIMEOUT):
+        raise ClusterTimeoutError(f"{scheduler.name} did not start. {scheduler.describe_log_end()}")
+
+
+def kill_scheduler(cluster: AirflowCluster, setup: Setup, is_time: bool) -> None:
+    """Kill the last scheduler once, with its workers."""
+    name = f"scheduler-{setup.schedulers}"
+    if setup.kills_scheduler and is_time and name in cluster.programs:
+        cluster.stop_program(name, grace=0)
+        log_progress(f"{name} is killed.")
+
+
+if __name__ == "__main__":
+    run_command(main)
