@@ -40,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVER_URL] = None
     if config.getoption("database") == "sqlite":
         return
+    if "airflow" in sys.modules:
+        # It has read its settings: half of the tests would use SQLite, without tables.
+        raise pytest.UsageError(
+            "a conftest.py has imported Airflow before --database; name a folder above it"
+        )
     # Imported here: the pure tests need no database driver.
     from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 

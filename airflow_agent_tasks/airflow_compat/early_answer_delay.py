@@ -52,9 +52,14 @@ def read_answer_delay(dag_id: str, run_id: str, task_id: str, map_index: str) ->
     # Of several schedulers, only the one that queued the task receives its worker's report.
     query = (
         select(TaskInstance.state, TaskInstance.updated_at, HITLDetail.options, Job.latest_heartbeat)
-        .filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=int(map_index))
         .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
         .outerjoin(Job, and_(Job.id == TaskInstance.queued_by_job_id, Job.state == "running"))
+        .where(
+            TaskInstance.dag_id == dag_id,
+            TaskInstance.run_id == run_id,
+            TaskInstance.task_id == task_id,
+            TaskInstance.map_index == int(map_index),
+        )
     )
     with create_session() as session:
         row = session.execute(query).one_or_none()

@@ -17,6 +17,13 @@ from airflow_agent_tasks.services.http import Request
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/required-action"
 
+#: What the form cannot do without the plugin.
+WITHOUT_PLUGIN = (
+    "is not closed when its question is answered elsewhere"
+    if AIRFLOW_V_3_4_PLUS
+    else "cannot show each question's own text"
+)
+
 
 class HITLUser(TypedDict):
     """A user who may answer, as in ``airflow.sdk.execution_time.hitl``."""
@@ -107,9 +114,10 @@ class RequiredAction:
     def _warn(self, reasons: str) -> None:
         self._has_warned = True
         self._log.warning(
-            "The form under Required Actions cannot show each question's own text, because this package's "
-            "plugin in Airflow's API server cannot be reached. Check that the package is installed there, "
-            "that [api] secret_key is the same on both, and that this worker can reach [api] base_url. %s",
+            "The form under Required Actions %s, because this package's plugin in Airflow's API server "
+            "cannot be reached. Check that the package is installed there, that [api] secret_key is the same "
+            "on both, and that this worker can reach [api] base_url. %s",
+            WITHOUT_PLUGIN,
             reasons,
         )
 

@@ -130,6 +130,7 @@ REQUIREMENTS = (
                 attributes=f"id state updated_at queued_by_job_id {_TASK_KEY}",
             ),
             Part("airflow.executors.executor_loader:ExecutorLoader", attributes="get_executor_names"),
+            Part("airflow.executors.local_executor:LocalExecutor"),
             _CREATE_SESSION,
         ),
     ),

@@ -25,6 +25,8 @@ RUN_TIMEOUT = 1800.0
 SENDERS = 40
 #: How often an answer is sent again that Airflow did not take; SQLite may be locked for too long.
 ATTEMPTS = 5
+#: Airflow's words for a question that is answered already.
+TAKEN = "has already been updated"
 
 
 def build_dag(tasks: int, questions: int) -> str:
@@ -121,9 +123,11 @@ class Respondent:
                 self._thread.api.answer(form, "Yes.")
             except AirflowApiError as error:
                 self._results.errors.append(str(error))
-            else:
-                self._results.delays.append(time.monotonic() - started_at)
-                break
+                # Else Airflow has taken an attempt whose reply came too late for us.
+                if TAKEN not in str(error):
+                    continue
+            self._results.delays.append(time.monotonic() - started_at)
+            break
         self._being_answered.discard(index)
 
     def _count_mismatches(self) -> int:

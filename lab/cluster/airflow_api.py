@@ -164,10 +164,33 @@ class AirflowApi:
         """Mark the DAG run of a task as ``success`` or ``failed``, as a user does in the Airflow UI."""
         self.request("PATCH", f"/dags/{task.dag_id}/dagRuns/{task.run_id}", body={"state": state})
 
-    def clear(self, task: TaskInstance) -> None:
-        """Clear a task in any state: it starts over."""
-        body = {"dry_run": False, "only_failed": False, "dag_run_id": task.run_id, "task_ids": [task.task_id]}
+    def clear(self, task: TaskInstance, *, all_indices: bool = False, keep_task_state: bool = False) -> None:
+        """
+        Clear a task in any state: it starts over.
+
+        :param all_indices: True to clear a mapped task as a whole, and not only this index.
+        :param keep_task_state: True to keep what the task state store holds of it; see
+            ``offers_keep_task_state``.
+        """
+        is_index = task.map_index >= 0 and not all_indices
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": task.run_id,
+            "task_ids": [[task.task_id, task.map_index] if is_index else task.task_id],
+            **({"keep_task_state": True} if keep_task_state else {}),
+        }
         self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
+
+    def offers_keep_task_state(self) -> bool:
+        """Return True if this Airflow's clear of a task discards its state unless it is told to keep it."""
+        schemas = self._send("GET", "/openapi.json")["components"]["schemas"]
+        return "keep_task_state" in schemas["ClearTaskInstancesBody"]["properties"]
+
+    def clear_run(self, task: TaskInstance) -> None:
+        """Clear the whole DAG run of a task."""
+        body = {"dry_run": False, "only_failed": False}
+        self.request("POST", f"/dags/{task.dag_id}/dagRuns/{task.run_id}/clear", body=body)
 
     def list_questions(self, dag_id: str = "~") -> list[dict[str, Any]]:
         """Return the open forms under Required Actions as Airflow reports them, oldest first."""

@@ -10,6 +10,9 @@ from typing import Any
 #: A scenario as a generator that yields where it waits, so that many can run at the same time.
 Steps = Iterator[None]
 
+#: DAG, task and map index.
+TaskKey = tuple[str, str, int]
+
 #: Steps of every scripted remote task: enough to show progress, too few to flood the log.
 SCRIPT_STEPS = 10
 
@@ -21,6 +24,10 @@ ON_WORKER = {"deferrable": False}
 
 class CaseError(Exception):
     """A case could not be run, for example because something never happened."""
+
+
+class CaseSkipped(Exception):  # noqa: N818
+    """A case does not apply to the installed Airflow; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Case:
     """
     One row.
 
-    :param name: The DAG's id.
+    :param name: Its name on the command line and in the guarantees; the DAG's id, unless ``group`` is one.
     :param title: Its name in the table.
     :param service: ``lightcone`` or ``shinzo``; or that of a peer.
     :param expected: The expected outcome.
@@ -78,6 +85,9 @@ class Case:
     :param arguments: The operator's arguments.
     :param run_timeout: Seconds that the DAG run may take, or None.
     :param retries: The Airflow task's retries.
+    :param retry_delay: Seconds between two tries.
+    :param group: The DAG that it shares with other cases, where each is a task; None for a DAG of its own.
+    :param map_index: Its index where the cases of its group are one mapped task, otherwise -1.
     :param uses_fault_proxy: True where the connection to the service is what fails.
     :param connection_extra: Extra fields of the connection.
     """
@@ -94,8 +104,26 @@ class Case:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     run_timeout: float | None = None
     retries: int = 2
+    retry_delay: float = 1.0
+    group: str | None = None
+    map_index: int = -1
     uses_fault_proxy: bool = False
     connection_extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG."""
+        return self.group or self.name
+
+    @property
+    def task_id(self) -> str:
+        """The Airflow task's id in its DAG."""
+        return "agent" if self.group is None or self.map_index >= 0 else self.name
+
+    @property
+    def task_key(self) -> TaskKey:
+        """What tells its Airflow task from those of other cases."""
+        return (self.dag_id, self.task_id, self.map_index)
 
     @property
     def connection_id(self) -> str:
@@ -115,11 +143,14 @@ class Case:
     def to_json(self) -> dict[str, Any]:
         """Return the values that the DAG file needs."""
         return {
-            "name": self.name,
+            "dag_id": self.dag_id,
+            "task_id": self.task_id,
+            "map_index": self.map_index,
             "conn_id": self.connection_id,
             "service": self.service,
             "run_timeout": self.run_timeout,
             "retries": self.retries,
+            "retry_delay": self.retry_delay,
             "text": self._build_text(),
             "arguments": {"deferrable": True, "poll_interval": 1, **self.arguments},
         }

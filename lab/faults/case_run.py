@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.cluster.airflow_api import TaskInstance
 from lab.cluster.airflow_cluster import RUN_END_STATES, AirflowCluster
 from lab.cluster.processes import find_by_command_line, wait_until
-from lab.faults.case_definition import Case, CaseError, Steps
+from lab.faults.case_definition import Case, CaseError, Steps, TaskKey
 
 #: Seconds that a case waits for anything, by default: two cores serve all cases at once.
 WAIT_TIMEOUT = 120.0
@@ -33,6 +33,7 @@ class Outcome:
     :param lost: Results that were not delivered, or were wrong.
     :param measures: Seconds that the case measured, by name.
     :param problems: Differences from what was expected.
+    :param skipped: Why the case does not apply to the installed Airflow; empty where it does.
     """
 
     started: int = 0
@@ -40,6 +41,7 @@ class Outcome:
     lost: int = 0
     measures: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    skipped: str = ""
 
 
 class CaseRun(AbstractContextManager["CaseRun"], ABC):
@@ -53,8 +55,8 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         self.case = case
         self.outcome = Outcome()
 
-    def attach(self, cluster: AirflowCluster, tasks: Mapping[str, TaskInstance]) -> None:
-        """Take the Airflow that runs the case's DAG, and its tasks by DAG, refreshed before each step."""
+    def attach(self, cluster: AirflowCluster, tasks: Mapping[TaskKey, TaskInstance]) -> None:
+        """Take the Airflow that runs the case's DAG, and all its tasks, refreshed before each step."""
         self.cluster = cluster
         self._tasks = tasks
 
@@ -81,14 +83,14 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
     @property
     def is_known(self) -> bool:
         """True once the scheduler has created the Airflow task."""
-        return self.case.name in self._tasks
+        return self.case.task_key in self._tasks
 
     @property
     def task(self) -> TaskInstance:
         """The Airflow task."""
         if not self.is_known:
             raise CaseError("its DAG run has no task")
-        return self._tasks[self.case.name]
+        return self._tasks[self.case.task_key]
 
     @property
     def has_ended(self) -> bool:
@@ -103,15 +105,21 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
     @property
     def has_worker_exited(self) -> bool:
         """True when the scheduler knows that the Airflow task's last worker has exited."""
-        log = (self.cluster.log_folder / "scheduler.log").read_text(errors="replace")
-        ends = [line for line in log.splitlines() if WORKER_EXITED in line and self.task.instance_id in line]
+        log = self.read_scheduler_log().splitlines()
+        ends = [line for line in log if WORKER_EXITED in line and self.task.instance_id in line]
         # Both times have the same format, except for the zone at the end.
         return bool(ends) and ends[-1].split("Z")[0] > str(self.task.queued_at).rstrip("Z")
 
     def read_logs(self, pattern: str = "*.log") -> str:
         """Return the Airflow task's log; with ``*.trigger.*`` only the triggerers' part."""
-        logs = (self.cluster.home / "logs" / f"dag_id={self.case.name}").rglob(pattern)
+        index = f"map_index={self.case.map_index}/" if self.case.map_index >= 0 else ""
+        folder = f"dag_id={self.case.dag_id}/run_id=*/task_id={self.case.task_id}/{index}"
+        logs = (self.cluster.home / "logs").glob(folder + pattern)
         return "".join(log.read_text(errors="replace") for log in logs)
+
+    def read_scheduler_log(self) -> str:
+        """Return what the scheduler has printed, and the supervisors of its workers."""
+        return (self.cluster.log_folder / "scheduler.log").read_text(errors="replace")
 
     # Waits. Each begins with a yield: Airflow's tasks are refreshed before the next step.
 
@@ -143,7 +151,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         """Wait for the end of the DAG run: Airflow loses a clear that comes a moment before it."""
         yield from self.until_ended()
         yield from self.until(
-            lambda: self.cluster.api.read_run_state(self.case.name, self.task.run_id) in RUN_END_STATES,
+            lambda: self.cluster.api.read_run_state(self.case.dag_id, self.task.run_id) in RUN_END_STATES,
             "the DAG run ended",
         )
 
@@ -158,7 +166,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
 
     def start(self) -> None:
         """Start the DAG run."""
-        self.cluster.api.trigger(self.case.name)
+        self.cluster.api.trigger(self.case.dag_id)
 
     def start_and_wait(self) -> Steps:
         """Start the DAG run, and wait until Airflow waits for the remote task."""
@@ -199,9 +207,9 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         self.cluster.api.mark_run(self.task, state)
         return moment
 
-    def clear(self) -> None:
-        """Clear the Airflow task as a user does."""
-        self.cluster.api.clear(self.task)
+    def clear(self, *, keep_task_state: bool = False) -> None:
+        """Clear the Airflow task, of a mapped one only this index, as a user does."""
+        self.cluster.api.clear(self.task, keep_task_state=keep_task_state)
 
     # The outcome.
 

@@ -1,26 +1,47 @@
-"""The DAG file of the fault table: one DAG with one task for every file in ``cases`` beside it."""
+"""The DAG file of the fault table: a DAG for every file in ``cases`` beside it, or for all that share one."""
 
 import json
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG
 
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
-for path in sorted(Path(__file__).with_name("cases").glob("*.json")):
-    case = json.loads(path.read_text())
-    limit = case["run_timeout"]
+OPERATORS: dict[str, tuple[Any, str]] = {
+    "lightcone": (LightconeTaskOperator, "instruction"),
+    "shinzo": (ShinzoTaskOperator, "message"),
+}
+
+
+def define_task(cases: list[dict[str, Any]]) -> None:
+    """Define the task of a case, or the mapped task whose indices are these cases."""
+    first = cases[0]
+    operator, text = OPERATORS[first["service"]]
     common = {
-        "task_id": "agent",
-        "conn_id": case["conn_id"],
-        "retries": case["retries"],
-        "retry_delay": timedelta(seconds=1),
-        **case["arguments"],
+        "task_id": first["task_id"],
+        "retries": first["retries"],
+        "retry_delay": timedelta(seconds=first["retry_delay"]),
     }
-    with DAG(case["name"], schedule=None, dagrun_timeout=timedelta(seconds=limit) if limit else None):
-        if case["service"] == "lightcone":
-            LightconeTaskOperator(instruction=case["text"], **common)
-        else:
-            ShinzoTaskOperator(message=case["text"], **common)
+    own = [{"conn_id": case["conn_id"], text: case["text"], **case["arguments"]} for case in cases]
+    if first["map_index"] < 0:
+        operator(**common, **own[0])
+    else:
+        operator.partial(**common).expand_kwargs(own)
+
+
+def sort_key(case: dict[str, Any]) -> tuple[str, str, int]:
+    """Return what brings the cases of a DAG together, and a mapped task's into the order of its indices."""
+    return case["dag_id"], case["task_id"], case["map_index"]
+
+
+found = [json.loads(path.read_text()) for path in Path(__file__).with_name("cases").glob("*.json")]
+for dag_id, of_dag in groupby(sorted(found, key=sort_key), key=lambda case: case["dag_id"]):
+    cases = list(of_dag)
+    limit = cases[0]["run_timeout"]
+    with DAG(dag_id, schedule=None, dagrun_timeout=timedelta(seconds=limit) if limit else None):
+        for _, of_task in groupby(cases, key=lambda case: case["task_id"]):
+            define_task(list(of_task))

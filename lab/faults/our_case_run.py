@@ -21,6 +21,8 @@ from lab.faults.fault_proxy import FaultProxy
 CASES_FOLDER = "cases"
 #: The operator's log line for every question that it asks in Airflow.
 ASKED = re.compile(r"Question \d+ of the agent:")
+#: The path of a request that starts a remote task, as a regular expression.
+START_PATH = r"^/agent/(tasks|request/[^/]+)$"
 ACTIVE_STATUSES = frozenset({"queued", "running", "awaiting_input", "paused"})
 
 
@@ -92,6 +94,11 @@ class OurCaseRun(CaseRun):
         ]
 
     @property
+    def starts(self) -> list[dict[str, Any]]:
+        """The requests to start a remote task, the oldest first."""
+        return [entry for entry in self.list_requests("POST") if re.search(START_PATH, entry["path"])]
+
+    @property
     def stops(self) -> list[dict[str, Any]]:
         """The requests with which Airflow's side stopped a remote task."""
         return [
@@ -138,7 +145,11 @@ class OurCaseRun(CaseRun):
 
         def is_asked() -> bool:
             if self.is_parked and (at_once or self.has_worker_exited):
-                found[:] = self.cluster.api.list_questions(self.case.name)
+                found[:] = [
+                    form
+                    for form in self.cluster.api.list_questions(self.case.dag_id)
+                    if form["task_instance"]["id"] == self.task.instance_id
+                ]
             return any(
                 form["subject"].startswith(f"Question {number}: ") and words in form["body"] for form in found
             )

@@ -73,7 +73,7 @@ def test_airflow_lists_the_provider(installed: EmptyEnvironment) -> None:
         for row in installed.read_json("airflow", "providers", "list", "-o", "json")
         if row["package_name"] == "airflow-agent-tasks"
     ]
-    assert provider["version"] == "0.1.0"
+    assert provider["version"] == "0.2.0.dev0"
 
 
 def test_airflow_lists_the_plugin_once_and_without_a_warning(installed: EmptyEnvironment) -> None:

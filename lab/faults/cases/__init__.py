@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.faults.cases.clears import CLEAR_SCENARIOS
 from lab.faults.cases.components import COMPONENT_SCENARIOS
 from lab.faults.cases.questions import QUESTION_SCENARIOS
 from lab.faults.cases.service import SERVICE_SCENARIOS
@@ -11,6 +12,7 @@ from lab.faults.cases.workers import WORKER_SCENARIOS
 #: Scenarios that run at the same time, the longest first.
 CONCURRENT_SCENARIOS = (
     *SERVICE_SCENARIOS,
+    *CLEAR_SCENARIOS,
     *LIMIT_SCENARIOS,
     *QUESTION_SCENARIOS,
     *WORKER_SCENARIOS,

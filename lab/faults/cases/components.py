@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from lab.cluster.sqlite_lock import freeze
@@ -12,8 +13,8 @@ from lab.faults.cases.users import mark_and_measure
 from lab.faults.our_case_run import OurCaseRun
 from lab.faults.peer_case_run import PeerCaseRun
 
-#: Airflow's line in the trigger's log when it takes a trigger away from a triggerer.
-CANCELLED_TRIGGER = "Trigger cancelled by user action"
+#: Airflow's line in the trigger's log when it takes a trigger away from a triggerer; since 3.4 the second.
+CANCELLED_TRIGGER = re.compile("Trigger cancelled by user action|Trigger reassigned to another triggerer")
 #: Seconds to watch a triggerer after it woke up.
 WATCH_SECONDS = 6.0
 
@@ -60,7 +61,7 @@ def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
     finally:
         frozen.send_signal(signal.SIGCONT)
     yield from run.until(
-        lambda: all(CANCELLED_TRIGGER in each.read_logs("*.trigger.*") for each in runs),
+        lambda: all(CANCELLED_TRIGGER.search(each.read_logs("*.trigger.*")) for each in runs),
         "the first one noticed",
     )
     yield from run.pause(WATCH_SECONDS)

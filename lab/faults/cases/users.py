@@ -35,21 +35,6 @@ def measure_stop(run: OurCaseRun, marked_at: float) -> Steps:
     yield from run.until_ended()
 
 
-def clear_while_waiting(run: OurCaseRun) -> Steps:
-    """Clear the Airflow task while it waits."""
-    yield from run.start_and_wait()
-    run.clear()
-    yield from run.until_ended(tries=2)
-
-
-def clear_after_success(run: OurCaseRun) -> Steps:
-    """Clear the Airflow task after it has delivered its result."""
-    run.start()
-    yield from run.until_dag_run_ended()
-    run.clear()
-    yield from run.until_ended(tries=2)
-
-
 def retry_after_failure(run: OurCaseRun) -> Steps:
     """Let the first remote task fail."""
     run.start()
@@ -74,7 +59,6 @@ SHORT = 6.0
 STOPPED_FAILED = Expected(stopped=1, state="failed", results=0)
 STOPPED_SUCCESS = Expected(stopped=1, state="success", results=0)
 STOPPED_SKIPPED = Expected(stopped=1, state="skipped", results=0)
-STOPPED_AND_ANEW = Expected(started=2, stopped=1, tries=2)
 ANEW = Expected(started=2, tries=2)
 
 USER_SCENARIOS = (
@@ -111,33 +95,6 @@ USER_SCENARIOS = (
         "shinzo",
         STOPPED_SUCCESS,
         seconds=LONG,
-    ),
-    scenario(
-        clear_while_waiting,
-        "cleared_on_worker",
-        "cleared while running",
-        "lightcone",
-        STOPPED_AND_ANEW,
-        seconds=LONG,
-        later_seconds=SHORT,
-        arguments=ON_WORKER,
-    ),
-    scenario(
-        clear_while_waiting,
-        "cleared_deferred",
-        "cleared while deferred",
-        "shinzo",
-        STOPPED_AND_ANEW,
-        seconds=LONG,
-        later_seconds=SHORT,
-    ),
-    scenario(
-        clear_after_success,
-        "cleared_after_success",
-        "cleared after success",
-        "shinzo",
-        Expected(started=2, tries=2, results=2),
-        seconds=SHORT,
     ),
     scenario(
         retry_after_failure,

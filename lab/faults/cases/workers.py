@@ -6,9 +6,9 @@ from collections.abc import Generator
 
 from lab.faults.case_definition import LONG, ON_WORKER, Expected, Steps, scenario
 from lab.faults.cases.users import mark_and_measure
-from lab.faults.our_case_run import OurCaseRun
+from lab.faults.our_case_run import START_PATH, OurCaseRun
 
-SUBMIT = {"method": "POST", "path": "^/agent/(tasks|request/[^/]+)$"}
+SUBMIT = {"method": "POST", "path": START_PATH}
 #: Seconds, more than any client waits.
 LONGER_THAN_CLIENTS_WAIT = 120.0
 
@@ -66,7 +66,10 @@ def drain_worker(run: OurCaseRun) -> Steps:
     """Send SIGTERM to the worker that waits, as draining a machine does, and kill it a little later."""
     yield from run.start_and_wait()
     run.terminate_worker()
-    yield from run.until(lambda: IS_DRAINED in run.read_logs(), "the operator's on_kill was called")
+    yield from run.until(
+        lambda: IS_DRAINED in run.read_logs() or IGNORES_SIGTERM in run.read_scheduler_log(),
+        "the worker noticed",
+    )
     run.kill_worker()
     yield from run.until_ended()
 
@@ -96,6 +99,8 @@ def until_end_was_seen(run: OurCaseRun) -> Generator[None, None, float]:
 
 #: The operator's log line when it leaves its agent task to the next try.
 IS_DRAINED = "This worker is being ended"
+#: The log line of a worker since Airflow 3.4, which lets its task run on and does not tell it.
+IGNORES_SIGTERM = "warm shutdown in progress"
 RETRIED = Expected(tries=2)
 LOST_IN_SUBMIT = "worker killed while the submit is in flight"
 CUT_SUBMIT = "submit's connection cut after the task was started"
@@ -183,7 +188,8 @@ WORKER_SCENARIOS = (
         "lightcone",
         Expected(stopped=1, state="failed", tries=None, results=0),
         seconds=LONG,
-        arguments={**ON_WORKER, "retry_delay": LONG},
+        retry_delay=LONG,
+        arguments=ON_WORKER,
     ),
     scenario(
         drain_worker,

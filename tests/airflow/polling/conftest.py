@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseHook
 
 from tests.raw_server import NETWORK_VARIABLES, RawServer
 
@@ -39,6 +38,9 @@ def connect(monkeypatch: Any) -> Callable[..., None]:
 @pytest.fixture
 def lookups(mocker: Any) -> Any:
     """Airflow's connection lookup, which takes 50 ms and counts its calls."""
+    # Imported here: pytest may load this file before the database is chosen.
+    from airflow.sdk import BaseHook
+
     look_up = BaseHook.aget_connection
 
     async def look_up_slowly(conn_id: str) -> Any:

@@ -73,13 +73,15 @@ def kill_worker(started: StartedTask, ti: TaskInstance) -> bool:
     ).run()
 
 
-@pytest.mark.parametrize("state", ENDED)
-def test_a_worker_stops_what_a_user_ended(started: StartedTask, is_stopped: Any, state: str) -> None:
+@pytest.mark.parametrize("state", [*ENDED, "restarting"])
+def test_a_worker_stops_what_a_user_ended_or_cleared(
+    started: StartedTask, is_stopped: Any, state: str
+) -> None:
     assert kill_worker(started, task_instance(state))
     assert is_stopped()
 
 
-@pytest.mark.parametrize("state", [*WAITED_FOR, "running"])
+@pytest.mark.parametrize("state", [*(state for state in WAITED_FOR if state != "restarting"), "running"])
 def test_a_worker_leaves_what_the_next_try_attaches_to(
     started: StartedTask, is_stopped: Any, state: str | None, caplog: Any
 ) -> None:
