@@ -28,7 +28,8 @@ class Ring:
 
 
 def _pytest(*paths: str) -> tuple[str, ...]:
-    return ("-m", "pytest", "-n", "3", "--dist", "worksteal", "-p", "no:cacheprovider", *paths)
+    # Verbose: the log of a ring that hangs or is interrupted names what failed.
+    return ("-m", "pytest", "-vv", "-n", "3", "--dist", "worksteal", "-p", "no:cacheprovider", *paths)
 
 
 RINGS = {
