@@ -59,7 +59,7 @@ def test_a_rejected_key_ends_one_wait_and_opens_the_circuit_for_the_others(
 ) -> None:
     async def run() -> tuple[list[Any], Counter[str]]:
         async with KeyService(connect) as service, aclosing(SharedPoller("c1")) as poller:
-            service.connect("sk_old", requests_per_second=50)
+            service.connect("sk_old", requests_per_second=5)
             await poller.get_task("tsk_1", None)
             service.key = "sk_new"
             if is_gone:
