@@ -45,8 +45,6 @@ def describe_verdict(case: Case, outcomes: Sequence[Outcome]) -> str:
     wrong = sum(bool(outcome.problems) for outcome in outcomes)
     if case.is_comparison:
         return "; ".join(dict.fromkeys(problem for outcome in outcomes for problem in outcome.problems))
-    if not outcomes:
-        return "not run"
     if outcomes[0].skipped:
         return f"not run: {outcomes[0].skipped}"
     measured: dict[str, list[float]] = {}

@@ -127,7 +127,7 @@ def test_a_ring_counts_its_tests(
     ("error", "status", "expected"),
     [
         (None, 0, "3.3.2    3.12    sqlite    passed (7)"),
-        (PythonUnavailableError("Python 3.12 cannot be installed on this machine"), 0, "[a]"),
+        (PythonUnavailableError("Python 3.12 cannot be installed on this machine"), 1, "[a]"),
         (InstallationError("no such package"), 1, "FAILED (installation)"),
     ],
     ids=["passed", "no Python", "no installation"],
