@@ -7,6 +7,7 @@ rounds of a loop. What comes instead keeps its state elsewhere, and so finds no 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,16 +16,22 @@ from sqlalchemy import event
 
 from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask
 
+log = logging.getLogger(__name__)
+
 
 def watch(on_replaced: Callable[[EndedTask], None]) -> None:
     """
     Call a function with each task that this process replaces from now on; before that is committed.
 
-    :param on_replaced: Must return at once, and not fail.
+    :param on_replaced: Must return at once.
     """
 
     def on_set(row: Any, reason: Any, _before: Any, _initiator: Any) -> None:
-        if reason == REPLACED:
+        if reason != REPLACED:
+            return
+        try:
             on_replaced(EndedTask.from_row(row, REPLACED))
+        except Exception as error:  # which would undo the clear, and end the scheduler
+            log.warning("The agent task of a replaced Airflow task may run on: %r", error)
 
     event.listen(TaskInstance.archived_reason, "set", on_set)

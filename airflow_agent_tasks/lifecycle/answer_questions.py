@@ -156,10 +156,10 @@ def _ask(execution: Execution, task: AgentTask, questions: Questions) -> Flow[De
     asked = replace(question, is_shown=is_shown, form_id=execution.task_try.task_instance_id)
     yield from execution.save_questions(questions.put(asked))
     if not execution.settings.has_notifiers:
-        return (yield from _park(execution, question))
+        return (yield from _park(execution, asked))
     yield from Notify(task.question)
     # Whoever was notified may have answered already.
-    return (yield from _await_answer(execution, task, question))
+    return (yield from _await_answer(execution, task, asked))
 
 
 def _show(asking: Asking, *, reopen: bool = False) -> Flow[bool]:
@@ -198,7 +198,10 @@ def _ask_again(execution: Execution, question: Question, fault: str) -> Flow[Dec
         moment = format_time((yield from ReadClock()))
         notice = f"**The last reply, given at {moment}, was not sent: {fault}**"
         asking = yield from _describe(execution, decision.task, question, notice)
-        yield from _show(asking, reopen=True)
+        is_shown = yield from _show(asking, reopen=True)
+        # Else the rejected answer in the form of an earlier try would be read once more.
+        form_id = execution.task_try.task_instance_id
+        yield from save_question(execution, replace(question, is_shown=is_shown, form_id=form_id))
         return (yield from _park(execution, question))
     return decision
 

@@ -29,10 +29,9 @@ class ClearHandling:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        handle_clears()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            handle_clears()
         await self._app(scope, receive, send)
 
 

@@ -184,6 +184,8 @@ class Driver:
         if self._is_killed and self._kill and self._kill.is_undecided:
             self.on_kill()
         if self._kill is None:
+            # To some next tries a clear looks like a retry: they must not wait for what is paused now.
+            self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
             raise AgentTaskCancelledError(f"{self.execution.name} was stopped, because this task was killed.")
 
     def _defer(self, command: cmd.Defer) -> NoReturn:

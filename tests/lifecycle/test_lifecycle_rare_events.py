@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -82,6 +83,17 @@ def test_a_reply_that_cannot_be_sent_is_asked_for_again(people: str, reason: str
     world = live(questions=WHICH, people=people)
     assert (world.state, heard(world)) == ("success", [answer_to(WHICH[0])])
     assert reason in log_of(world)
+
+
+@pytest.mark.parametrize("people", ["empty", "elsewhere"])
+def test_a_rejected_answer_is_not_read_again_in_the_form_of_a_try_that_was_lost(people: str) -> None:
+    script: dict[str, Any] = {"questions": WHICH, "people": people, "has_form_per_try": True}
+    commands = live(**script).since_last
+    for first, second in itertools.product(range(1, commands + 1), repeat=2):
+        crashes = (Interruption("crash", number, is_after=True) for number in (first, second))
+        world = live(LIGHTCONE, *crashes, **script)
+        assert (world.state, heard(world)) == ("success", [answer_to(*WHICH)]), log_of(world)
+        assert len(world.desk.answered) <= 2, log_of(world)
 
 
 def test_a_reply_that_cannot_be_sent_is_dropped_once_the_agent_no_longer_asks() -> None:

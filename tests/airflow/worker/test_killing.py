@@ -17,6 +17,7 @@ from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.commands import Sleep
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.worker import kill
@@ -52,10 +53,13 @@ def task_instance(state: Any, *, has_next_try: bool = True, map_index: int = -1)
     )
 
 
-def build_driver(started: StartedTask, ti: TaskInstance, **settings: Any) -> Driver:
+def build_driver(
+    started: StartedTask, ti: TaskInstance, store: dict[str, Any] | None = None, **settings: Any
+) -> Driver:
     conn_id = conn_id_of(started)
     callbacks = Callbacks(lambda: find_hook(conn_id), lambda **_: None, None, (), ())
-    context: Any = {"ti": ti}
+    rows = {} if store is None else store
+    context: Any = {"ti": ti, "task_state_store": SimpleNamespace(get=rows.get, set=rows.__setitem__)}
     log = logging.getLogger("worker")
     driver = Driver(build_settings({}, **settings), callbacks, context, log, pushes_xcoms=False)
     driver.perform(driver.execution.adopt(started))
@@ -184,6 +188,18 @@ def test_a_kill_without_a_state_from_airflow_is_decided_later(
     with pytest.raises(AgentTaskCancelledError, match="this task was killed"):
         driver.perform(iter(Sleep(0.1)))
     assert is_stopped()
+
+
+def test_the_next_try_does_not_wait_for_what_was_stopped_at_a_clear(
+    started: StartedTask, is_stopped: Any
+) -> None:
+    store = {RECORD_KEY: Submission("key", try_number=1, max_tries=1).with_task(started).to_json()}
+    driver = build_driver(started, task_instance("restarting"), store)
+    driver.on_kill()
+    assert is_stopped()
+    with pytest.raises(AgentTaskCancelledError, match="this task was killed"):
+        driver.perform(iter(Sleep(0.1)))
+    assert store[RECORD_KEY]["is_stopping"] is True
 
 
 @pytest.mark.parametrize("state", [*ENDED, "running", None, "an error"])
