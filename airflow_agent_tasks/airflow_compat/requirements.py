@@ -123,7 +123,7 @@ REQUIREMENTS = (
         "early_answer_delay",
         "an answer within seconds of its question may fail the task",
         (
-            Part("airflow.jobs.job:Job", attributes="job_type state latest_heartbeat"),
+            Part("airflow.jobs.job:Job", attributes="id state latest_heartbeat"),
             Part("airflow.models.hitl:HITLDetail", attributes="ti_id options"),
             Part(
                 "airflow.models.taskinstance:TaskInstance",

@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from airflow import __version__
 
-#: ``major.minor``, also of a pre-release.
-AIRFLOW_VERSION = tuple(int(part) for part in __version__.split(".")[:2])
-AIRFLOW_V_3_4_PLUS = AIRFLOW_VERSION >= (3, 4)
+#: By major and minor version, so that a pre-release counts, too.
+AIRFLOW_V_3_4_PLUS = tuple(int(part) for part in __version__.split(".")[:2]) >= (3, 4)

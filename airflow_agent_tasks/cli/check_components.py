@@ -18,7 +18,7 @@ HEALTH = Request("GET", "/api/v2/monitor/health", "read the health of Airflow")
 
 def check_components() -> Iterator[Finding]:
     """Yield the state of scheduler and triggerer, as the API server or else the database knows it."""
-    health = _ask_api_servers() or _read_database()
+    health = _ask_api_servers() or deployment.read_health()
     if not health or health["metadatabase"]["status"] != HEALTHY:
         details = "not checked: neither the API server nor this machine can read Airflow's database"
         remedy = "Start the API server and the database, or run this command where the scheduler runs."
@@ -42,10 +42,6 @@ def _ask_api_servers() -> Mapping[str, Any] | None:
         if isinstance(health, Mapping) and "scheduler" in health:
             return health
     return None
-
-
-def _read_database() -> Mapping[str, Any]:
-    return deployment.read_health()
 
 
 def _judge(health: Mapping[str, Any], component: str, consequence: str, remedy: str) -> Finding:

@@ -137,14 +137,12 @@ def _await_answer(execution: Execution, task: AgentTask, question: Question) -> 
     event: Mapping[str, Any] | None = yield from ReadForm(question.form_id)
     if read_response(event):
         return (yield from take_answer(execution, event, None))
-    form_id = execution.task_try.task_instance_id
-    # On Airflow 3.4 each try has a form of its own, and nobody sees that of an earlier one.
-    is_open = question.is_shown and question.form_id == form_id and not event
-    if not is_open:
-        # An answer that is no response: a worker was lost after it had closed the form.
+    shown = _ask_in_own_form(execution, question, is_shown=True)
+    # An answer that is no response: a worker was lost after it had closed the form.
+    if event or question != shown:
         asking = yield from _describe(execution, task, question)
         if (yield from ShowForm(asking, reopen=bool(event))):
-            yield from save_question(execution, replace(question, is_shown=True, form_id=form_id))
+            yield from save_question(execution, shown)
     return (yield from _park(execution, question))
 
 
@@ -153,13 +151,18 @@ def _ask(execution: Execution, task: AgentTask, questions: Questions) -> Flow[De
     yield from info("Question %s of the agent:\n%s", question.number, clean(task.question or "", MAX_SHOWN))
     is_shown = yield from _show((yield from _describe(execution, task, question)))
     # Only now: an answer that a later try finds in the form is then surely one to this question.
-    asked = replace(question, is_shown=is_shown, form_id=execution.task_try.task_instance_id)
+    asked = _ask_in_own_form(execution, question, is_shown=is_shown)
     yield from execution.save_questions(questions.put(asked))
     if not execution.settings.has_notifiers:
         return (yield from _park(execution, asked))
     yield from Notify(task.question)
     # Whoever was notified may have answered already.
     return (yield from _await_answer(execution, task, asked))
+
+
+def _ask_in_own_form(execution: Execution, question: Question, *, is_shown: bool) -> Question:
+    """Return the question as the form of this try asks it; on Airflow 3.4 nobody sees an earlier one's."""
+    return replace(question, is_shown=is_shown, form_id=execution.task_try.task_instance_id)
 
 
 def _show(asking: Asking, *, reopen: bool = False) -> Flow[bool]:
@@ -200,8 +203,7 @@ def _ask_again(execution: Execution, question: Question, fault: str) -> Flow[Dec
         asking = yield from _describe(execution, decision.task, question, notice)
         is_shown = yield from _show(asking, reopen=True)
         # Else the rejected answer in the form of an earlier try would be read once more.
-        form_id = execution.task_try.task_instance_id
-        yield from save_question(execution, replace(question, is_shown=is_shown, form_id=form_id))
+        yield from save_question(execution, _ask_in_own_form(execution, question, is_shown=is_shown))
         return (yield from _park(execution, question))
     return decision
 

@@ -30,14 +30,12 @@ def _describe() -> dict[str, Any]:
     """
     Return the version of this package, and what does not fit Airflow here.
 
-    ``database_clock`` is the database's clock minus this server's in seconds, or None if it cannot be read;
-    ``time`` is the server's clock in seconds since 1970.
+    ``database_clock`` is the database's clock minus this server's in seconds, or None if it cannot be read.
     """
     return {
         "version": version(PACKAGE),
         "misfits": [asdict(misfit) for misfit in list_misfits()],
         "database_clock": _compare_database_clock(),
-        "time": time.time(),
     }
 
 

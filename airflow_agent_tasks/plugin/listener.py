@@ -36,7 +36,7 @@ class KeepsRecord(Protocol):
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Check that this package fits Airflow, when a scheduler or a triggerer starts."""
+    """Check that this package fits Airflow, and handle clears, when a scheduler or a triggerer starts."""
     if is_database_row(component):  # its job; a worker starts too often for this
         from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts
 
