@@ -1,4 +1,4 @@
-"""Signed requests to this package's plugin in Airflow's API server. Imports nothing heavy."""
+"""Requests to Airflow's API server, and signed ones to this package's plugin there. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Seconds for the API server to answer.
 TIMEOUT = 10.0
+#: The token of a request that any sender may make: the client sends one in any case.
+NO_TOKEN = "none"  # noqa: S105 - not a secret
 #: Airflow's own default for ``[api] base_url``.
 DEFAULT_SERVER = "http://localhost:8080"
 
@@ -37,9 +39,24 @@ def send_order(server: str, request: Request, *, retries: bool = True) -> Respon
     """
     # Imported here, because every DAG file imports this module: requests takes 50 ms, and more under load.
     from airflow_agent_tasks.airflow_compat.worker_request_signature import sign
-    from airflow_agent_tasks.client.sync_client import SyncClient
 
     token = sign(conf.get("api", "secret_key", fallback=None) or "", request.json or {})
+    return send(server, request, token, retries=retries)
+
+
+def send(server: str, request: Request, token: str = NO_TOKEN, *, retries: bool = True) -> Response:
+    """
+    Send a request, and return the response, whatever its status.
+
+    :param server: One of :func:`list_servers`.
+    :param request: The request.
+    :param token: What to send as the bearer token; default none.
+    :param retries: False for a single attempt; default True.
+    :raises AgentTaskError: if no response came.
+    """
+    # Imported here for the same reason.
+    from airflow_agent_tasks.client.sync_client import SyncClient
+
     settings = ClientSettings(
         server,
         token,

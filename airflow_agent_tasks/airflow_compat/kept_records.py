@@ -7,7 +7,11 @@ an agent task that takes the record: without it, the next try would start a seco
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from airflow.models.task_state_store import TaskStateStoreModel
+from airflow.state import TaskScope
+from airflow.state.metastore import _get_db_backend
 from sqlalchemy import Column, event
 from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.sql import visitors
@@ -24,12 +28,44 @@ def keep_records() -> None:
         event.listen(Session, "do_orm_execute", _spare_record)
 
 
+def find_fault() -> str | None:
+    """
+    Return what is wrong if Airflow discards a task's state in a way that :func:`keep_records` does not see.
+
+    Tried with a session that has no database.
+    """
+    backend = _get_db_backend()
+    compared: set[str] = set()
+
+    def note(execution: ORMExecuteState) -> None:
+        _spare_record(execution)
+        compared.update(_list_columns(execution))
+        raise _SeenError
+
+    with Session() as session:
+        event.listen(session, "do_orm_execute", note)
+        with suppress(_SeenError):
+            backend.clear(TaskScope(dag_id="a DAG", run_id="a run", task_id="a task"), session=session)
+    if "key" in compared:
+        return None
+    return f"{type(backend).__name__}.clear discards a task's state in another way"
+
+
+class _SeenError(Exception):
+    """Ends a clear before it asks for a database."""
+
+
 def _spare_record(execution: ORMExecuteState) -> None:
     # Airflow itself hides the rows of earlier tries by the same event of SQLAlchemy.
     if not execution.is_delete or execution.bind_mapper is not TaskStateStoreModel.__mapper__:
         return
-    where = execution.statement.whereclause  # type: ignore[attr-defined]
-    columns = {node.name for node in visitors.iterate(where) if isinstance(node, Column)}
+    columns = _list_columns(execution)
     # A key that is named is deleted: the package does so after a success, and a user may.
     if columns >= _OF_ONE_TASK and "key" not in columns:
         execution.statement = execution.statement.where(TaskStateStoreModel.key != RECORD_KEY)  # type: ignore[attr-defined]
+
+
+def _list_columns(execution: ORMExecuteState) -> set[str]:
+    """Return the names of the columns that a statement's condition compares."""
+    where = execution.statement.whereclause  # type: ignore[attr-defined]
+    return {node.name for node in visitors.iterate(where) if isinstance(node, Column)}

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
 from sqlalchemy import event
+from sqlalchemy.orm import object_session
 
 from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask
 
@@ -21,17 +22,28 @@ log = logging.getLogger(__name__)
 
 def watch(on_replaced: Callable[[EndedTask], None]) -> None:
     """
-    Call a function with each task that this process replaces from now on; before that is committed.
+    Call a function with each task that this process replaces from now on, once that is committed.
 
-    :param on_replaced: Must return at once.
+    :param on_replaced: Must return at once. It is also called after the next commit where this one failed.
     """
 
     def on_set(row: Any, reason: Any, _before: Any, _initiator: Any) -> None:
         if reason != REPLACED:
             return
         try:
-            on_replaced(EndedTask.from_row(row, REPLACED))
+            ended = EndedTask.from_row(row, REPLACED)
+            # A clear of thousands of tasks commits long after it has replaced the first one.
+            event.listen(object_session(row), "after_commit", lambda _: tell(ended), once=True)
         except Exception as error:  # which would undo the clear, and end the scheduler
-            log.warning("The agent task of a replaced Airflow task may run on: %r", error)
+            warn(error)
+
+    def tell(ended: EndedTask) -> None:
+        try:
+            on_replaced(ended)
+        except Exception as error:
+            warn(error)
+
+    def warn(error: Exception) -> None:
+        log.warning("The agent task of a replaced Airflow task may run on: %r", error)
 
     event.listen(TaskInstance.archived_reason, "set", on_set)

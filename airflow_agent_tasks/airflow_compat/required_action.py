@@ -19,7 +19,7 @@ PATH = "/agent-tasks/required-action"
 
 #: What the form cannot do without the plugin.
 WITHOUT_PLUGIN = (
-    "is not closed when its question is answered elsewhere"
+    "is not closed when its question is answered elsewhere, and an answer to an earlier try cannot be read"
     if AIRFLOW_V_3_4_PLUS
     else "cannot show each question's own text"
 )

@@ -158,6 +158,8 @@ REQUIREMENTS = (
             Part(
                 "airflow.models.task_state_store:TaskStateStoreModel", attributes="key dag_id run_id task_id"
             ),
+            Part("airflow.state:TaskScope", parameters="dag_id run_id task_id"),
+            Part("airflow.state.metastore:_get_db_backend"),
         ),
         is_needed=AIRFLOW_V_3_4_PLUS,
     ),

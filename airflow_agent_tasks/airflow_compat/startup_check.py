@@ -61,8 +61,7 @@ def list_misfits() -> list[Misfit]:
     found: dict[str, Misfit] = {}
     for requirement in (one for one in REQUIREMENTS if one.is_needed):
         faults = [fault for part in requirement.parts for fault in _try_part(part)]
-        # The table may lack something that the module needs as it is imported.
-        for fault in faults or _try_import(requirement.module):
+        for fault in faults or _try_module(requirement.module):
             found.setdefault(fault, Misfit(fault, requirement.consequence))
     return list(found.values())
 
@@ -121,8 +120,18 @@ def _describe(owner: str, names: str, fault: str) -> str:
     return f"{owner}{names.replace('|', ' or ')} {fault}"
 
 
-def _try_import(module: str) -> Iterator[str]:
+def _try_module(module: str) -> Iterator[str]:
+    """Yield what is wrong with a module of this room whose parts are all there."""
     try:
-        import_module(f"{__package__}.{module}")
+        # The table may lack something that the module needs as it is imported.
+        found = import_module(f"{__package__}.{module}")
     except Exception as error:
         yield f"{__package__}.{module} cannot be imported ({error})"
+        return
+    try:
+        # Names cannot tell everything: a module may know how to try what it relies on.
+        fault = found.find_fault() if hasattr(found, "find_fault") else None
+    except Exception as error:
+        fault = f"{__package__}.{module} does not work ({error!r})"
+    if fault:
+        yield fault

@@ -24,6 +24,8 @@ PATH = "/agent-tasks/health"
 CLOCK_TOLERANCE = 5.0
 #: What an API server answers that does not know the path; the one with the UI knows every path, for GET.
 UNKNOWN_PATH = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+#: Ranks of replies that tell nothing about the plugin.
+NOT_LOADED, NOT_AIRFLOW = 2, 3
 ADDRESSES = "[core] execution_api_server_url and [api] base_url"
 
 
@@ -65,12 +67,15 @@ def check_api_server() -> Iterator[Finding]:
             replies.append(_ask(server))
         except AgentTaskError as error:
             failures.append(split_message(str(error))[0])
-    by_rank = sorted(replies, key=_rank)
-    if not by_rank:
+    if not replies:
         remedy = f"Start the API server, and check {ADDRESSES} and the network on this machine."
         yield Finding("API server", "failed", " ".join(failures), remedy)
-    else:
-        yield from _judge(by_rank[0])
+        return
+    best = min(replies, key=_rank)
+    if failures and _rank(best) >= NOT_LOADED:
+        # The one that serves the UI, and with it the plugin, may be the one that does not answer.
+        yield Finding("API server", "warning", " ".join(failures), f"Check {ADDRESSES} on this machine.")
+    yield from _judge(best)
 
 
 def _ask(server: str) -> Reply:
@@ -91,7 +96,7 @@ def _rank(reply: Reply) -> int:
         return 0
     if _is_refusal(reply):
         return 1
-    return 2 if reply.status in UNKNOWN_PATH else 3
+    return NOT_LOADED if reply.status in UNKNOWN_PATH else NOT_AIRFLOW
 
 
 def _is_refusal(reply: Reply) -> bool:
@@ -100,12 +105,12 @@ def _is_refusal(reply: Reply) -> bool:
 
 def _judge(reply: Reply) -> Iterator[Finding]:
     rank = _rank(reply)
-    if rank == 3:
+    if rank == NOT_AIRFLOW:
         details = f"{reply.server} answered with status {reply.status}, but not like an API server of Airflow"
         yield Finding("API server", "failed", details, f"Check {ADDRESSES} on this machine.")
         return
     yield Finding("API server", "ok", f"{reply.server} answers")
-    if rank == 2:
+    if rank == NOT_LOADED:
         details = (
             f"not loaded, or an older version, in the API server at {reply.server} (status {reply.status})"
         )

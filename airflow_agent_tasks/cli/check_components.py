@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_agent_tasks.airflow_compat import deployment
-from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
+from airflow_agent_tasks.airflow_compat.api_server import list_servers, send
 from airflow_agent_tasks.airflow_compat.startup_check import PACKAGE
 from airflow_agent_tasks.cli.finding import Finding
 from airflow_agent_tasks.errors import AgentTaskError
@@ -18,7 +18,7 @@ HEALTH = Request("GET", "/api/v2/monitor/health", "read the health of Airflow")
 
 def check_components() -> Iterator[Finding]:
     """Yield the state of scheduler and triggerer, as the API server or else the database knows it."""
-    health = _ask_api_servers() or deployment.read_health()
+    health = _ask_api_servers() or _read_database()
     if not health or health["metadatabase"]["status"] != HEALTHY:
         details = "not checked: neither the API server nor this machine can read Airflow's database"
         remedy = "Start the API server and the database, or run this command where the scheduler runs."
@@ -36,12 +36,19 @@ def check_components() -> Iterator[Finding]:
 def _ask_api_servers() -> Mapping[str, Any] | None:
     for server in list_servers():
         try:
-            health = send_order(server, HEALTH, retries=False).to_json()
+            health = send(server, HEALTH, retries=False).to_json()
         except (AgentTaskError, ValueError):
             continue
         if isinstance(health, Mapping) and "scheduler" in health:
             return health
     return None
+
+
+def _read_database() -> Mapping[str, Any] | None:
+    try:
+        return deployment.read_health()
+    except FileNotFoundError:  # a worker needs none
+        return None
 
 
 def _judge(health: Mapping[str, Any], component: str, consequence: str, remedy: str) -> Finding:

@@ -9,7 +9,7 @@ from airflow.sdk import BaseHook
 
 from airflow_agent_tasks.airflow_compat.deployment import list_connection_ids, read_connections_as_a_server
 from airflow_agent_tasks.cli.finding import Finding, split_message
-from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskConnectionNotFoundError, AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
 from airflow_agent_tasks.provider_info import get_provider_info
@@ -25,33 +25,46 @@ def check_connections(conn_ids: list[str]) -> Iterator[Finding]:
     :param conn_ids: The connections; empty for all of this package's types in database and environment.
     """
     read_connections_as_a_server()
+    if conn_ids:
+        yield from map(_check_connection, dict.fromkeys(conn_ids))
+        return
+    # The environment first: a database that does not answer must not keep these from being tried.
+    in_environment = list(dict.fromkeys(_list_in_environment()))
+    yield from map(_check_connection, in_environment)
     in_database = _list_in_database()
-    listed = [*(in_database or ()), *_list_in_environment()]
-    for conn_id in dict.fromkeys(conn_ids or listed):
-        yield _check_connection(conn_id, in_database or [])
-    if not conn_ids and (in_database is None or not listed):
+    others = [conn_id for conn_id in in_database or () if conn_id not in in_environment]
+    yield from map(_check_connection, others)
+    if in_database is None or not (in_environment or others):
         unread = "the database cannot be read from here; " if in_database is None else ""
-        details = f"{unread}{len(listed)} connections of the types {' and '.join(TYPES)} were found"
+        count = len(in_environment) + len(others)
+        details = f"{unread}{count} connections of the types {' and '.join(TYPES)} were found"
         remedy = "Those in a secrets backend cannot be listed: name their ids after --connections."
         yield Finding("connections", "warning", details, remedy)
 
 
-def _check_connection(conn_id: str, in_database: list[str]) -> Finding:
+def _check_connection(conn_id: str) -> Finding:
     name = f"connection {conn_id}"
     try:
         works, message = find_hook(conn_id).test_connection()
+    except AgentTaskConnectionNotFoundError as error:
+        if _list_in_database() is None:
+            # A worker needs no access to the database: the API server sends it the connection.
+            details = "not in this machine's environment, and the database cannot be read from here"
+            return Finding(name, "warning", details, "Run this command where the scheduler runs.")
+        works, message = False, str(error)
     except AgentTaskError as error:
         works, message = False, str(error)
     if works:
         return Finding(name, "ok", message)
     details, hint = split_message(message)
-    return Finding(name, "failed", details, f"{hint} {_describe_place(conn_id, in_database)}".strip())
+    return Finding(name, "failed", details, f"{hint} {_describe_place(conn_id)}".strip())
 
 
-def _describe_place(conn_id: str, in_database: list[str]) -> str:
+def _describe_place(conn_id: str) -> str:
     if (variable := f"{ENVIRONMENT_PREFIX}{conn_id.upper()}") in os.environ:
         return f"The connection is set by {variable}."
-    return "The connection is listed under Admin → Connections." if conn_id in in_database else ""
+    is_in_database = conn_id in (_list_in_database() or ())
+    return "The connection is listed under Admin → Connections." if is_in_database else ""
 
 
 def _list_in_database() -> list[str] | None:

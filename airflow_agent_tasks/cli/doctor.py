@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import TimeoutError as PoolTimeoutError
-from multiprocessing.pool import ThreadPool
+from threading import Thread
 
 from airflow.providers.common.compat.sdk import redact
 
@@ -30,7 +31,9 @@ def run(options: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     findings = examine(options.connections)
     print_rows([asdict(finding) for finding in findings], options.output)
-    raise SystemExit(1 if any(finding.verdict == "failed" for finding in findings) else 0)
+    sys.stdout.flush()
+    # At once: a check that hangs would hold up Airflow's own cleanup, or fail it with a traceback.
+    os._exit(1 if any(finding.verdict == "failed" for finding in findings) else 0)
 
 
 def examine(conn_ids: list[str] | None) -> list[Finding]:
@@ -51,17 +54,26 @@ def examine(conn_ids: list[str] | None) -> list[Finding]:
 
 
 def _perform(name: str, check: Check) -> list[Finding]:
-    """Return the findings of a check, whatever it raises and however long it takes."""
-    # Threads of a pool do not delay the end of this process.
-    thread = ThreadPool(1)
+    """Return the findings of a check, those that it made before it raised or hung included."""
+    found: list[Finding] = []
+    thread = Thread(target=_collect, args=(name, check, found), daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    overdue = [_build_failure(name, f"no result after {TIMEOUT:g} s")] if thread.is_alive() else []
+    return [*found, *overdue]
+
+
+def _collect(name: str, check: Check, found: list[Finding]) -> None:
     try:
-        return thread.apply_async(lambda: list(check())).get(TIMEOUT)
-    except PoolTimeoutError:
-        fault = f"no result after {TIMEOUT:g} s"
+        for finding in check():
+            found.append(finding)
     except Exception as error:
-        fault = f"could not be checked: {type(error).__name__}: {error}"
+        found.append(_build_failure(name, f"could not be checked: {type(error).__name__}: {error}"))
+
+
+def _build_failure(name: str, fault: str) -> Finding:
     remedy = "Check the network and the settings of this machine; if they are fine, report this as a bug."
-    return [Finding(name, "failed", fault, remedy)]
+    return Finding(name, "failed", fault, remedy)
 
 
 def _hide_secrets(finding: Finding) -> Finding:

@@ -11,8 +11,8 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.clears import ClearHandling
 from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
+from airflow_agent_tasks.plugin.startup import Startup
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
@@ -29,6 +29,6 @@ class AgentTasksPlugin(AirflowPlugin):
     listeners = [listener]  # noqa: RUF012 - as Airflow declares it
     fastapi_apps = [{"name": "agent_tasks", "app": serve, "url_prefix": "/agent-tasks"}]  # noqa: RUF012
     fastapi_root_middlewares = [  # noqa: RUF012
-        {"name": "agent_tasks", "middleware": AnswerDelay, "args": [], "kwargs": {}},
-        {"name": "agent_tasks_clears", "middleware": ClearHandling, "args": [], "kwargs": {}},
+        {"name": "agent_tasks_startup", "middleware": Startup, "args": [], "kwargs": {}},
+        {"name": "agent_tasks_answers", "middleware": AnswerDelay, "args": [], "kwargs": {}},
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 
@@ -18,21 +18,6 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.ended_tasks import EndedTask
 
 log = logging.getLogger(__name__)
-
-
-class ClearHandling:
-    """
-    ASGI middleware that does nothing but :func:`handle_clears` when its server starts.
-
-    :param app: The next ASGI app.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        handle_clears()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._app(scope, receive, send)
 
 
 @cache

@@ -39,7 +39,7 @@ class AnswerDelay:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            _check_at_startup(scope)
+            _check_route(scope)
         is_answer = scope["type"] == "http" and scope["method"] == "PATCH"
         if is_answer and (found := ANSWER_PATH.search(scope["path"])) and _has_credentials(scope):
             try:
@@ -49,10 +49,9 @@ class AnswerDelay:
         await self._app(scope, receive, send)
 
 
-def _check_at_startup(scope: Any) -> None:
-    from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts, report
+def _check_route(scope: Any) -> None:
+    from airflow_agent_tasks.airflow_compat.startup_check import report
 
-    check_private_parts()
     try:
         fault = None if has_answer_route(scope["app"].routes) else "no route for answers is known"
     except Exception as error:  # which would end the server

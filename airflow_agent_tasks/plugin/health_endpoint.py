@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 async def report_health(request: Request) -> JSONResponse:
     """Return the state of the plugin in this API server, or 403 if no worker of this Airflow asks."""
-    if await read_order(request) is None:
+    order = await read_order(request)
+    if order is None or order.get("do") != "report health":
         return refuse()
     return JSONResponse(await run_in_threadpool(_describe))
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from airflow.listeners import hookimpl
 
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, is_database_row
-from airflow_agent_tasks.plugin.clears import handle_clears
+from airflow_agent_tasks.plugin.startup import prepare
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,7 @@ class KeepsRecord(Protocol):
 def on_starting(component: Any) -> None:
     """Check that this package fits Airflow, and handle clears, when a scheduler or a triggerer starts."""
     if is_database_row(component):  # its job; a worker starts too often for this
-        from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts
-
-        check_private_parts()
-        handle_clears()
+        prepare()
 
 
 @hookimpl

@@ -56,9 +56,17 @@ def stop_passed_over_in_background(dag_id: str, run_id: str) -> None:
 def stop_passed_over(dag_id: str, run_id: str) -> None:
     """Stop the agent tasks of a run's skipped and removed tasks, once the database shows the run's end."""
     try:
-        if _wait_until(partial(has_run_ended, dag_id, run_id)):
-            for ended in list_passed_over(dag_id, run_id):
-                stop_in_background(ended)
+        if not _wait_until(partial(has_run_ended, dag_id, run_id)):
+            log.warning(
+                "DAG %s, run %s, ended, but the database does not show it after %g s, so agent tasks of its "
+                "skipped Airflow tasks may still be running",
+                dag_id,
+                run_id,
+                SECONDS_TO_COMMIT,
+            )
+            return
+        for ended in list_passed_over(dag_id, run_id):
+            stop_in_background(ended)
     except Exception:
         log.exception("Agent tasks of DAG %s, run %s, may still be running", dag_id, run_id)
 
@@ -71,10 +79,18 @@ def stop_agent_task(ended: EndedTask) -> None:
         if record is None or record.task_id is None or record.max_tries > ended.max_tries:
             return
         # A clear starts over: it stops the agent task whatever the policy says of kills.
-        is_stopped = record.on_kill_policy == "stop" or ended.state == REPLACED
-        if is_stopped and _wait_until(partial(is_committed, ended)):
-            outcome = stop_if_active(find_hook(record.conn_id), record.task_id, record.agent_id)
-            log.info("%s%s", ended, outcome)
+        if record.on_kill_policy != "stop" and ended.state != REPLACED:
+            return
+        if not _wait_until(partial(is_committed, ended)):
+            log.warning(
+                "%s, but the database does not show it after %g s, so agent task %s is left as it is",
+                ended,
+                SECONDS_TO_COMMIT,
+                record.task_id,
+            )
+            return
+        outcome = stop_if_active(find_hook(record.conn_id), record.task_id, record.agent_id)
+        log.info("%s%s", ended, outcome)
     except AgentTaskError as error:
         log.warning("%s, and its agent task may still be running: %s", ended, error)
     except Exception:

@@ -1,11 +1,11 @@
 """
 What a trigger's ``on_kill`` means: whether anything still waits for the agent task.
 
-Airflow calls ``on_kill`` for more than a user's decision. A worker gets SIGTERM when its machine is drained,
-or when Airflow's API does not answer its heartbeats; a triggerer calls ``on_kill`` for a trigger that another
-triggerer took over while it was frozen. An agent task that something waits for, or will, must keep running.
-So we ask Airflow for the task instance's state first; if it does not answer, we stop nothing that a next try
-would attach to.
+Airflow calls ``on_kill`` for more than a user's decision. A worker's task gets SIGTERM when Airflow's API
+does not answer its heartbeats, and on Airflow 3.3 when its machine is drained. A triggerer calls ``on_kill``
+for a trigger that another triggerer took over while it was frozen. An agent task that something waits for, or
+will, must keep running. So we ask Airflow for the task instance's state first; if it does not answer, we stop
+nothing that a next try would attach to.
 """
 
 from __future__ import annotations

@@ -14,13 +14,17 @@ import pytest
 from airflow.api_fastapi.core_api.routes.public import public_router
 from airflow.jobs.job import Job
 from airflow.models.hitl import HITLDetail
+from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.sdk.execution_time import comms, task_runner
 from pytest_mock import MockerFixture
+from sqlalchemy import delete, text
 
 from airflow_agent_tasks.airflow_compat import startup_check
 from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part, Requirement
+from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.plugin import listener
 from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
+from airflow_agent_tasks.plugin.startup import Startup
 from tests.test_layers import is_public, list_airflow_names
 
 DOOR = Path(startup_check.__file__).parent
@@ -44,7 +48,7 @@ def start(process: str, routes: Any = public_router.routes) -> None:
 
     if process == "api_server":
         scope = {"type": "lifespan", "app": SimpleNamespace(routes=routes)}
-        asyncio.run(AnswerDelay(airflow)(scope, "receive", "send"))
+        asyncio.run(Startup(AnswerDelay(airflow))(scope, "receive", "send"))
     else:
         listener.on_starting(Job.__new__(Job))
 
@@ -145,6 +149,26 @@ def test_a_module_that_needs_more_than_the_table_says_is_reported(monkeypatch: A
     (line,) = caplog.messages
     assert "airflow_agent_tasks.airflow_compat.ended_tasks cannot be imported" in line
     assert CONSEQUENCES["ended_tasks"] in line
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="only Airflow 3.4 and later discards state with a clear")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM task_state_store",
+        delete(TaskStateStoreModel).where(TaskStateStoreModel.dag_id == "a DAG"),
+    ],
+    ids=["text", "other columns"],
+)
+def test_a_clear_that_discards_state_in_another_way_is_reported(
+    caplog: Any, mocker: MockerFixture, query: Any
+) -> None:
+    statement = text(query) if isinstance(query, str) else query
+    clear = mocker.patch("airflow.state.metastore.MetastoreBackend.clear")
+    clear.side_effect = lambda scope, session: session.execute(statement)
+    start("scheduler")
+    (line,) = caplog.messages
+    assert CONSEQUENCES["kept_records"] in line
 
 
 @pytest.mark.parametrize("process", ["api_server", "scheduler"])

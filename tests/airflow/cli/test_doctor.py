@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +26,11 @@ from pytest_mock import MockerFixture
 from sqlalchemy import delete
 
 from airflow_agent_tasks.airflow_compat import deployment, worker_request_signature
+from airflow_agent_tasks.airflow_compat.api_server import send_order
 from airflow_agent_tasks.cli import check_api_server, check_components, doctor
 from airflow_agent_tasks.cli.finding import Finding
 from airflow_agent_tasks.plugin import health_endpoint, signed_orders
+from airflow_agent_tasks.services.http import Request
 
 COMMAND = [sys.executable, "-m", "airflow", "agent-tasks", "doctor", "--output", "json"]
 ALIVE = {"SchedulerJob": -600.0, "TriggererJob": -600.0}
@@ -116,6 +119,20 @@ def test_a_worker_without_a_database_finds_everything_in_order(
     ], printed
     assert status == 0
     assert "Traceback" not in printed
+    assert list(tmp_path.glob("*.db")) == []  # reading from the missing database would have made one
+
+
+def test_a_worker_without_a_database_does_not_know_whether_a_connection_exists(
+    alive: Any, airflow_home: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from airflow.configuration import conf
+
+    missing = f"sqlite:///{tmp_path}/none.db"
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", missing)
+    assert conf.get("database", "sql_alchemy_conn") == missing
+    (found,) = find(["of_the_database"], wanted="warning").values()
+    assert found.check == "connection of_the_database"
+    assert found.remedy == "Run this command where the scheduler runs."
 
 
 def test_several_faults_are_found_in_one_run_and_no_key_is_shown(alive: Any, agent_task_sandbox: Any) -> None:
@@ -161,6 +178,22 @@ def test_another_address_is_asked_where_the_first_serves_only_workers(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", f"{without_plugin}/execution/")
     assert find() == {}
+
+
+def test_the_address_that_does_not_answer_is_named_beside_one_without_the_plugin(
+    alive: Any, without_plugin: str, monkeypatch: Any
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", f"{without_plugin}/execution/")
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", f"http://{address}")
+    assert set(find()) == {"plugin"}
+    assert f"no connection to {address}" in find(wanted="warning")["API server"].details
+
+
+def test_the_plugin_reports_its_health_to_no_other_order(alive: Any, api_server: str) -> None:
+    order = Request("POST", check_api_server.PATH, "ask for the plugin's health", json={})
+    assert send_order(api_server, order).status == 403
 
 
 @pytest.mark.parametrize("key", ["another key", None])
@@ -311,6 +344,38 @@ def test_the_command_works_where_airflow_has_moved_what_it_reads_itself(
 
 
 # --- whatever goes wrong in a check itself ---------------------------------------------------------------
+
+
+def test_the_command_ends_though_the_process_could_not_clean_up(airflow_home: Path) -> None:
+    program = """
+        import atexit, time, types
+        from airflow_agent_tasks.cli import check_api_server, check_components, doctor
+
+        doctor.TIMEOUT = 1.0
+        check_api_server.check_api_server = check_components.check_components = lambda: time.sleep(600)
+        atexit.register(time.sleep, 600)
+        doctor.run(types.SimpleNamespace(connections=None, output="json"))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    overdue = [row["check"] for row in json.loads(ended.stdout) if row["details"] == "no result after 1 s"]
+    assert set(overdue) >= {"API server", "scheduler, triggerer"}
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+
+
+def test_what_a_check_found_before_it_hung_is_kept(alive: Any, mocker: MockerFixture) -> None:
+    over = threading.Event()
+
+    def hang() -> Iterator[Finding]:
+        yield Finding("connection one", "ok", "the service accepted the key")
+        over.wait(20)
+
+    mocker.patch("airflow_agent_tasks.cli.check_connections.check_connections", side_effect=lambda _: hang())
+    mocker.patch.object(doctor, "TIMEOUT", 3.0)
+    findings = {finding.check: finding.verdict for finding in doctor.examine([])}
+    over.set()
+    assert findings["connection one"] == "ok"
+    assert findings["connections"] == "failed"
 
 
 def test_a_check_that_raises_or_hangs_is_a_row_and_the_others_are_made(

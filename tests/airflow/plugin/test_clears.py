@@ -71,14 +71,30 @@ def test_the_agent_task_of_a_task_that_a_clear_replaces_is_stopped(
 
 @pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="only Airflow 3.4 and later replaces tasks")
 def test_a_task_that_goes_on_after_all_keeps_its_agent_task(
-    started: Any, api_server: str, agent_task_sandbox: Any, mocker: MockerFixture
+    started: Any, api_server: str, agent_task_sandbox: Any, mocker: MockerFixture, caplog: Any
 ) -> None:
     mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.3)
+    caplog.set_level("WARNING", logger=orphan_stopper.__name__)
     with create_session() as session:
         session.get(TaskInstance, started.task_instance_id).archive(reason=REPLACED, session=session)
         session.rollback()
     finish_stops()
     assert {task["status"] for task in agent_task_sandbox.tasks()} == {"running"}
+    # The session's next commit, of nothing, made it look.
+    assert [line for line in caplog.messages if "ended as superseded, but the database does not show" in line]
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="only Airflow 3.4 and later replaces tasks")
+def test_an_agent_task_is_not_stopped_before_its_replacement_is_committed(
+    started: Any, api_server: str, agent_task_sandbox: Any
+) -> None:
+    with create_session() as session:
+        session.get(TaskInstance, started.task_instance_id).archive(reason=REPLACED, session=session)
+        session.flush()
+        finish_stops()
+        assert {task["status"] for task in agent_task_sandbox.tasks()} == {"running"}
+    finish_stops()
+    assert "cancelled" in {task["status"] for task in agent_task_sandbox.tasks()}
 
 
 def test_the_record_is_removed_where_its_key_is_named(started: Any) -> None:
