@@ -182,6 +182,17 @@ class AirflowApi:
         }
         self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
 
+    def clear_with_downstream(self, task: TaskInstance, task_id: str) -> None:
+        """Clear another task of a task's run, and all that follow it, as the Airflow UI offers it."""
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": task.run_id,
+            "task_ids": [task_id],
+            "include_downstream": True,
+        }
+        self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
+
     def offers_keep_task_state(self) -> bool:
         """Return True if this Airflow's clear of a task discards its state unless it is told to keep it."""
         schemas = self._send("GET", "/openapi.json")["components"]["schemas"]

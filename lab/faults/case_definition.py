@@ -88,6 +88,8 @@ class Case:
     :param retry_delay: Seconds between two tries.
     :param group: The DAG that it shares with other cases, where each is a task; None for a DAG of its own.
     :param map_index: Its index where the cases of its group are one mapped task, otherwise -1.
+    :param listed_by: The upstream task that lists the indices, once it was cleared only the first; or None.
+        Airflow renders nothing of what it lists, so all tries have the same script.
     :param uses_fault_proxy: True where the connection to the service is what fails.
     :param connection_extra: Extra fields of the connection.
     """
@@ -107,6 +109,7 @@ class Case:
     retry_delay: float = 1.0
     group: str | None = None
     map_index: int = -1
+    listed_by: str | None = None
     uses_fault_proxy: bool = False
     connection_extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -146,6 +149,7 @@ class Case:
             "dag_id": self.dag_id,
             "task_id": self.task_id,
             "map_index": self.map_index,
+            "listed_by": self.listed_by,
             "conn_id": self.connection_id,
             "service": self.service,
             "run_timeout": self.run_timeout,
@@ -168,8 +172,8 @@ class Case:
 
 
 def by_try(first: float, later: float) -> str:
-    """Return a template: one value for the first try of the Airflow task, another for the later ones."""
-    return f"{{{{ {first} if ti.try_number == 1 else {later} }}}}"
+    """Return one value for the first try of the Airflow task, another for the later ones: a template."""
+    return str(first) if first == later else f"{{{{ {first} if ti.try_number == 1 else {later} }}}}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
@@ -29,8 +29,17 @@ def define_task(cases: list[dict[str, Any]]) -> None:
     own = [{"conn_id": case["conn_id"], text: case["text"], **case["arguments"]} for case in cases]
     if first["map_index"] < 0:
         operator(**common, **own[0])
+    elif first["listed_by"]:
+        listed = list_indices.override(task_id=first["listed_by"])(own)
+        operator.partial(**common).expand_kwargs(listed)
     else:
         operator.partial(**common).expand_kwargs(own)
+
+
+@task
+def list_indices(arguments: list[dict[str, Any]], *, ti: Any = None) -> list[dict[str, Any]]:
+    """Return the arguments of each index; once the task was cleared, only the first."""
+    return arguments if ti.try_number == 1 else arguments[:1]
 
 
 def sort_key(case: dict[str, Any]) -> tuple[str, str, int]:

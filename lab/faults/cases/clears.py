@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from lab.faults.case_definition import (
 from lab.faults.cases.questions import ANSWER, ASKING, finish
 from lab.faults.our_case_run import OurCaseRun, list_messages
 
+#: The task upstream of a mapped task that shrinks.
+LIST_TASK = "list_indices"
 Clear = Callable[[tuple[OurCaseRun, ...]], None]
 
 
@@ -97,6 +100,18 @@ def clear_dag_run(runs: tuple[OurCaseRun, ...]) -> None:
     runs[0].cluster.api.clear_run(runs[0].task)
 
 
+def shrink_mapped_task(kept: OurCaseRun, deferred: OurCaseRun, parked: OurCaseRun) -> Steps:
+    """Clear the task that lists the indices and all that follow it; the later indices are listed no more."""
+    kept.start()
+    yield from kept.until_ended()
+    yield from deferred.until_waited_for()
+    yield from parked.until_asked()
+    kept.cluster.api.clear_with_downstream(kept.task, LIST_TASK)
+    yield from kept.until_ended(tries=2)
+    yield from deferred.until_stopped()
+    yield from parked.until_stopped()
+
+
 SHORT = 6.0
 STOPPED_AND_ANEW = Expected(started=2, stopped=1, tries=2)
 #: The end of the case's name and of its title, the expected outcome, and the case's options.
@@ -152,6 +167,35 @@ def build_scenario(
     return Scenario(drive, tuple(cases))
 
 
+def build_shrinking_scenario() -> Scenario:
+    """Return the scenario of a mapped task that has fewer indices after a clear."""
+    removed = Expected(stopped=1, state="removed", tries=None, results=0)
+    states: tuple[tuple[str, str, Expected, Mapping[str, Any]], ...] = (
+        (
+            "kept",
+            "cleared, its index is still listed",
+            Expected(started=2, tries=2, results=2),
+            {"seconds": SHORT},
+        ),
+        ("deferred", "cleared while deferred, and removed", removed, {"seconds": LONG}),
+        ("parked", "cleared while parked, and removed", replace(removed, asked=1), ASKING),
+    )
+    cases = (
+        Case(
+            f"shrunk_{name}",
+            f"mapped: {words}",
+            "shinzo",
+            expected,
+            group="shrunk",
+            map_index=index,
+            listed_by=LIST_TASK,
+            **options,
+        )
+        for index, (name, words, expected, options) in enumerate(states)
+    )
+    return Scenario(shrink_mapped_task, tuple(cases))
+
+
 KEPT = "(keep_task_state)"
 clear_each_kept = partial(clear_each, keep_task_state=True)
 CLEAR_SCENARIOS = (
@@ -176,4 +220,5 @@ CLEAR_SCENARIOS = (
         is_mapped=True,
         needs_keep_task_state=True,
     ),
+    build_shrinking_scenario(),
 )
