@@ -9,7 +9,6 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
-PINS := constraints.txt $(wildcard constraints/*.txt)
 # The pure tests and those of sockets: all but what runs an Airflow, a browser or an installation.
 QUICK_TESTS := tests/test_*.py $(filter-out tests/airflow/ tests/airflow_processes/ tests/browser/ tests/packaging/ \
 	tests/__pycache__/,$(wildcard tests/*/))
@@ -20,7 +19,7 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers check test matrix coverage lint format demo faults parked answers bench imports up down build clean
+.PHONY: help venv pins peers check test matrix coverage lint format demo faults parked answers bench imports up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
@@ -39,6 +38,7 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff lay out the code"
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
+	@echo "make pins     choose the Airflow to develop with, AIRFLOW=3.3.2: put its pins from constraints/ into constraints.txt"
 	@echo "make peers    install the providers to compare with into .peers; faults and bench do it by themselves"
 	@echo "make build    build the wheel and the source archive into dist/"
 	@echo "make clean    remove all that these targets made"
@@ -46,7 +46,7 @@ help:
 venv: $(INSTALLED)
 
 # An interrupted installation can leave half a package that pip takes for a whole one: begin anew after one.
-$(INSTALLED): pyproject.toml $(PINS)
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; say make PYTHON=..." if sys.version_info < (3, 10) else 0)'
 	@if [ -e $(UNFINISHED) ]; then rm -rf .venv; fi
 	@echo "installing the pinned packages into .venv (about a minute) ..."
@@ -57,9 +57,13 @@ $(INSTALLED): pyproject.toml $(PINS)
 	@mv $(UNFINISHED) $(INSTALLED)
 	@touch $(INSTALLED)
 
+# One flat file, so that every installer reads it; constraints/ holds the pins of each Airflow, and those of all else once.
+pins: constraints/airflow-$(AIRFLOW).txt constraints/shared.txt
+	@grep -hv '^-c ' $^ >constraints.txt
+
 # Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would
 # install a second Airflow beside them: they use the one in .venv. The check fails if the list lacks a package.
-$(PEERS): $(INSTALLED) $(PINS)
+$(PEERS): $(INSTALLED) constraints.txt
 	@echo "installing the packages to compare with into .peers ..."
 	@rm -rf .peers
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
