@@ -127,6 +127,15 @@ def find_programs() -> Path:
     )
 
 
+def explain_lack() -> str | None:
+    """Return what this machine lacks for a server, or None if it has all."""
+    try:
+        find_programs()
+    except PostgresqlError as error:
+        return str(error)
+    return None
+
+
 def find_unprivileged_user() -> str:
     """Return who runs the server when we are root: it refuses to run as root."""
     names = {entry.pw_name for entry in pwd.getpwall()}
