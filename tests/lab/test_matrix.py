@@ -13,6 +13,7 @@ from packaging.version import Version
 from pytest_mock import MockerFixture
 
 from lab.matrix import __main__ as matrix
+from lab.matrix import debian_python, environments
 from lab.matrix.cells import DATABASES, Cell, explain_skip
 from lab.matrix.environments import InstallationError, PythonUnavailableError
 from lab.matrix.results_table import print_results_table
@@ -149,6 +150,15 @@ def test_a_ring_counts_its_tests(
     mocker.patch.dict(RINGS, {"pure": mocker.Mock(command=command, has_database=False)})
     result = run_ring("pure", Path(sys.executable), "sqlite", tmp_path / "ring.log")
     assert (result.verdict, result.detail) == (verdict, detail)
+
+
+def test_a_python_whose_packages_hold_no_loader_is_unavailable(tmp_path: Path, mocker: MockerFixture) -> None:
+    mocker.patch.object(environments, "FOLDER", tmp_path)
+    mocker.patch.object(environments, "_uv", side_effect=InstallationError("no such Python"))
+    mocker.patch.object(debian_python, "_run", return_value="")
+    with pytest.raises(PythonUnavailableError, match=r"Python 3\.99 cannot be installed") as caught:
+        environments.find_python("3.99")
+    assert "0 dynamic loaders" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize(
