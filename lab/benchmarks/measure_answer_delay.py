@@ -22,7 +22,8 @@ from airflow_agent_tasks.sandbox.server import Sandbox
 from lab.benchmarks.quick_answers import DAG_ID, Respondent, Results, build_dag
 from lab.cluster import postgresql
 from lab.cluster.airflow_api import AirflowApiError
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError, ClusterTimeoutError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError, ClusterTimeoutError
 from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 from lab.cluster.processes import Program, find_free_ports, wait_until
 from lab.command_line import build_parser, log_progress, print_table, run_command

@@ -12,7 +12,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from lab.cluster.airflow_api import AirflowApiError, TaskInstance
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError
 from lab.cluster.installed_airflow import INSTALLED
 from lab.command_line import log_progress
 from lab.faults.case_definition import Case, CaseError, CaseSkipped, Scenario, Steps, TaskKey
