@@ -31,7 +31,7 @@ help:
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
-	@echo "make test     run all tests; PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make test     run all tests (about 10 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
@@ -46,6 +46,7 @@ help:
 
 venv: $(INSTALLED)
 
+# The variables, and not -c, so that the pins hold for the build backend as well: the first for old pips, the second for new.
 # An interrupted installation can leave half a package that pip takes for a whole one: begin anew after one.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; say make PYTHON=..." if sys.version_info < (3, 10) else 0)'
@@ -54,7 +55,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@rm -f $(INSTALLED)
 	@touch $(UNFINISHED)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@mv $(UNFINISHED) $(INSTALLED)
 	@touch $(INSTALLED)
 
@@ -74,7 +76,7 @@ $(PEERS): $(INSTALLED) constraints.txt
 
 peers: $(PEERS)
 
-# Three processes for two cores: many tests only wait for a socket, and the fault round for most of its seven minutes.
+# Three processes for two cores: many tests only wait for a socket, and the fault round waits for most of its time.
 check: lint
 	$(BIN)/pytest -n 3 $(QUICK_TESTS) $(PYTEST_ARGS)
 
@@ -125,8 +127,9 @@ up: $(INSTALLED)
 down:
 	@$(PYTHON) -m lab.demo.down
 
+# With the pinned build backend of .venv.
 build: $(INSTALLED)
-	$(BIN)/python -m build
+	$(BIN)/python -m build --no-isolation
 
 clean: down
 	rm -rf .venv .matrix .peers .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
