@@ -23,7 +23,7 @@ unexport PYTHONPATH PYTHONHOME
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
-	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (40 minutes)"
+	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (8 minutes each)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
 	@echo "make answers  answer 200 questions the moment they appear, in each setup, and print for how long that was delayed"
 	@echo "              (5 minutes a setup); SETUPS='local celery' runs some of them"
