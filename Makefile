@@ -9,7 +9,6 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
-PINS := constraints.txt $(wildcard constraints/*.txt)
 # The pure tests and those of sockets: all but what runs an Airflow, a browser or an installation.
 QUICK_TESTS := tests/test_*.py $(filter-out tests/airflow/ tests/airflow_processes/ tests/browser/ tests/packaging/ \
 	tests/__pycache__/,$(wildcard tests/*/))
@@ -20,18 +19,19 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers check test matrix coverage lint format demo faults parked answers bench imports up down build clean
+.PHONY: help venv pins peers check test matrix coverage lint format demo faults parked answers bench imports up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
-	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (40 minutes)"
+	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (8 minutes each)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
-	@echo "make answers  answer 200 questions the moment they appear, on each executor, and print for how long it was delayed"
+	@echo "make answers  answer 200 questions the moment they appear, in each setup, and print for how long that was delayed"
+	@echo "              (5 minutes a setup); SETUPS='local celery' runs some of them"
 	@echo "make bench    measure what waiting costs, beside other providers, and print the tables (40 minutes)"
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
-	@echo "make test     run all tests; PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make test     run all tests (about 10 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
@@ -39,27 +39,34 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff lay out the code"
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
+	@echo "make pins     choose the Airflow to develop with, AIRFLOW=3.3.2: put its pins from constraints/ into constraints.txt"
 	@echo "make peers    install the providers to compare with into .peers; faults and bench do it by themselves"
 	@echo "make build    build the wheel and the source archive into dist/"
 	@echo "make clean    remove all that these targets made"
 
 venv: $(INSTALLED)
 
+# The variables, and not -c, so that the pins hold for the build backend as well: the first for old pips, the second for new.
 # An interrupted installation can leave half a package that pip takes for a whole one: begin anew after one.
-$(INSTALLED): pyproject.toml $(PINS)
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; say make PYTHON=..." if sys.version_info < (3, 10) else 0)'
 	@if [ -e $(UNFINISHED) ]; then rm -rf .venv; fi
 	@echo "installing the pinned packages into .venv (about a minute) ..."
 	@$(PYTHON) -m venv .venv
 	@rm -f $(INSTALLED)
 	@touch $(UNFINISHED)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@mv $(UNFINISHED) $(INSTALLED)
 	@touch $(INSTALLED)
 
+# One flat file, so that every installer reads it; constraints/ holds the pins of each Airflow, and those of all else once.
+pins: constraints/airflow-$(AIRFLOW).txt constraints/shared.txt
+	@grep -hv '^-c ' $^ >constraints.txt
+
 # Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would
 # install a second Airflow beside them: they use the one in .venv. The check fails if the list lacks a package.
-$(PEERS): $(INSTALLED) $(PINS)
+$(PEERS): $(INSTALLED) constraints.txt
 	@echo "installing the packages to compare with into .peers ..."
 	@rm -rf .peers
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
@@ -69,7 +76,7 @@ $(PEERS): $(INSTALLED) $(PINS)
 
 peers: $(PEERS)
 
-# Three processes for two cores: many tests only wait for a socket, and the fault round for most of its seven minutes.
+# Three processes for two cores: many tests only wait for a socket, and the fault round waits for most of its time.
 check: lint
 	$(BIN)/pytest -n 3 $(QUICK_TESTS) $(PYTEST_ARGS)
 
@@ -120,8 +127,9 @@ up: $(INSTALLED)
 down:
 	@$(PYTHON) -m lab.demo.down
 
+# With the pinned build backend of .venv.
 build: $(INSTALLED)
-	$(BIN)/python -m build
+	$(BIN)/python -m build --no-isolation
 
 clean: down
 	rm -rf .venv .matrix .peers .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -2,8 +2,9 @@
 ``make answers``: answer 200 questions the moment they appear, in several Airflows, and print a table.
 
 An answer that reaches Airflow before the scheduler has heard that the worker has left fails its task, so the
-plugin delays it. The table shows for how long, and how many tasks failed all the same. Exits with 0 only if
-none did. Takes about five minutes a row; CeleryExecutor needs the Celery provider, redis and redis-server.
+plugin delays it. The table shows for how long, and how many tasks failed all the same. Exits with 0 only if a
+setup ran and no task failed. Takes about five minutes a row. A setup that this machine lacks something for is
+not run, and says why: CeleryExecutor needs the Celery provider, redis and redis-server.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import Any
 
 from airflow_agent_tasks.sandbox.server import Sandbox
 from lab.benchmarks.quick_answers import DAG_ID, Respondent, Results, build_dag
+from lab.cluster import postgresql
 from lab.cluster.airflow_api import AirflowApiError
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError, ClusterTimeoutError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError, ClusterTimeoutError
 from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 from lab.cluster.processes import Program, find_free_ports, wait_until
 from lab.command_line import build_parser, log_progress, print_table, run_command
@@ -90,11 +93,24 @@ SETUPS = (
 def main() -> int:
     """Measure each setup, print the table and return the exit status."""
     arguments = parse_arguments()
-    rows = [run_setup(setup, arguments) for setup in SETUPS if setup.name in arguments.setups]
+    chosen = [setup for setup in SETUPS if setup.name in arguments.setups]
+    lacks = {setup.name: lack for setup in chosen if (lack := explain_lack(setup))}
+    rows = [run_setup(setup, arguments) for setup in chosen if setup.name not in lacks]
     print()
-    print_table(HEADINGS, rows)
+    print_table(HEADINGS, [*rows, *((name, None, None, None, "not run") for name in lacks)])
+    for name, lack in lacks.items():
+        print(f"{name}: not run: {lack}")
     asked = arguments.tasks * arguments.questions
-    return 0 if all(row[1:3] == (asked, 0) for row in rows) else 1
+    return 0 if rows and all(row[1:3] == (asked, 0) for row in rows) else 1
+
+
+def explain_lack(setup: Setup) -> str | None:
+    """Return what this machine lacks for a setup, or None if it has all."""
+    if setup.is_celery and not (
+        find_spec("airflow.providers.celery") and find_spec("redis") and shutil.which("redis-server")
+    ):
+        return "apache-airflow-providers-celery, redis and redis-server are needed"
+    return None if setup.is_sqlite else postgresql.explain_lack()
 
 
 def run_setup(setup: Setup, arguments: argparse.Namespace) -> tuple[Any, ...]:
@@ -157,13 +173,7 @@ def measure(setup: Setup, arguments: argparse.Namespace) -> Results:
 
 
 def build_celery_settings() -> dict[str, str]:
-    """
-    Return the settings of CeleryExecutor, with a port for redis.
-
-    :raises ClusterError: Something that it needs is not installed.
-    """
-    if not (find_spec("airflow.providers.celery") and find_spec("redis") and shutil.which("redis-server")):
-        raise ClusterError("not run: apache-airflow-providers-celery, redis and redis-server are needed")
+    """Return the settings of CeleryExecutor, with a port for redis."""
     url = f"redis://127.0.0.1:{find_free_ports(1)[0]}/0"
     return {
         "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",

@@ -14,7 +14,8 @@ from contextlib import closing
 
 from airflow_agent_tasks.sandbox.server import Sandbox
 from lab.cluster.airflow_api import AirflowApiError, TaskInstance
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError, ClusterTimeoutError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError, ClusterTimeoutError
 from lab.cluster.processes import find_by_command_line, wait_until
 from lab.command_line import build_parser, log_progress, print_table, run_command
 from lab.faults.our_case_run import list_messages

@@ -12,7 +12,8 @@ from typing import Any
 
 from lab.benchmarks.percentile import percentile
 from lab.cluster.airflow_api import AirflowApi, AirflowApiError
-from lab.cluster.airflow_cluster import RUN_END_STATES, AirflowCluster, ClusterTimeoutError
+from lab.cluster.airflow_cluster import RUN_END_STATES, AirflowCluster
+from lab.cluster.cluster_programs import ClusterTimeoutError
 from lab.cluster.processes import wait_until
 from lab.command_line import log_progress
 

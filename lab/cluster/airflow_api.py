@@ -169,8 +169,8 @@ class AirflowApi:
         Clear a task in any state: it starts over.
 
         :param all_indices: True to clear a mapped task as a whole, and not only this index.
-        :param keep_task_state: True to keep what the task state store holds of it; see
-            ``offers_keep_task_state``.
+        :param keep_task_state: True to keep what the task state store holds of it; Airflow 3.4 and later,
+            which discard it unless they are told so.
         """
         is_index = task.map_index >= 0 and not all_indices
         body = {
@@ -192,11 +192,6 @@ class AirflowApi:
             "include_downstream": True,
         }
         self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
-
-    def offers_keep_task_state(self) -> bool:
-        """Return True if this Airflow's clear of a task discards its state unless it is told to keep it."""
-        schemas = self._send("GET", "/openapi.json")["components"]["schemas"]
-        return "keep_task_state" in schemas["ClearTaskInstancesBody"]["properties"]
 
     def clear_run(self, task: TaskInstance) -> None:
         """Clear the whole DAG run of a task."""

@@ -14,40 +14,24 @@ without the settings of the user's own Airflow. Several clusters can run at the 
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from lab.cluster.airflow_api import AirflowApi
 from lab.cluster.airflow_environment import build_address_settings, build_airflow_environment
+from lab.cluster.cluster_programs import ClusterError, ClusterPrograms, ClusterTimeoutError
 from lab.cluster.component_commands import API_SERVERS, COMPONENTS, HEALTH_NAMES, SQLITE_COMPONENTS
-from lab.cluster.processes import (
-    Program,
-    SessionLeader,
-    end_process_trees,
-    find_free_ports,
-    read_session_leader,
-)
+from lab.cluster.processes import Program, find_free_ports
 from lab.cluster.sqlite_trigger_ids import never_reuse_trigger_ids
-from lab.cluster.state_file import ClusterState, read_cluster_state
 
 RUN_END_STATES = frozenset({"success", "failed"})
 
 
-class ClusterError(Exception):
-    """The cluster did not start, or a part of it exited; the message holds the end of its log."""
-
-
-class ClusterTimeoutError(ClusterError):
-    """Something did not happen in time; the cluster is still running."""
-
-
-class AirflowCluster:
+class AirflowCluster(ClusterPrograms):
     """
     One Airflow installation with its own home, database, port and keys.
 
@@ -67,20 +51,22 @@ class AirflowCluster:
         database_url: str | None = None,
         startup_timeout: float = 120.0,
     ) -> None:
-        self.home = home.resolve()
-        self.log_folder = self.home / "component-logs"
-        self.sqlite_path = None if database_url else self.home / "airflow.db"
+        home = home.resolve()
+        self.sqlite_path = None if database_url else home / "airflow.db"
         self.components = COMPONENTS if database_url else SQLITE_COMPONENTS
         self.api_servers = [name for name in API_SERVERS if name in self.components]
         database_url = database_url or f"sqlite:///{self.sqlite_path}"
-        self.environment = build_airflow_environment(self.home, dags_folder.resolve(), database_url)
-        self.environment |= environment or {}
+        settings = build_airflow_environment(home, dags_folder.resolve(), database_url)
+        super().__init__(home, {**settings, **(environment or {})})
         self.startup_timeout = startup_timeout
-        self.programs: dict[str, Program] = {}
         self.api = AirflowApi("")
         self._worker_api = AirflowApi("")
         self._ports: dict[str, int] = {}
-        self._owner: SessionLeader | None = read_session_leader(os.getpid())
+
+    @property
+    def url(self) -> str:
+        """The address of the Airflow UI; empty until it is known."""
+        return self.api.base_url
 
     def __enter__(self) -> AirflowCluster:
         self.prepare()
@@ -89,23 +75,6 @@ class AirflowCluster:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-
-    def prepare(self) -> None:
-        """
-        Make an empty home; end first what a killed owner left running there.
-
-        :raises ClusterError: A running cluster uses the home, or it holds something other than a cluster.
-        """
-        state = read_cluster_state(self.home)
-        if state is None and self.home.exists() and any(self.home.iterdir()):
-            raise ClusterError(f"{self.home} holds something other than a cluster; choose an empty folder")
-        if state is not None and state.is_in_use:
-            raise ClusterError(f"a running cluster uses {self.home}; stop it first, or choose another home")
-        if state is not None:
-            state.end_programs()
-            shutil.rmtree(self.home)
-        self.log_folder.mkdir(parents=True)
-        self._write_state()
 
     def start(self) -> None:
         """
@@ -145,18 +114,6 @@ class AirflowCluster:
         if component in self._ports:
             command += ["--port", str(self._ports[component])]
         return self.start_program(name or component, command)
-
-    def start_program(self, name: str, command: Sequence[str], *, output_path: Path | None = None) -> Program:
-        """Start a program in the cluster's environment; it ends with the cluster."""
-        self.programs[name] = program = Program(
-            name,
-            command,
-            environment=self.environment,
-            log_path=self.log_folder / f"{name}.log",
-            output_path=output_path,
-        )
-        self._write_state()
-        return program
 
     def wait_for_dags(self, dag_ids: Iterable[str]) -> None:
         """
@@ -210,28 +167,6 @@ class AirflowCluster:
         self._wait_until("ended", find_active, timeout)
         return states
 
-    def stop_program(self, name: str, *, grace: float = 10.0) -> None:
-        """End one program and everything it started; a grace of 0 kills it, as losing its machine would."""
-        self.programs.pop(name).stop(grace=grace)
-        self._write_state()
-
-    def stop(self, *, grace: float = 3.0) -> None:
-        """End every program of the cluster and everything it started; see ``end_process_trees``."""
-        if self.programs:
-            end_process_trees([program.leader for program in self.programs.values()], grace=grace)
-            self.programs.clear()
-            # Without an owner: this process may create another cluster in the same home.
-            ClusterState().write(self.home)
-
-    def leave_running(self) -> None:
-        """
-        Keep the cluster running after this process exits.
-
-        ``ClusterState.end_programs`` ends it from another process.
-        """
-        self._owner = None
-        self._write_state()
-
     def check_programs(self) -> None:
         """
         Raise if a program has exited that should run; restart an API server that has crashed.
@@ -239,11 +174,7 @@ class AirflowCluster:
         :raises ClusterError: With the program's exit status and the end of its log.
         """
         self._restart_crashed_api_servers()
-        for program in self.programs.values():
-            if (status := program.exit_status) is not None:
-                raise ClusterError(
-                    f"{program.name} ended with exit status {status}. {program.describe_log_end()}"
-                )
+        super().check_programs()
 
     def _restart_crashed_api_servers(self, patience: float = 0.0) -> bool:
         """
@@ -295,7 +226,3 @@ class AirflowCluster:
                 raise ClusterTimeoutError(f"not {condition} after {timeout:.0f} s: {', '.join(missing)}")
             time.sleep(0.25)
             self.check_programs()
-
-    def _write_state(self) -> None:
-        leaders = [program.leader for program in self.programs.values()]
-        ClusterState(self.api.base_url, self._owner, leaders).write(self.home)

@@ -33,6 +33,8 @@ TIMEOUT = 60.0
 #: Ends the server and removes its folder when the pipe to it closes: at the end of the block, or because the
 #: process that started the server was killed.
 GUARD = 'cat; "$1" stop -D "$2/data" --mode=immediate; rm -rf "$2"'
+#: What the server logs where another process listens on its port.
+ADDRESS_IN_USE = "Address already in use"
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -58,8 +60,6 @@ def run_postgresql() -> Iterator[str]:
     """
     programs = find_programs()
     user = find_unprivileged_user() if os.geteuid() == 0 else None
-    (port,) = find_free_ports(1)
-    settings = " ".join(f"-c {name}='{value}'" for name, value in {**SETTINGS, "port": port}.items())
     folder = Path(tempfile.mkdtemp(prefix="airflow-agent-tasks-postgresql-"))
     if user:
         shutil.chown(folder, user)
@@ -72,9 +72,29 @@ def run_postgresql() -> Iterator[str]:
         access = ["--username=airflow", "--auth=trust"]
         text = ["--encoding=UTF8", "--locale=C"]
         run_program([programs / "initdb", data, *access, *text, "--no-sync"], options)
-        log = f"--log={folder / 'server.log'}"
-        run_program([programs / "pg_ctl", "start", data, log, "--wait", f"--options={settings}"], options)
+        port = start_server([programs / "pg_ctl", "start", data], options)
         yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres"
+
+
+def start_server(command: Sequence[Path | str], options: dict[str, Any]) -> int:
+    """
+    Start the server and return its port; if another process takes that meanwhile, once more on another one.
+
+    :param command: The command that starts it, without its settings.
+    :param options: The arguments for ``subprocess``.
+    :raises PostgresqlError: It did not start.
+    """
+    log = f"--log={options['cwd'] / 'server.log'}"
+    for is_last in (False, True):
+        (port,) = find_free_ports(1)
+        settings = " ".join(f"-c {name}='{value}'" for name, value in {**SETTINGS, "port": port}.items())
+        try:
+            run_program([*command, log, "--wait", f"--options={settings}"], options)
+            break
+        except PostgresqlError as error:
+            if is_last or ADDRESS_IN_USE not in str(error):
+                raise
+    return port
 
 
 def create_database(server_url: str) -> str:
@@ -105,6 +125,15 @@ def find_programs() -> Path:
         f"PostgreSQL is not installed: initdb is neither on the PATH nor under {DEBIAN_FOLDER}. "
         "On Debian or Ubuntu: apt-get install postgresql"
     )
+
+
+def explain_lack() -> str | None:
+    """Return what this machine lacks for a server, or None if it has all."""
+    try:
+        find_programs()
+    except PostgresqlError as error:
+        return str(error)
+    return None
 
 
 def find_unprivileged_user() -> str:

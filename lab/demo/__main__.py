@@ -10,7 +10,8 @@ import sys
 import textwrap
 
 from lab.cluster.airflow_api import AirflowApiError
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError, ClusterTimeoutError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError, ClusterTimeoutError
 from lab.command_line import build_parser, log_progress, run_command
 from lab.demo.expected_runs import EXPECTED_RUNS, RESEARCH_ROWS, REVIEWER_REPLIES
 from lab.demo.report import (

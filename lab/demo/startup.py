@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from airflow_agent_tasks.sandbox import build_connection_variables
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError
 from lab.cluster.processes import wait_until
 from lab.command_line import log_progress
 from lab.paths import EXAMPLE_DAGS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError
 from lab.cluster.state_file import read_cluster_state
 from lab.command_line import build_parser, log_progress, run_command
 from lab.demo.down import UP_HOME

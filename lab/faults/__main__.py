@@ -10,7 +10,7 @@ import argparse
 import textwrap
 
 from lab.cluster.airflow_api import AirflowApiError
-from lab.cluster.airflow_cluster import ClusterError
+from lab.cluster.cluster_programs import ClusterError
 from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 from lab.command_line import build_parser, log_progress, run_command
 from lab.faults.case_definition import Case

@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 
 from packaging.version import Version
 
 from lab.cluster.airflow_api import AirflowApiError, TaskInstance
-from lab.cluster.airflow_cluster import AirflowCluster, ClusterError
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError
+from lab.cluster.installed_airflow import INSTALLED
 from lab.command_line import log_progress
 from lab.faults.case_definition import Case, CaseError, CaseSkipped, Scenario, Steps, TaskKey
 from lab.faults.case_run import CaseRun, Outcome
@@ -40,13 +41,19 @@ SETTINGS = {
     "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "60",
     "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "2",
 }
-#: For an Airflow whose LocalExecutor does not notice a killed worker, which it does since 3.4. There a worker
-#: that counts as lost would end the scheduler of 3.4.0b2.
-SETTINGS_BEFORE_3_4 = {
+#: So that an Airflow whose LocalExecutor does not notice a killed worker, as before 3.4, finds it soon.
+SHORT_HEARTBEAT_TIMEOUT = {
     # Seconds after which a worker counts as lost, and between two checks for lost ones; default 300 and 10.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
 }
+#: The version whose scheduler ends with an IntegrityError over a worker that counts as lost.
+ENDS_OVER_LOST_WORKERS = Version("3.4.0b2")
+
+
+def build_settings(airflow: Version) -> dict[str, str]:
+    """Return the settings of a round in this version of Airflow."""
+    return SETTINGS | ({} if airflow == ENDS_OVER_LOST_WORKERS else SHORT_HEARTBEAT_TIMEOUT)
 
 
 def run_round(home: Path, cases: Sequence[Case], *, database_url: str | None = None) -> dict[str, Outcome]:
@@ -109,9 +116,7 @@ class Round:
         shutil.rmtree(dags_folder, ignore_errors=True)
         dags_folder.mkdir(parents=True)
         shutil.copy(DAG_FILE, dags_folder)
-        environment = dict(SETTINGS)
-        if Version(version("apache-airflow-core")).release < (3, 4):
-            environment |= SETTINGS_BEFORE_3_4
+        environment = build_settings(INSTALLED)
         for run in self._runs.values():
             run.write_dag(dags_folder)
             environment |= run.environment

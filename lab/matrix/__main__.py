@@ -12,7 +12,7 @@ import argparse
 import shutil
 from itertools import product
 
-from lab.cluster.postgresql import PostgresqlError, find_programs
+from lab.cluster import postgresql
 from lab.command_line import build_parser, log_progress, run_command
 from lab.matrix.cells import DATABASES, POSTGRESQL, Cell, explain_skip
 from lab.matrix.environments import FOLDER, InstallationError, PythonUnavailableError, make_environment
@@ -57,11 +57,8 @@ def run_cell(cell: Cell) -> Result:
 
 def explain_lack(cell: Cell) -> str | None:
     """Return what this machine lacks for a cell, or None if it has all."""
-    if cell.database == POSTGRESQL:
-        try:
-            find_programs()
-        except PostgresqlError as error:
-            return str(error)
+    if cell.database == POSTGRESQL and (lack := postgresql.explain_lack()):
+        return lack
     if cell.ring == "processes" and shutil.which("chromium") is None:
         return "Chromium is not installed"
     return None

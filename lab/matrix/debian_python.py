@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sysconfig
 from pathlib import Path
 
 from lab.cluster.airflow_environment import build_clean_environment
@@ -22,7 +21,7 @@ def unpack_python(version: str, folder: Path) -> None:
     """
     Unpack ``usr/bin/pythonVERSION`` and all that it needs into a folder.
 
-    :raises OSError: This is not Debian.
+    :raises OSError: This is not Debian, or its packages hold no dynamic loader where they used to.
     :raises subprocess.SubprocessError: A command failed, as when the release has no such Python.
     """
     apt_folder = folder / "apt"
@@ -46,9 +45,11 @@ def unpack_python(version: str, folder: Path) -> None:
     _run(*apt_get, "install", "--download-only", "--yes", f"python{version}")
     for package in (apt_folder / "archives").glob("*.deb"):
         _run("dpkg-deb", "--extract", str(package), str(folder))
-    libraries = folder / "usr" / "lib" / sysconfig.get_config_var("MULTIARCH")
-    (loader,) = libraries.glob("ld-linux*.so.*")
-    patch = ["patchelf", "--set-interpreter", str(loader), "--force-rpath", "--set-rpath", str(libraries)]
+    loaders = list((folder / "usr" / "lib").glob("*/ld-linux*.so.*"))
+    if len(loaders) != 1:
+        raise FileNotFoundError(f"{len(loaders)} dynamic loaders instead of one in {folder / 'usr' / 'lib'}")
+    libraries = str(loaders[0].parent)
+    patch = ["patchelf", "--set-interpreter", str(loaders[0]), "--force-rpath", "--set-rpath", libraries]
     _run(*patch, str(folder / "usr" / "bin" / f"python{version}"))
 
 

@@ -66,7 +66,8 @@ def make_environment(airflow: str, python: str) -> Path:
     if not interpreter.exists():
         _uv("venv", "--python", find_python(python), str(folder))
     pins = str(find_constraints(airflow))
-    _uv("pip", "install", "--python", str(interpreter), "--constraints", pins, "--editable", f"{ROOT}[dev]")
+    constraints = ("--constraints", pins, "--build-constraints", pins)
+    _uv("pip", "install", "--python", str(interpreter), *constraints, "--editable", f"{ROOT}[dev]")
     return interpreter
 
 

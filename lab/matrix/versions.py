@@ -23,8 +23,8 @@ def list_airflow_versions() -> list[str]:
 
 
 def read_pinned_airflow() -> str:
-    """Return the version of Airflow that ``constraints.txt`` names: the one to develop with."""
-    (version,) = re.findall(r"airflow-([\w.]+)\.txt", (ROOT / "constraints.txt").read_text())
+    """Return the version of Airflow in ``constraints.txt``: the one to develop with."""
+    (version,) = re.findall(r"^apache-airflow==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     return str(version)
 
 

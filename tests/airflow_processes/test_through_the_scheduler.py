@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.airflow_cluster import ClusterError
+from lab.cluster.cluster_programs import ClusterError
 from lab.cluster.processes import wait_until
 
 SHORT_TASKS = """

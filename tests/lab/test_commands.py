@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 
 from lab import peer_providers
 from lab.benchmarks import __main__ as benchmarks
+from lab.benchmarks import measure_answer_delay as answers
 from lab.cluster import postgresql
 from lab.faults import __main__ as faults
 from lab.faults.case_run import Outcome
@@ -79,6 +80,23 @@ def test_faults_on_postgresql_say_at_once_that_it_is_not_installed(mocker: Mocke
     with pytest.raises(SystemExit, match="not installed"):
         faults.main()
     begin.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    ("setups", "failed", "status"),
+    [(["local-sqlite", "celery"], 0, 0), (["local-sqlite", "celery"], 1, 1), (["celery"], 0, 1)],
+    ids=["the other one ran", "the other one failed", "nothing ran"],
+)
+def test_answers_on_an_executor_that_is_not_installed_are_not_measured_and_say_why(
+    setups: list[str], failed: int, status: int, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mocker.patch.object(sys, "argv", ["command", *setups, "--tasks", "2", "--questions", "3"])
+    mocker.patch.object(answers, "find_spec", return_value=None)
+    row = ("local-sqlite", 6, failed, "0.1 / 0.1 / 0.1 / 0.1", "success")
+    mocker.patch.object(answers, "run_setup", return_value=row)
+    assert answers.main() == status
+    printed = capsys.readouterr().out
+    assert "celery: not run: apache-airflow-providers-celery, redis and redis-server are needed" in printed
 
 
 def test_a_case_whose_rounds_could_not_start_is_not_reported_as_expected() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ from packaging.version import Version
 from pytest_mock import MockerFixture
 
 from lab.matrix import __main__ as matrix
+from lab.matrix import debian_python, environments
 from lab.matrix.cells import DATABASES, Cell, explain_skip
 from lab.matrix.environments import InstallationError, PythonUnavailableError
 from lab.matrix.results_table import print_results_table
@@ -19,6 +21,7 @@ from lab.matrix.rings import RINGS, Result, run_ring
 from lab.matrix.versions import (
     MAIN_PYTHON,
     OLDEST_PYTHONS,
+    find_constraints,
     list_airflow_versions,
     list_pythons,
     read_pinned_airflow,
@@ -28,6 +31,8 @@ from lab.matrix.versions import (
 ROOT = Path(__file__).parents[2]
 PINNED = read_pinned_airflow()
 NEWEST = list_airflow_versions()[-1]
+OTHER_AIRFLOWS = [version for version in list_airflow_versions() if version not in (PINNED, NEWEST)]
+OTHER_PYTHONS = [version for version in list_pythons() if version != MAIN_PYTHON]
 #: What does not depend on the versions: the checkout's commands, pages and archives.
 OF_THE_CHECKOUT = {"lab", "packaging"}
 RAN = [
@@ -71,20 +76,36 @@ def test_every_python_runs_with_the_pinned_airflow_and_every_airflow_on_the_main
         assert {cell.ring for cell in RAN if (cell.airflow, cell.python) == (airflow, MAIN_PYTHON)} >= three
 
 
+@pytest.mark.parametrize("python", OTHER_PYTHONS)
+@pytest.mark.parametrize("airflow", list_airflow_versions())
+def test_a_python_that_is_too_old_for_an_airflow_is_left_out_and_says_why(airflow: str, python: str) -> None:
+    line = release_line(airflow)
+    oldest = OLDEST_PYTHONS.get(line, list_pythons()[0])
+    reason = explain_skip(Cell(airflow, python, "sqlite", "pure"))
+    is_too_old = Version(python) < Version(oldest)
+    assert (reason == f"Airflow {line} needs Python {oldest} or newer") is is_too_old
+
+
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        (Cell(NEWEST, "3.10", "sqlite", "pure"), "Airflow 3.4 needs Python 3.11 or newer"),
-        (Cell(PINNED, "3.11", "postgresql", "wire"), "its tests use no database"),
-        (Cell(PINNED, "3.12", "sqlite", "faults"), "Python 3.11 only"),
-        (Cell(PINNED, "3.12", "postgresql", "airflow"), "PostgreSQL: Python 3.11 only"),
-        (Cell("3.3.0", "3.12", "sqlite", "pure"), f"Pythons but 3.11: Airflow {PINNED} and {NEWEST} only"),
-        (Cell("3.3.0", "3.11", "postgresql", "airflow"), f"PostgreSQL: Airflow {PINNED} and {NEWEST} only"),
+        (Cell(PINNED, MAIN_PYTHON, "postgresql", "wire"), "its tests use no database"),
+        (Cell(PINNED, OTHER_PYTHONS[-1], "sqlite", "faults"), f"Python {MAIN_PYTHON} only"),
+        (Cell(PINNED, OTHER_PYTHONS[-1], "postgresql", "airflow"), f"PostgreSQL: Python {MAIN_PYTHON} only"),
     ],
     ids=str,
 )
 def test_a_cell_that_is_left_out_says_why(cell: Cell, reason: str) -> None:
     assert explain_skip(cell) == reason
+
+
+@pytest.mark.parametrize("airflow", OTHER_AIRFLOWS)
+def test_an_older_airflow_runs_on_the_main_python_and_sqlite_only(airflow: str) -> None:
+    versions = f"Airflow {PINNED} and {NEWEST} only"
+    newest_python = Cell(airflow, OTHER_PYTHONS[-1], "sqlite", "pure")
+    assert explain_skip(newest_python) == f"Pythons but {MAIN_PYTHON}: {versions}"
+    on_postgresql = Cell(airflow, MAIN_PYTHON, "postgresql", "airflow")
+    assert explain_skip(on_postgresql) == f"PostgreSQL: {versions}"
 
 
 def test_the_main_python_suits_every_airflow() -> None:
@@ -102,6 +123,14 @@ def test_the_pins_of_an_airflow_name_this_one_and_no_package_twice(airflow: str)
     pins = [Requirement(line) for line in [*own, *shared] if not line.startswith("-c ")]
     assert {pin.name: str(pin.specifier) for pin in pins}["apache-airflow"] == f"=={airflow}"
     assert len({pin.name.lower().replace("_", "-") for pin in pins}) == len(pins)
+
+
+def test_the_constraints_are_the_pins_of_one_airflow_and_nothing_else() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    files = (find_constraints(PINNED), ROOT / "constraints" / "shared.txt")
+    pins = [line for path in files for line in path.read_text().splitlines() if not line.startswith("-c ")]
+    assert lines == pins, f"run: make pins AIRFLOW={PINNED}"
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
 
 
 @pytest.mark.parametrize(
@@ -123,11 +152,20 @@ def test_a_ring_counts_its_tests(
     assert (result.verdict, result.detail) == (verdict, detail)
 
 
+def test_a_python_whose_packages_hold_no_loader_is_unavailable(tmp_path: Path, mocker: MockerFixture) -> None:
+    mocker.patch.object(environments, "FOLDER", tmp_path)
+    mocker.patch.object(environments, "_uv", side_effect=InstallationError("no such Python"))
+    mocker.patch.object(debian_python, "_run", return_value="")
+    with pytest.raises(PythonUnavailableError, match=r"Python 3\.99 cannot be installed") as caught:
+        environments.find_python("3.99")
+    assert "0 dynamic loaders" in str(caught.value.__cause__)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "expected"),
     [
-        (None, 0, "3.3.2    3.12    sqlite    passed (7)"),
-        (PythonUnavailableError("Python 3.12 cannot be installed on this machine"), 1, "[a]"),
+        (None, 0, "passed (7)"),
+        (PythonUnavailableError(f"Python {MAIN_PYTHON} cannot be installed on this machine"), 1, "[a]"),
         (InstallationError("no such package"), 1, "FAILED (installation)"),
     ],
     ids=["passed", "no Python", "no installation"],
@@ -140,20 +178,20 @@ def test_the_table_and_the_exit_status_tell_the_outcome(
     mocker: MockerFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = ["--airflow", "3.3.2", "--python", "3.12", "--database", "sqlite", "--ring", "pure"]
+    options = ["--airflow", PINNED, "--python", MAIN_PYTHON, "--database", "sqlite", "--ring", "pure"]
     mocker.patch.object(sys, "argv", ["lab.matrix", *options])
     mocker.patch.object(matrix, "FOLDER", tmp_path)
     mocker.patch.object(matrix, "make_environment", side_effect=error)
     mocker.patch.object(matrix, "run_ring", return_value=Result("passed", "7"))
     assert matrix.main() == status
     printed = capsys.readouterr().out
-    assert expected in printed
+    assert f"{PINNED} {MAIN_PYTHON} sqlite {expected}" in " ".join(printed.split())
     if isinstance(error, PythonUnavailableError):
         assert f"[a] not run: {error}" in printed
 
 
 def test_a_reason_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
-    cells = [Cell("3.3.2", python, "sqlite", "pure") for python in ("3.11", "3.12", "3.13")]
+    cells = [Cell(PINNED, python, "sqlite", "pure") for python in list_pythons()[:3]]
     print_results_table(
         dict(zip(cells, [Result("passed", "7"), *[Result("not run", "why")] * 2], strict=True))
     )

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from lab.cluster import postgresql
 from lab.cluster.postgresql import PostgresqlError, create_database, find_programs, run_postgresql
-from lab.cluster.processes import wait_until
+from lab.cluster.processes import find_free_ports, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,6 +107,18 @@ def test_a_server_that_does_not_start_is_an_error_with_the_end_of_its_log(mocker
         problem = r"(?s)pg_ctl ended with exit status 1.*in use"
         with pytest.raises(PostgresqlError, match=problem), run_postgresql():
             pass
+
+
+def test_a_port_that_another_process_has_taken_meanwhile_is_replaced_by_another(
+    mocker: MockerFixture,
+) -> None:
+    skip_unless_installed()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, (other,) = taken.getsockname()[1], find_free_ports(1)
+        mocker.patch.object(postgresql, "find_free_ports", side_effect=[[port], [other]])
+        with run_postgresql() as url:
+            assert make_url(url).port == other
+            assert select(url, "SELECT 1") == 1
 
 
 def test_a_machine_without_postgresql_is_told_how_to_install_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_airflow_lists_the_provider(installed: EmptyEnvironment) -> None:
         for row in installed.read_json("airflow", "providers", "list", "-o", "json")
         if row["package_name"] == "airflow-agent-tasks"
     ]
-    assert provider["version"] == "0.2.0.dev0"
+    project = (ROOT / "pyproject.toml").read_text()
+    assert re.findall(r'^version = "(.+)"$', project, re.MULTILINE) == [provider["version"]]
 
 
 def test_airflow_lists_the_plugin_once_and_without_a_warning(installed: EmptyEnvironment) -> None:

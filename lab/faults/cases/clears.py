@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from lab.cluster.airflow_api import AirflowApiError
+from lab.cluster.installed_airflow import IS_3_4_PLUS
 from lab.faults.case_definition import (
     LONG,
     ON_WORKER,
@@ -41,8 +42,8 @@ def clear_in_each_state(clear: Clear, *, needs_keep_task_state: bool) -> Callabl
         between_tries: OurCaseRun,
         succeeded: OurCaseRun,
     ) -> Steps:
-        if needs_keep_task_state and not on_worker.cluster.api.offers_keep_task_state():
-            raise CaseSkipped("a clear has no keep_task_state in this Airflow, which always keeps it")
+        if needs_keep_task_state and not IS_3_4_PLUS:
+            raise CaseSkipped("a clear has no keep_task_state before Airflow 3.4, which always keeps it")
         on_worker.start()
         yield from between_tries.until_waited_for()
         between_tries.kill_worker()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lab.cluster.airflow_api import AirflowApiError
+from lab.cluster.airflow_api import AirflowApiError, AirflowUnreachableError
+from lab.cluster.installed_airflow import IS_3_4_PLUS
 from lab.faults.case_definition import Expected, Steps, scenario
 from lab.faults.cases.users import mark, measure_stop
 from lab.faults.our_case_run import OurCaseRun, list_messages
@@ -92,11 +93,22 @@ def answer_between_tries(run: OurCaseRun) -> Steps:
     run.kill_worker()
     run.proxy.open()
     yield from run.until(lambda: run.task.state == "up_for_retry", "Airflow noticed the lost worker")
+    if IS_3_4_PLUS:
+        run.check(is_rejected(run, form), "Airflow took an answer to the form of a lost try")
+        form = yield from run.until_asked()
+    run.answer(form, ANSWER)
+    yield from finish(run, ANSWER, tries=2)
+
+
+def is_rejected(run: OurCaseRun, form: dict[str, Any]) -> bool:
+    """Answer, and return True if Airflow rejects it."""
     try:
         run.answer(form, ANSWER)
+    except AirflowUnreachableError:
+        raise
     except AirflowApiError:
-        run.answer((yield from run.until_asked()), ANSWER)
-    yield from finish(run, ANSWER, tries=2)
+        return True
+    return False
 
 
 def mark_the_dag_run(run: OurCaseRun) -> Steps:

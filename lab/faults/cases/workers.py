@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from lab.cluster.installed_airflow import IS_3_4_PLUS
 from lab.faults.case_definition import LONG, ON_WORKER, Expected, Steps, scenario
 from lab.faults.cases.users import mark_and_measure
 from lab.faults.our_case_run import START_PATH, OurCaseRun
@@ -63,13 +64,17 @@ def lose_worker_between_tries(run: OurCaseRun) -> Steps:
 
 
 def drain_worker(run: OurCaseRun) -> Steps:
-    """Send SIGTERM to the worker that waits, as draining a machine does, and kill it a little later."""
+    """
+    Send SIGTERM to the worker that waits, as draining a machine does, and kill it a little later.
+
+    Since Airflow 3.4 the worker lets its task run on, and does not tell it.
+    """
     yield from run.start_and_wait()
     run.terminate_worker()
-    yield from run.until(
-        lambda: IS_DRAINED in run.read_logs() or IGNORES_SIGTERM in run.read_scheduler_log(),
-        "the worker noticed",
-    )
+    if IS_3_4_PLUS:
+        yield from run.until(lambda: WARM_SHUTDOWN in run.read_scheduler_log(), "the worker noticed")
+    else:
+        yield from run.until(lambda: IS_DRAINED in run.read_logs(), "the operator's on_kill was called")
     run.kill_worker()
     yield from run.until_ended()
 
@@ -99,8 +104,8 @@ def until_end_was_seen(run: OurCaseRun) -> Generator[None, None, float]:
 
 #: The operator's log line when it leaves its agent task to the next try.
 IS_DRAINED = "This worker is being ended"
-#: The log line of a worker since Airflow 3.4, which lets its task run on and does not tell it.
-IGNORES_SIGTERM = "warm shutdown in progress"
+#: The log line of a worker since Airflow 3.4.
+WARM_SHUTDOWN = "warm shutdown in progress"
 RETRIED = Expected(tries=2)
 LOST_IN_SUBMIT = "worker killed while the submit is in flight"
 CUT_SUBMIT = "submit's connection cut after the task was started"

@@ -25,12 +25,14 @@ from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.plugin import listener
 from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
 from airflow_agent_tasks.plugin.startup import Startup
-from tests.test_layers import is_public, list_airflow_names
+from tests.test_layers import is_public, list_airflow_names, walk_imports
 
 DOOR = Path(startup_check.__file__).parent
 CONSEQUENCES = {requirement.module: requirement.consequence for requirement in REQUIREMENTS}
 #: Modules that only doctor uses: it reports itself what it could not check.
-OF_DOCTOR = {"console", "deployment"}
+OF_DOCTOR = [DOOR / "console.py", DOOR / "deployment.py"]
+#: All others but the table itself, which holds names and imports nothing of Airflow.
+IN_THE_TABLE = sorted({*DOOR.glob("*.py")} - {*OF_DOCTOR, DOOR / "requirements.py"})
 #: What every Airflow has, and a provider that need not be there: its name is compared, never imported.
 NEEDS_NO_LINE = {"airflow.__version__", "airflow.providers.celery.executors.celery_executor.CeleryExecutor"}
 FORM_COLUMNS = dict.fromkeys(HITLDetail.__mapper__.columns.keys())
@@ -234,13 +236,21 @@ def test_a_worker_checks_nothing_at_its_start() -> None:
 # --- the table itself -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(DOOR.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", IN_THE_TABLE, ids=lambda path: path.stem)
 def test_the_table_names_every_private_part_that_a_module_imports(path: Path) -> None:
     named = {part.name for one in REQUIREMENTS if one.module == path.stem for part in one.parts}
     known = {re.split(r"[:.]", name.partition(":")[2])[0] for name in named}
     imported = {name for name in list_airflow_names(ast.parse(path.read_text())) if not is_public(name)}
     missing = {name for name in imported if name.rpartition(".")[2] not in known}
-    assert path.stem in OF_DOCTOR | {"requirements"} or missing <= NEEDS_NO_LINE
+    assert missing <= NEEDS_NO_LINE
+
+
+@pytest.mark.parametrize("path", OF_DOCTOR, ids=lambda path: path.stem)
+def test_what_only_doctor_needs_is_imported_where_it_is_used(path: Path) -> None:
+    imports = list(walk_imports(ast.parse(path.read_text())))
+    of_airflow = [found for found in imports if found.target.startswith("airflow.")]
+    assert of_airflow
+    assert [found for found in of_airflow if not found.is_lazy] == []
 
 
 def test_each_line_of_the_table_is_about_a_module_of_the_door() -> None:
