@@ -123,7 +123,8 @@ def test_an_execution_timeout_in_the_middle_of_a_request_stops_the_agent_task(
         """
     )
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 2)
-    assert left(agent_task_sandbox) == ["paused", "paused"]
+    # A busy machine may spend all seconds of one try before its start.
+    assert set(left(agent_task_sandbox)) == {"paused"}
     assert "The execution_timeout of" in capfd.readouterr().out
 
 
