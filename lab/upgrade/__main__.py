@@ -38,12 +38,13 @@ def main() -> int:
         raise SystemExit(f"Airflow {newer} of {python} is not newer than {INSTALLED}, which runs this")
     log_progress(f"Airflow {INSTALLED} to {newer}: starting the older one (about 30 s) ...")
     scenarios = build_scenarios(python, newer)
+    cases = [case for scenario in scenarios for case in scenario.cases]
     try:
-        outcomes = Round(HOMES / "upgrade").run(scenarios, ())
+        # All at the same time: they wait for each other.
+        outcomes = Round(HOMES / "upgrade").run(scenarios, (), max_cases=len(cases))
     except (ClusterError, AirflowApiError) as error:
         raise SystemExit(str(error)) from error
     print(f"\nAirflow {INSTALLED} to {newer}:")
-    cases = [case for scenario in scenarios for case in scenario.cases]
     print_results_table(cases, {name: [outcome] for name, outcome in outcomes.items()})
     problems = [f"{name}: {problem}" for name, outcome in outcomes.items() for problem in outcome.problems]
     if problems:

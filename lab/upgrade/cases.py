@@ -49,6 +49,13 @@ def retry(upgrade: RehearsedUpgrade, run: OurCaseRun) -> Steps:
     yield from complete(run)
 
 
+def lose_the_worker(upgrade: RehearsedUpgrade, run: OurCaseRun) -> Steps:
+    """Wait on a worker, which ends as Airflow is stopped."""
+    yield from run.start_and_wait()
+    yield from upgrade.wait(run, state="running")
+    yield from complete(run)
+
+
 def answer(upgrade: RehearsedUpgrade, run: OurCaseRun) -> Steps:
     """Ask a question, and answer it after the upgrade."""
     run.start()
@@ -128,7 +135,7 @@ def _mapped(group: str, title: str, service: str, *expected: Expected, **options
     )
 
 
-#: Each drive is called with the upgrade, too. Together no more cases than a round runs at the same time.
+#: Each drive is called with the upgrade, too.
 SCENARIOS = (
     Scenario(
         retry,
@@ -140,6 +147,18 @@ SCENARIOS = (
                 Expected(tries=2),
                 arguments=ON_WORKER,
                 retry_delay=90.0,
+            ),
+        ),
+    ),
+    Scenario(
+        lose_the_worker,
+        (
+            _case(
+                "upgraded_on_worker",
+                "running on a worker",
+                "shinzo",
+                Expected(tries=2),
+                arguments=ON_WORKER,
             ),
         ),
     ),
@@ -180,9 +199,7 @@ SCENARIOS = (
 
 def build_scenarios(python: Path, airflow: Version) -> list[Scenario]:
     """
-    Return the scenarios, which together cause one upgrade.
-
-    They wait for each other, so a round must run all of them at the same time.
+    Return the scenarios, which together cause one upgrade: a round must run all of them at the same time.
 
     :param python: The Python with the newer Airflow.
     :param airflow: The version of the newer Airflow.

@@ -1,4 +1,4 @@
-"""The rehearsed upgrade: its scenarios can all wait for it, and it refuses an Airflow that is not newer."""
+"""The rehearsed upgrade: each of its cases has a name, and it refuses an Airflow that is not newer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from lab.cluster.installed_airflow import INSTALLED
-from lab.faults.round import MAX_CONCURRENT_CASES, count_cases
 from lab.upgrade import __main__ as upgrade
 from lab.upgrade.cases import SCENARIOS
-
-
-def test_a_round_runs_all_scenarios_at_the_same_time() -> None:
-    assert count_cases((scenario, iter(())) for scenario in SCENARIOS) <= MAX_CONCURRENT_CASES
 
 
 def test_each_case_has_a_name_of_its_own() -> None:
