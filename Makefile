@@ -19,7 +19,7 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pins peers check test matrix coverage lint format demo faults parked answers bench imports up down build clean
+.PHONY: help venv pins peers check test matrix upgrade coverage lint format demo faults parked answers bench imports up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
@@ -34,6 +34,7 @@ help:
 	@echo "make test     run all tests (about 10 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
+	@echo "make upgrade  upgrade Airflow to the newest while agent tasks wait, and print what became of each (4 minutes)"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
 	@echo "make imports  print the folders of the package: files, lines, imports in and out, circles"
 	@echo "make lint     ruff and mypy"
@@ -85,6 +86,9 @@ test: $(INSTALLED)
 
 matrix: $(INSTALLED)
 	@$(BIN)/python -m lab.matrix $(MATRIX_ARGS)
+
+upgrade: $(INSTALLED)
+	@$(BIN)/python -m lab.upgrade
 
 # Without the package's own pytest plugin, which would import the pure rooms before they are measured; and without the
 # tests that repeat what others cover a hundred thousand times.

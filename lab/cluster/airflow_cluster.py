@@ -55,6 +55,8 @@ class AirflowCluster(ClusterPrograms):
         self.sqlite_path = None if database_url else home / "airflow.db"
         self.components = COMPONENTS if database_url else SQLITE_COMPONENTS
         self.api_servers = [name for name in API_SERVERS if name in self.components]
+        #: The Python that runs them; another one may hold another version of Airflow.
+        self.python = sys.executable
         database_url = database_url or f"sqlite:///{self.sqlite_path}"
         settings = build_airflow_environment(home, dags_folder.resolve(), database_url)
         super().__init__(home, {**settings, **(environment or {})})
@@ -76,12 +78,13 @@ class AirflowCluster(ClusterPrograms):
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def start(self) -> None:
+    def start(self, *, api_servers_first: bool = False) -> None:
         """
-        Create the database, start the components and wait until Airflow reports them healthy.
+        Create or migrate the database, start the components and wait until Airflow reports them healthy.
 
         On failure or interrupt, everything that was started is ended again.
 
+        :param api_servers_first: True to start the others once the API servers answer.
         :raises ClusterError: A component exited, or was not healthy in time.
         """
         try:
@@ -94,6 +97,8 @@ class AirflowCluster(ClusterPrograms):
             self._worker_api = AirflowApi(worker)
             self.environment |= build_address_settings(ui, worker)
             for component in self.components:
+                if api_servers_first and component not in self.api_servers:
+                    self._wait_until("answering", self._find_unreachable, self.startup_timeout)
                 self.start_component(component)
             self._wait_until("healthy", self._find_unhealthy, self.startup_timeout)
         except ClusterTimeoutError as error:
@@ -110,7 +115,7 @@ class AirflowCluster(ClusterPrograms):
 
         :param name: A name for a second one of its kind; default the component's.
         """
-        command = [sys.executable, "-m", "airflow", *self.components[component]]
+        command = [self.python, "-m", "airflow", *self.components[component]]
         if component in self._ports:
             command += ["--port", str(self._ports[component])]
         return self.start_program(name or component, command)
@@ -200,11 +205,12 @@ class AirflowCluster(ClusterPrograms):
         return bool(crashed)
 
     def _migrate_database(self) -> None:
-        migration = self.start_program("db-migrate", [sys.executable, "-m", "airflow", "db", "migrate"])
+        is_new = self.sqlite_path and not self.sqlite_path.exists()
+        migration = self.start_program("db-migrate", [self.python, "-m", "airflow", "db", "migrate"])
         if (status := migration.wait(timeout=self.startup_timeout)) != 0:
             outcome = "did not finish in time" if status is None else f"ended with exit status {status}"
-            raise ClusterError(f"creating the database {outcome}. {migration.describe_log_end()}")
-        if self.sqlite_path:
+            raise ClusterError(f"migrating the database {outcome}. {migration.describe_log_end()}")
+        if self.sqlite_path and is_new:
             never_reuse_trigger_ids(self.sqlite_path)
         del self.programs[migration.name]
 

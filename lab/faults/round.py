@@ -92,12 +92,19 @@ class Round:
         self._database_url = database_url
         self._tasks: dict[TaskKey, TaskInstance] = {}
 
-    def run(self, concurrent: Sequence[Scenario], exclusive: Sequence[Scenario]) -> dict[str, Outcome]:
+    def run(
+        self,
+        concurrent: Sequence[Scenario],
+        exclusive: Sequence[Scenario],
+        *,
+        max_cases: int = MAX_CONCURRENT_CASES,
+    ) -> dict[str, Outcome]:
         """
         Run every scenario once and return the outcomes by case.
 
         :param concurrent: Scenarios that run at the same time.
         :param exclusive: Scenarios that break a part of Airflow; they run one after the other.
+        :param max_cases: How many cases run at the same time at most.
         """
         cases = [case for scenario in (*concurrent, *exclusive) for case in scenario.cases]
         with ExitStack() as stack:
@@ -107,7 +114,7 @@ class Round:
             for run in self._runs.values():
                 run.attach(self._cluster, self._tasks)
             log_progress(f"Airflow is ready at {self._cluster.api.base_url}")
-            self._run_scenarios(concurrent, MAX_CONCURRENT_CASES)
+            self._run_scenarios(concurrent, max_cases)
             self._run_scenarios(exclusive, 1)
         return {name: run.outcome for name, run in self._runs.items()}
 
