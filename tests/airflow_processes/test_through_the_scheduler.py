@@ -28,7 +28,7 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 with DAG("slow_task", schedule=None):
     ShinzoTaskOperator(
         task_id="agent",
-        message='#sandbox {"steps": 40, "step_seconds": 0.5, "result": "done"}',
+        message='#sandbox {"steps": 40, "step_seconds": 0.75, "result": "done"}',
         deferrable=True,
         poll_interval=1,
     )
