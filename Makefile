@@ -34,7 +34,8 @@ help:
 	@echo "make test     run all tests (about 10 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
-	@echo "make upgrade  upgrade Airflow to the newest while agent tasks wait, and print what became of each (4 minutes)"
+	@echo "make upgrade  upgrade Airflow to the newest while agent tasks wait, and print what became of each (4 minutes, and the first"
+	@echo "              time some more for its installation)"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
 	@echo "make imports  print the folders of the package: files, lines, imports in and out, circles"
 	@echo "make lint     ruff and mypy"
@@ -62,8 +63,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 
 # One flat file, so that every installer reads it; constraints/ holds the pins of each Airflow, and those of all else once.
-pins: constraints/airflow-$(AIRFLOW).txt constraints/shared.txt
-	@grep -hv '^-c ' $^ >constraints.txt
+pins:
+	@ls constraints/airflow-$(AIRFLOW).txt >/dev/null || { echo "say make pins AIRFLOW=VERSION, for one of constraints/airflow-*.txt"; exit 2; }
+	@grep -hv '^-c ' constraints/airflow-$(AIRFLOW).txt constraints/shared.txt >constraints.txt
 
 # Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would
 # install a second Airflow beside them: they use the one in .venv. The check fails if the list lacks a package.

@@ -13,37 +13,49 @@ from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
 from sqlalchemy import event
-from sqlalchemy.orm import object_session
+from sqlalchemy.orm import Session, object_session
 
 from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask
 
 log = logging.getLogger(__name__)
+
+#: Under this key a session holds what it has replaced and not committed.
+_REPLACED = "agent_tasks_replaced"
 
 
 def watch(on_replaced: Callable[[EndedTask], None]) -> None:
     """
     Call a function with each task that this process replaces from now on, once that is committed.
 
-    :param on_replaced: Must return at once. It is also called after the next commit where this one failed.
+    A clear of thousands of tasks commits long after it has replaced the first one.
+
+    :param on_replaced: Must return at once.
     """
 
-    def on_set(row: Any, reason: Any, _before: Any, _initiator: Any) -> None:
-        if reason != REPLACED:
+    def note(row: Any, reason: Any, _before: Any, _initiator: Any) -> None:
+        session = object_session(row)
+        if reason != REPLACED or session is None:
             return
         try:
-            ended = EndedTask.from_row(row, REPLACED)
-            # A clear of thousands of tasks commits long after it has replaced the first one.
-            event.listen(object_session(row), "after_commit", lambda _: tell(ended), once=True)
+            session.info.setdefault(_REPLACED, []).append(EndedTask.from_row(row, REPLACED))
         except Exception as error:  # which would undo the clear, and end the scheduler
             warn(error)
 
-    def tell(ended: EndedTask) -> None:
-        try:
-            on_replaced(ended)
-        except Exception as error:
-            warn(error)
+    def tell(session: Session) -> None:
+        # Both events also come at the end of a savepoint.
+        for ended in () if session.in_nested_transaction() else session.info.pop(_REPLACED, ()):
+            try:
+                on_replaced(ended)
+            except Exception as error:
+                warn(error)
+
+    def forget(session: Session) -> None:
+        if not session.in_nested_transaction():
+            session.info.pop(_REPLACED, None)
 
     def warn(error: Exception) -> None:
         log.warning("The agent task of a replaced Airflow task may run on: %r", error)
 
-    event.listen(TaskInstance.archived_reason, "set", on_set)
+    event.listen(TaskInstance.archived_reason, "set", note)
+    event.listen(Session, "after_commit", tell)
+    event.listen(Session, "after_rollback", forget)

@@ -49,7 +49,9 @@ def _check_connection(conn_id: str) -> Finding:
     except AgentTaskConnectionNotFoundError as error:
         if _list_in_database() is None:
             # A worker needs no access to the database: the API server sends it the connection.
-            details = "not in this machine's environment, and the database cannot be read from here"
+            details = (
+                "neither in the environment nor in a secrets backend; the database cannot be read from here"
+            )
             return Finding(name, "warning", details, "Run this command where the scheduler runs.")
         works, message = False, str(error)
     except AgentTaskError as error:

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from threading import Thread
@@ -30,10 +31,14 @@ def run(options: argparse.Namespace) -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     findings = examine(options.connections)
-    print_rows([asdict(finding) for finding in findings], options.output)
-    sys.stdout.flush()
-    # At once: a check that hangs would hold up Airflow's own cleanup, or fail it with a traceback.
-    os._exit(1 if any(finding.verdict == "failed" for finding in findings) else 0)
+    try:
+        # Broken by a reader such as "head", which has all that it wants.
+        with suppress(BrokenPipeError):
+            print_rows([asdict(finding) for finding in findings], options.output)
+            sys.stdout.flush()
+    finally:
+        # At once: a check that hangs would hold up Airflow's own cleanup, or fail it with a traceback.
+        os._exit(1 if any(finding.verdict == "failed" for finding in findings) else 0)
 
 
 def examine(conn_ids: list[str] | None) -> list[Finding]:
@@ -67,7 +72,7 @@ def _collect(name: str, check: Check, found: list[Finding]) -> None:
     try:
         for finding in check():
             found.append(finding)
-    except Exception as error:
+    except BaseException as error:  # SystemExit, too, which would end the thread in silence
         found.append(_build_failure(name, f"could not be checked: {type(error).__name__}: {error}"))
 
 

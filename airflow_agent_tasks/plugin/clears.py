@@ -3,7 +3,7 @@ What the API server and the scheduler of Airflow 3.4 do about clears; earlier ve
 
 The API server keeps the records of agent tasks when their Airflow tasks are cleared. Both stop the agent
 tasks of Airflow tasks that a clear replaces by others: no next try finds their records.
-Every Airflow process imports this module, so it imports the rest only when one of those two starts.
+Every Airflow process imports this module, so it imports the rest only when a server starts.
 """
 
 from __future__ import annotations
@@ -25,14 +25,23 @@ def handle_clears() -> None:
     """Handle the clears of this process from now on; never raises."""
     if not AIRFLOW_V_3_4_PLUS:
         return
-    try:
-        from airflow_agent_tasks.airflow_compat.kept_records import keep_records
-        from airflow_agent_tasks.airflow_compat.replaced_tasks import watch
+    for handle in (_keep_records, _watch_replaced):
+        try:
+            handle()
+        except Exception as error:  # which would keep the server from starting
+            log.error("A clear will leave agent tasks of cleared tasks running: %s", error)  # noqa: TRY400
 
-        keep_records()
-        watch(_stop_replaced)
-    except Exception as error:  # which would keep the server from starting
-        log.error("A clear will leave the agent tasks of cleared tasks running: %s", error)  # noqa: TRY400
+
+def _keep_records() -> None:
+    from airflow_agent_tasks.airflow_compat.kept_records import keep_records
+
+    keep_records()
+
+
+def _watch_replaced() -> None:
+    from airflow_agent_tasks.airflow_compat.replaced_tasks import watch
+
+    watch(_stop_replaced)
 
 
 def _stop_replaced(ended: EndedTask) -> None:

@@ -20,10 +20,13 @@ log = logging.getLogger(__name__)
 
 
 async def report_health(request: Request) -> JSONResponse:
-    """Return the state of the plugin in this API server, or 403 if no worker of this Airflow asks."""
+    """Return the state of the plugin in this API server; 403 if no worker asks, 400 for another order."""
     order = await read_order(request)
-    if order is None or order.get("do") != "report health":
+    if order is None:
         return refuse()
+    # The signature of an order for something else, seen on its way, must not do here.
+    if order.get("do") != "report health":
+        return JSONResponse({"detail": "This is no order to report the health."}, 400)
     return JSONResponse(await run_in_threadpool(_describe))
 
 

@@ -13,7 +13,7 @@ from airflow_agent_tasks.plugin.clears import handle_clears
 
 class Startup:
     """
-    ASGI middleware that prepares its server, which builds it before the first request; no more.
+    ASGI middleware that does nothing but :func:`prepare` when the server builds it, before the first request.
 
     :param app: The next ASGI app.
     """

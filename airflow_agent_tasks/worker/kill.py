@@ -12,8 +12,8 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.logger_protocol import Log
 
-#: Airflow 3.3 sends SIGKILL 5 s after SIGTERM; Airflow 3.4 waits for ``[core] killed_task_cleanup_time``,
-#: 60 s by default.
+#: Airflow sends SIGKILL 5 s after SIGTERM. Only where its server ended the task, or at ``execution_timeout``,
+#: Airflow 3.4 waits longer: ``[core] killed_task_cleanup_time``.
 SECONDS_FOR_ALL = 4.5
 #: A worker that is drained may have lost Airflow's API too.
 SECONDS_TO_READ_STATE = 2.0

@@ -205,13 +205,13 @@ class AirflowCluster(ClusterPrograms):
         return bool(crashed)
 
     def _migrate_database(self) -> None:
-        is_new = self.sqlite_path and not self.sqlite_path.exists()
+        new_file = self.sqlite_path if self.sqlite_path and not self.sqlite_path.exists() else None
         migration = self.start_program("db-migrate", [self.python, "-m", "airflow", "db", "migrate"])
         if (status := migration.wait(timeout=self.startup_timeout)) != 0:
             outcome = "did not finish in time" if status is None else f"ended with exit status {status}"
             raise ClusterError(f"migrating the database {outcome}. {migration.describe_log_end()}")
-        if self.sqlite_path and is_new:
-            never_reuse_trigger_ids(self.sqlite_path)
+        if new_file:
+            never_reuse_trigger_ids(new_file)
         del self.programs[migration.name]
 
     def _find_unhealthy(self) -> list[str]:

@@ -71,7 +71,8 @@ def parse_arguments() -> argparse.Namespace:
         "--to",
         type=lambda path: Path(path).absolute(),
         metavar="PYTHON",
-        help="the Python of an environment with the newer Airflow; default: one in .matrix with the newest",
+        help="the Python of an environment with the newer Airflow and this package; default: one in .matrix "
+        "with the newest",
     )
     return parser.parse_args()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from lab.cluster.airflow_api import AirflowApiError
 from lab.cluster.airflow_cluster import AirflowCluster
 from lab.cluster.cluster_programs import ClusterError
 from lab.cluster.processes import wait_until
@@ -60,8 +61,8 @@ class RehearsedUpgrade:
         self._events.append(event)
         yield from runs[0].until(self._is_due, "all tasks wait for the upgrade", timeout=TIMEOUT)
         if not self._is_over:
-            self._perform(runs[0].cluster)
             self._is_over = True
+            self._perform(runs[0].cluster)
         if self._failure:
             raise CaseError(f"the upgrade failed: {self._failure}")
 
@@ -83,7 +84,7 @@ class RehearsedUpgrade:
         log_progress(f"Migrating the database and starting Airflow {self._airflow} ...")
         try:
             cluster.start(api_servers_first=True)
-        except ClusterError as error:
+        except (AirflowApiError, ClusterError) as error:
             self._failure = str(error)
         else:
             log_progress(f"Airflow {self._airflow} is ready at {cluster.api.base_url}")

@@ -18,7 +18,6 @@ from tests.airflow.conftest import LONG_SCRIPT
 
 QUICK = '#sandbox {"steps": 2, "step_seconds": 0.05, "result": {"answer": 42}}'
 #: Surely not over at the worker's first check, so that it defers.
-# Long enough that a busy machine defers before it has completed.
 STILL_RUNNING = '#sandbox {"steps": 2, "step_seconds": 4, "result": {"answer": 42}}'
 ASKS = '#sandbox {"steps": 2, "step_seconds": 0, "ask": ["Which?"]}'
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "waiting"])

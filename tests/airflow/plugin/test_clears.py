@@ -78,10 +78,10 @@ def test_a_task_that_goes_on_after_all_keeps_its_agent_task(
     with create_session() as session:
         session.get(TaskInstance, started.task_instance_id).archive(reason=REPLACED, session=session)
         session.rollback()
+    # The same session may commit something else later.
     finish_stops()
     assert {task["status"] for task in agent_task_sandbox.tasks()} == {"running"}
-    # The session's next commit, of nothing, made it look.
-    assert [line for line in caplog.messages if "ended as superseded, but the database does not show" in line]
+    assert caplog.messages == []
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="only Airflow 3.4 and later replaces tasks")
@@ -90,7 +90,8 @@ def test_an_agent_task_is_not_stopped_before_its_replacement_is_committed(
 ) -> None:
     with create_session() as session:
         session.get(TaskInstance, started.task_instance_id).archive(reason=REPLACED, session=session)
-        session.flush()
+        with session.begin_nested():  # as Airflow does when it maps the task anew
+            session.flush()
         finish_stops()
         assert {task["status"] for task in agent_task_sandbox.tasks()} == {"running"}
     finish_stops()
