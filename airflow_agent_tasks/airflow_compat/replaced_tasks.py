@@ -20,7 +20,7 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask
 log = logging.getLogger(__name__)
 
 #: Under this key a session holds what it has replaced and not committed.
-_REPLACED = "agent_tasks_replaced"
+_UNCOMMITTED = "agent_tasks_replaced"
 
 
 def watch(on_replaced: Callable[[EndedTask], None]) -> None:
@@ -37,13 +37,13 @@ def watch(on_replaced: Callable[[EndedTask], None]) -> None:
         if reason != REPLACED or session is None:
             return
         try:
-            session.info.setdefault(_REPLACED, []).append(EndedTask.from_row(row, REPLACED))
+            session.info.setdefault(_UNCOMMITTED, []).append(EndedTask.from_row(row, REPLACED))
         except Exception as error:  # which would undo the clear, and end the scheduler
             warn(error)
 
     def tell(session: Session) -> None:
         # Both events also come at the end of a savepoint.
-        for ended in () if session.in_nested_transaction() else session.info.pop(_REPLACED, ()):
+        for ended in () if session.in_nested_transaction() else session.info.pop(_UNCOMMITTED, ()):
             try:
                 on_replaced(ended)
             except Exception as error:
@@ -51,7 +51,7 @@ def watch(on_replaced: Callable[[EndedTask], None]) -> None:
 
     def forget(session: Session) -> None:
         if not session.in_nested_transaction():
-            session.info.pop(_REPLACED, None)
+            session.info.pop(_UNCOMMITTED, None)
 
     def warn(error: Exception) -> None:
         log.warning("The agent task of a replaced Airflow task may run on: %r", error)

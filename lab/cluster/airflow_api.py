@@ -173,25 +173,22 @@ class AirflowApi:
             which discard it unless they are told so.
         """
         is_index = task.map_index >= 0 and not all_indices
-        body = {
-            "dry_run": False,
-            "only_failed": False,
-            "dag_run_id": task.run_id,
-            "task_ids": [[task.task_id, task.map_index] if is_index else task.task_id],
-            **({"keep_task_state": True} if keep_task_state else {}),
-        }
-        self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
+        options = {"keep_task_state": True} if keep_task_state else {}
+        self._clear(task, [task.task_id, task.map_index] if is_index else task.task_id, **options)
 
     def clear_with_downstream(self, task: TaskInstance, task_id: str) -> None:
         """Clear another task of a task's run, and all that follow it, as the Airflow UI offers it."""
+        self._clear(task, task_id, include_downstream=True)
+
+    def _clear(self, of_run: TaskInstance, task_id: Any, **options: Any) -> None:
         body = {
             "dry_run": False,
             "only_failed": False,
-            "dag_run_id": task.run_id,
+            "dag_run_id": of_run.run_id,
             "task_ids": [task_id],
-            "include_downstream": True,
+            **options,
         }
-        self.request("POST", f"/dags/{task.dag_id}/clearTaskInstances", body=body)
+        self.request("POST", f"/dags/{of_run.dag_id}/clearTaskInstances", body=body)
 
     def clear_run(self, task: TaskInstance) -> None:
         """Clear the whole DAG run of a task."""
