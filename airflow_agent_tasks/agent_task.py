@@ -92,6 +92,11 @@ class AgentTask:
         """True once the agent task has ended, well or badly."""
         return self.status in TERMINAL_STATES
 
+    @property
+    def is_stopped(self) -> bool:
+        """True if it works no longer: it has ended, or is paused."""
+        return self.is_terminal or self.status is TaskState.PAUSED
+
     def to_json(self) -> dict[str, Any]:
         """Return the task as the plain JSON that operators push to XCom."""
         return {

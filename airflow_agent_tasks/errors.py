@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 
 
 class AgentTaskError(Exception):
-    """Base of all errors of this package."""
+    """
+    Base of all errors of this package.
+
+    ``task`` is the agent task as it was last seen, or None if no agent task was seen; callbacks of a failed
+    Airflow task find it in ``context["exception"]``.
+    """
+
+    task: AgentTask | None = None
 
     #: A retry would fail in the same way.
     is_final: bool = False

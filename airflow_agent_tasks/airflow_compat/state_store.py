@@ -23,8 +23,9 @@ class SubmissionStore:
         self._context = context
 
     def load(self) -> Submission | None:
-        """Return the record, or None; raises AgentTaskError where the store cannot be read."""
-        return Submission.from_json(self._call("read", lambda store: store.get(RECORD_KEY)))
+        """Return the record, or None; raises AgentTaskError where the store cannot be read, or it is none."""
+        stored = self._call("read", lambda store: store.get(RECORD_KEY))
+        return None if stored is None else Submission.from_json(stored)
 
     def save(self, submission: Submission) -> None:
         """Write the record; raises AgentTaskError where the store cannot be written."""

@@ -117,11 +117,13 @@ class AgentTaskHook(BaseHook):
         response = self._client.send(request, retries=retries)
         return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
 
-    async def aget_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Get an agent task from an event loop, in a single attempt and without its result."""
+    async def aget_task(
+        self, task_id: str, agent_id: str | None = None, *, retries: bool = False
+    ) -> AgentTask:
+        """Get an agent task from an event loop without its result; by default in a single attempt."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
-        response = await self.async_client.send(request, retries=False)
+        response = await self.async_client.send(request, retries=retries)
         return self.dialect.parse_task(
             request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=False
         )
@@ -147,28 +149,26 @@ class AgentTaskHook(BaseHook):
         Stop an agent task: cancel it, or pause it if the service has no cancel.
 
         :param retries: False for a single attempt; default True.
-        :return: The agent task; one that had already ended is returned unchanged.
+        :return: The agent task as it is seen after that: only what is seen is believed. One that had already
+            ended is returned unchanged.
         """
+        refusal = None
         try:
-            return self._act(self.dialect.stop_capability, task_id, agent_id, retries=retries)
+            self._act(self.dialect.stop_capability, task_id, agent_id, retries=retries)
         except AgentTaskRejectedError as error:
-            if error.status not in HAS_ENDED:
-                raise
-            return _require_end(self.get_task(task_id, agent_id, retries=retries), error)
+            refusal = _require_late(error)
+        return _require_end(self.get_task(task_id, agent_id, retries=retries), refusal)
 
     async def astop_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
         """Stop an agent task from an event loop; see :meth:`stop_task`."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
-        response = await self.async_client.send(request)
+        response, refusal = await self.async_client.send(request), None
         try:
-            return self.dialect.parse_task(
-                request, response, task_id=task_id, agent_id=agent_id, now=time.time()
-            )
+            self.dialect.check_status(request, response, now=time.time())
         except AgentTaskRejectedError as error:
-            if error.status not in HAS_ENDED:
-                raise
-            return _require_end(await self.aget_task(task_id, agent_id), error)
+            refusal = _require_late(error)
+        return _require_end(await self.aget_task(task_id, agent_id, retries=True), refusal)
 
     def fork(self) -> AgentTaskHook:
         """Return a hook for the same connection with a client of its own, for another thread."""
@@ -291,7 +291,14 @@ def _is_json_object(response: Response) -> bool:
         return False
 
 
-def _require_end(task: AgentTask, refusal: AgentTaskRejectedError) -> AgentTask:
-    if not task.is_terminal:
+def _require_late(refusal: AgentTaskRejectedError) -> AgentTaskRejectedError:
+    """Return the refusal of a stop if the agent task may have ended before."""
+    if refusal.status not in HAS_ENDED:
+        raise refusal
+    return refusal
+
+
+def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:
+    if refusal and not task.is_terminal:
         raise refusal
     return task

@@ -24,7 +24,6 @@ from airflow_agent_tasks.lifecycle.commands import (
     Notify,
     Park,
     PushAnswers,
-    PushTask,
     ReadClock,
     ReadForm,
     ShowForm,
@@ -49,6 +48,8 @@ from airflow_agent_tasks.text import shorten
 
 #: Seconds between two checks whether the agent has taken in a reply.
 SETTLING_CHECK = 2.0
+#: How often in a row the very same question is answered without asking anyone.
+MAX_AUTOMATIC_REPLIES = 3
 OTHER_QUESTION = "it was given in a form that showed an earlier question."
 
 
@@ -75,15 +76,17 @@ def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | No
     if not asks_people and not settings.has_reply:
         return None
     questions = yield from execution.require_questions()
+    # Else an agent that asks again and again would be answered without end.
+    if (yield from execution.is_over_limit()):
+        return Decision(Verdict.TIMEOUT, task=task)
     now = yield from ReadClock()
     standing = questions.classify(task, now)
     if standing is Standing.SETTLING:
         yield from Sleep(SETTLING_CHECK)
         return (yield from check(execution))
-    yield from PushTask(task)
     if standing is Standing.NEW:
         questions = questions.add(task, now)
-        reply = (yield from CallReply(task.question or "")) if settings.has_reply else None
+        reply = yield from _reply_automatically(execution, task, questions)
         if reply is None:
             return (yield from _ask(execution, task, questions)) if asks_people else None
         answered = questions.require_last().answer(reply, (yield from ReadClock()))
@@ -99,9 +102,22 @@ def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | No
     return (yield from send_reply(execution))
 
 
+def _reply_automatically(execution: Execution, task: AgentTask, questions: Questions) -> Flow[Reply | None]:
+    if not execution.settings.has_reply:
+        return None
+    if questions.count_repeats() > MAX_AUTOMATIC_REPLIES:
+        yield from warning(
+            "The agent asks the same again after %s replies in a row: reply is not called any more.",
+            MAX_AUTOMATIC_REPLIES,
+        )
+        return None
+    return (yield from CallReply(task.question or ""))
+
+
 def take_answer(execution: Execution, event: Any, question_id: str | None) -> Flow[Decision]:
     """Go on after the Airflow task was parked: with an answer, or because it is time to check again."""
-    question = (yield from execution.require_questions()).last
+    questions = yield from execution.require_questions()
+    question = questions.last
     response = read_response(event)
     if question is None or question.stage is not Stage.ASKED or question_id not in (question.id, None):
         if response:
@@ -114,8 +130,9 @@ def take_answer(execution: Execution, event: Any, question_id: str | None) -> Fl
             return decision
         # Someone may have answered in the last moment.
         event = yield from CloseForm()
-        default = build_default_reply(execution.settings.input_default, now=(yield from ReadClock()))
-        response = read_response(event) or default
+        response = read_response(event)
+        if response is None and questions.count_repeats() <= MAX_AUTOMATIC_REPLIES:
+            response = build_default_reply(execution.settings.input_default, now=(yield from ReadClock()))
     if response is None:
         return (yield from _give_up(execution, question))
     return (yield from _take_response(execution, question, event, response))
@@ -235,6 +252,7 @@ def _stop(execution: Execution, question: Question, decision: Reply) -> Flow[Dec
     raise AgentTaskCancelledError(
         f"{user['name']} (id {user['id']}) chose {STOP!r} at {decision.answered_at}, when asked question "
         f"{question.number}. {fate}",
+        task=task,
         # A next try stops what could not be stopped.
         is_final=task is not None,
     )

@@ -24,11 +24,11 @@ from airflow_agent_tasks.lifecycle.commands import (
     GetTask,
     ReadClock,
     StartTask,
-    StopTask,
     info,
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.stop import stop_and_look
 from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.start_fields import read_rendered
@@ -92,7 +92,7 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
         return (yield from _submit(start))
     # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
     # first try from the retries would fail once a user edits them.
-    if found.max_tries != execution.task_try.max_tries:
+    if found.max_tries not in (None, execution.task_try.max_tries):
         return (yield from _start_over(start, found))
     if found.started is None:
         return (yield from _repeat(start, found))
@@ -203,7 +203,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
         yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
         return (yield from _submit(start))
     if must_stop and not task.is_terminal:
-        task = yield from StopTask(started)
+        task = yield from stop_and_look(started)
         if task.status is not TaskState.COMPLETED:
             yield from info("%s, %s, was to be stopped; starting a new one.", task, origin)
             return (yield from _submit(start))
@@ -235,7 +235,7 @@ def _stop_earlier(old: StartedTask, try_number: int) -> Flow[None]:
     try:
         task = yield from GetTask(old)
         if not task.is_terminal:
-            task = yield from StopTask(old)
+            task = yield from stop_and_look(old)
     except AgentTaskNotFoundError as error:
         yield from info("%s of try %s, before the clear, is gone: %s", old.agent_task_id, try_number, error)
     else:

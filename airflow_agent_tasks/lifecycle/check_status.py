@@ -8,6 +8,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     CloseForm,
     Flow,
     GetTask,
+    PushTask,
     ReadClock,
     ReadFinalState,
     info,
@@ -32,8 +33,12 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     except AgentTaskError as error:
         yield from _log_change(execution, describe_failure(error), is_odd=True)
         return wait.on_error(error, now=(yield from ReadClock()))
+    execution.last_task = task
     yield from _log_change(execution, describe_state(task), is_odd=task.status is TaskState.UNKNOWN)
+    yield from PushTask(task)
     yield from _settle_question(execution, task)
+    # Asked for only now: a question that is settled changes the pace.
+    wait = yield from execution.require_wait()
     return wait.on_state(task, now=(yield from ReadClock()))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
-from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.lifecycle.question_log import Reply
@@ -134,15 +134,19 @@ class Defer(Command[NoReturn], frozen=True):
     Leave the worker and wait in the triggerer; never returns.
 
     :param started: The agent task.
+    :param working_since: When it was submitted or got its last reply, in seconds since 1970.
+    :param status: The status in XCom, or None.
     :param not_before: When the trigger checks for the first time, in seconds since 1970.
     :param deadline: When to give up, in seconds since 1970; None for never.
-    :param has_open_question: True where the resume needs the questions of the submission record.
+    :param has_questions: True where the resume needs the questions of the submission record.
     """
 
     started: StartedTask
+    working_since: float
+    status: str | None
     not_before: float
     deadline: float | None
-    has_open_question: bool
+    has_questions: bool
 
 
 class Park(Command[NoReturn], frozen=True):
@@ -171,15 +175,15 @@ class ReadFinalState(Command[str | None], frozen=True):
 
 
 class PushTask(Command[None], frozen=True):
-    """Push id, status, exit code, question and progress to XCom."""
+    """Push what has changed of id, status, exit code, question and progress to XCom."""
 
     task: AgentTask
 
 
-class PushProgress(Command[None], frozen=True):
-    """Push the progress to XCom, if it has changed."""
+class PushError(Command[None], frozen=True):
+    """Push why the Airflow task fails to XCom. Never fails."""
 
-    progress: Progress
+    reason: str
 
 
 class PushAnswers(Command[None], frozen=True):

@@ -98,6 +98,8 @@ class Execution:
         self.last_seen: str | None = None
         #: The agent task that this execution has started or found last, or None.
         self.last_started: StartedTask | None = None
+        #: That agent task as it was last seen, or None.
+        self.last_task: AgentTask | None = None
 
     @property
     def started(self) -> StartedTask:
@@ -122,7 +124,10 @@ class Execution:
     def load(self) -> Flow[Submission | None]:
         """Return the record, read once."""
         if self.submission is None:
-            self.submission = yield from LoadSubmission()
+            found = yield from LoadSubmission()
+            if found and found.task_id and not found.submitted_at:  # the limits count from now
+                found = replace(found, submitted_at=(yield from ReadClock()))
+            self.submission = found
         return self.submission
 
     def save(self, submission: Submission) -> Flow[None]:
@@ -158,9 +163,16 @@ class Execution:
         """Write the questions into the record, and push the answers to XCom."""
         submission = yield from self.require_submission()
         yield from self.save(replace(submission, questions=questions))
+        self.wait = None  # the limits and the pace have changed
         yield from PushAnswers(questions.list_answers())
 
     # --- limits
+
+    @property
+    def working_since(self) -> float:
+        """When the agent task was submitted or got its last reply, as far as known, in seconds since 1970."""
+        last_change = self.submission.questions.last_change if self.submission else 0.0
+        return max(self.started.started_at, last_change)
 
     def find_limit(self) -> Flow[tuple[float, str] | None]:
         """
@@ -185,12 +197,17 @@ class Execution:
             (since + seconds + questions.seconds_waited(since, now), name) for since, seconds, name in limits
         )
 
+    def is_over_limit(self) -> Flow[bool]:
+        """Return True once it is time to give up."""
+        limit = yield from self.find_limit()
+        return limit is not None and (yield from ReadClock()) >= limit[0]
+
     def require_wait(self) -> Flow[TaskWait]:
         """Return the waiting policy of the agent task."""
         if self.wait is None:
             limit = yield from self.find_limit()
             self.wait = TaskWait(
-                started_at=self.started.started_at,
+                working_since=self.working_since,
                 poll_interval=self.settings.poll_interval,
                 deadline=limit[0] if limit else None,
                 max_outage=self.settings.max_outage,

@@ -159,7 +159,7 @@ def read_response(event: Any) -> Reply | None:
     return Reply(
         chosen_option=STOP if STOP in chosen else SEND,
         text=_storable(text) if isinstance(text, str) and text.strip() else None,
-        answered_by={key: shorten(_storable(str(user.get(key) or "unknown"))) for key in ("id", "name")},
+        answered_by={"id": _read_name(user, "id"), "name": _read_name(user, "name")},
         answered_at=moment.isoformat() if hasattr(moment, "isoformat") else shorten(str(moment)),
     )
 
@@ -188,6 +188,10 @@ def _wrap(line: str) -> list[str]:
 
 def _line(text: str, limit: int = 200) -> str:
     return shorten(" ".join(clean(text, limit * 2).split()), limit)
+
+
+def _read_name(user: Mapping[str, Any], key: str) -> str:
+    return shorten(_storable(str(user.get(key) or "unknown")))
 
 
 def _link(url: str) -> str:

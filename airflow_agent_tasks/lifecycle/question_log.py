@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
-from typing import Any
+from itertools import takewhile
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
+
+#: Seconds since 1970, up to the year 9999, or a length of time in seconds: what is stored may be damaged.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
 
 #: The options of the form.
 SEND = "Send"
@@ -53,6 +58,13 @@ class Standing(Enum):
     UNHEARD = "unheard"
 
 
+class Replier(TypedDict):
+    """Who gave a reply: a user of Airflow, or what answered without one."""
+
+    id: str
+    name: str
+
+
 @dataclass(frozen=True)
 class Reply:
     """
@@ -60,13 +72,13 @@ class Reply:
 
     :param chosen_option: The option of the form.
     :param text: The text, or None.
-    :param answered_by: ``{"id", "name"}`` of the user who gave it.
+    :param answered_by: Who gave it.
     :param answered_at: When, as an ISO 8601 time stamp.
     """
 
     chosen_option: str
     text: str | None
-    answered_by: Mapping[str, str]
+    answered_by: Replier
     answered_at: str
 
 
@@ -91,10 +103,10 @@ class Question:
     number: int
     text: str
     fingerprint: str
-    asked_at: float
+    asked_at: Seconds
     stage: Stage = Stage.ASKED
-    changed_at: float = 0.0
-    waited: float = 0.0
+    changed_at: Seconds = 0.0
+    waited: Seconds = 0.0
     is_shown: bool = True
     form_id: str = ""
     attempts: int = 0
@@ -127,15 +139,6 @@ class Question:
         """Return the question as plain JSON."""
         return {**asdict(self), "stage": self.stage.value}
 
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Question:
-        """Return the question that was stored; raises TypeError, ValueError or KeyError for anything else."""
-        known = pick_fields(cls, stored)
-        reply = known.get("reply")
-        known["reply"] = None if reply is None else Reply(**pick_fields(Reply, reply))
-        known["stage"] = Stage(known["stage"])
-        return cls(**known)
-
 
 @dataclass(frozen=True)
 class Questions:
@@ -157,6 +160,11 @@ class Questions:
         """The decision to stop the agent, with its user and time; None where nobody made one."""
         reply = self.last.reply if self.last else None
         return reply if reply and reply.chosen_option == STOP else None
+
+    @property
+    def last_change(self) -> float:
+        """When something last happened to a question, in seconds since 1970; 0.0 if none was asked."""
+        return self.last.changed_at if self.last else 0.0
 
     @property
     def is_unsettled(self) -> bool:
@@ -197,6 +205,11 @@ class Questions:
         """Return the questions with the newest one changed to this."""
         return Questions((*self.items[:-1], question))
 
+    def count_repeats(self) -> int:
+        """Return how often in a row the agent has asked its newest question."""
+        newest = self.require_last().fingerprint
+        return len(list(takewhile(lambda question: question.fingerprint == newest, reversed(self.items))))
+
     def seconds_waited(self, since: float, now: float) -> float:
         """Return for how many seconds since a moment questions have waited for someone's answer."""
         return sum(question.seconds_waited(now, since) for question in self.items)
@@ -223,14 +236,9 @@ class Questions:
         return [question.to_json() for question in self.items]
 
     @classmethod
-    def from_json(cls, stored: Iterable[Mapping[str, Any]]) -> Questions:
-        """Return the questions that were stored; raises what :meth:`Question.from_json` raises."""
-        return cls(tuple(Question.from_json(question) for question in stored))
-
-
-def pick_fields(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is stored of a dataclass's fields; a later version may have added others."""
-    return {item.name: stored[item.name] for item in fields(kind) if item.name in stored}
+    def from_json(cls, stored: Any) -> Questions:
+        """Return the questions that were stored; raises msgspec.ValidationError for anything else."""
+        return cls(msgspec.convert(stored, tuple[Question, ...]))
 
 
 def build_fingerprint(task: AgentTask) -> str:

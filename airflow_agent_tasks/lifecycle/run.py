@@ -18,7 +18,6 @@ from airflow_agent_tasks.lifecycle.check_status import check, check_after, check
 from airflow_agent_tasks.lifecycle.commands import (
     Defer,
     Flow,
-    PushProgress,
     PushTask,
     ReadClock,
     Sleep,
@@ -33,6 +32,7 @@ def run(execution: Execution) -> Flow[Outcome]:
     """Find the agent task of an earlier try or start one, and wait for it unless told otherwise."""
     found = yield from execution.load()
     task = yield from attach_or_submit(execution, found)
+    execution.last_task = task
     yield from resume_questions(execution, found, task)
     yield from PushTask(task)
     if not execution.settings.wait_for_completion:
@@ -45,17 +45,17 @@ def run(execution: Execution) -> Flow[Outcome]:
 
 
 def resume_after_wait(
-    execution: Execution, started: StartedTask, reported: Decision, *, has_open_question: bool
+    execution: Execution, started: StartedTask, reported: Decision, *, has_questions: bool
 ) -> Flow[Outcome]:
     """
     Take the result after the trigger's event.
 
     :param started: The agent task.
     :param reported: What the trigger decided; the agent task itself is asked for again.
-    :param has_open_question: True where a question may have been settled meanwhile.
+    :param has_questions: True where there were any, one of which may have been settled meanwhile.
     """
     yield from execution.adopt(started)
-    if has_open_question:
+    if has_questions:
         yield from execution.load()
     if reported.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
         return (yield from resolve(execution, reported))
@@ -111,16 +111,16 @@ def _finish(execution: Execution, decision: Decision) -> Flow[Outcome]:
 def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
     """Wait on the worker, or in the triggerer if deferrable, until the decision is another than to wait."""
     while decision.waits:
-        if decision.task and decision.task.progress:
-            yield from PushProgress(decision.task.progress)
         if execution.settings.deferrable:
             limit = yield from execution.find_limit()
             questions = execution.submission.questions if execution.submission else None
             yield from Defer(
                 execution.started,
+                execution.working_since,
+                execution.last_task.status.value if execution.last_task else None,
                 (yield from ReadClock()) + decision.seconds,
                 limit[0] if limit else None,
-                bool(questions and questions.is_unsettled),
+                bool(questions and questions.last),
             )
         yield from Sleep(decision.seconds)
         decision = yield from check(execution)

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.question_log import Seconds
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import shorten
+
+
+class _Event(msgspec.Struct):
+    """What is trusted of an event."""
+
+    agent_task_id: str
+    agent_id: str | None
+    started_at: Seconds
+    verdict: Verdict
+    error: str | None = None
+    is_final: bool = False
 
 
 def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
@@ -33,13 +47,13 @@ def read_event(event: Any) -> tuple[StartedTask, Decision]:
         task instance, which arrives in its place.
     """
     try:
-        started = StartedTask(str(event["agent_task_id"]), event["agent_id"], float(event["started_at"]))
-        verdict = Verdict(event["verdict"])
-    except (KeyError, TypeError, ValueError):
+        found = msgspec.convert(event, _Event)
+    except (msgspec.ValidationError, RecursionError):
         raise AgentTaskError(
             f"The task was resumed with something other than its trigger's event: {shorten(repr(event))}. "
             "The agent task was left as it is."
         ) from None
-    error = AgentTaskError(str(event.get("error") or "the trigger gave no reason"))
-    error.is_final = event.get("is_final") is True
-    return started, Decision(verdict, error=error)
+    error = AgentTaskError(found.error or "the trigger gave no reason")
+    error.is_final = found.is_final
+    started = StartedTask(found.agent_task_id, found.agent_id, found.started_at)
+    return started, Decision(found.verdict, error=error)

@@ -74,8 +74,8 @@ class TaskWait:
     """
     Decides after each status check whether to wait on.
 
-    :param started_at: When the agent task was submitted, in seconds since 1970. The waits grow with the
-        time since then, so that the end is seen about 5 % of the run time late.
+    :param working_since: When the agent task was submitted or got its last reply, in seconds since 1970. The
+        waits grow with the time since then, so that the end is seen about 5 % of that time late.
     :param targets: The states to wait for; by default the end or a question.
     :param poll_interval: Fixed seconds between checks; None for the growing wait.
     :param deadline: When to give up, in seconds since 1970 (wall clock: a wait moves between processes);
@@ -87,14 +87,14 @@ class TaskWait:
     def __init__(
         self,
         *,
-        started_at: float,
+        working_since: float,
         targets: Collection[TaskState] = ENDED_OR_ASKING,
         poll_interval: float | None = None,
         deadline: float | None = None,
         max_outage: float = MAX_OUTAGE,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self.started_at = started_at
+        self.working_since = working_since
         self.targets = frozenset(targets)
         self.poll_interval = poll_interval
         self.deadline = deadline
@@ -148,7 +148,7 @@ class TaskWait:
     def _interval(self, now: float) -> float:
         if self.poll_interval is not None:
             return self.poll_interval
-        grown = SHORTEST_WAIT + GROWTH * max(0.0, now - self.started_at)
+        grown = SHORTEST_WAIT + GROWTH * max(0.0, now - self.working_since)
         return max(SHORTEST_WAIT, self._jittered(min(LONGEST_WAIT, grown)))
 
     def _jittered(self, seconds: float) -> float:

@@ -218,7 +218,7 @@ class AgentTaskOperator(BaseOperator):
             started, reported = read_event(event)
         except AgentTaskError as error:
             return self._drive(context, resume_without_event, error)
-        return self._drive(context, resume_after_wait, started, reported, has_open_question=is_asked)
+        return self._drive(context, resume_after_wait, started, reported, has_questions=is_asked)
 
     def take_answer(self, context: Context, event: Any, question_id: str | None = None) -> Any:
         """Go on after the task was parked: with someone's answer, or to check for it."""

@@ -76,7 +76,7 @@ def stop_agent_task(ended: EndedTask) -> None:
     try:
         record = read_record(ended)
         # A higher max_tries comes from a later clear, whose next try started an agent task of its own.
-        if record is None or record.task_id is None or record.max_tries > ended.max_tries:
+        if record is None or record.task_id is None or (record.max_tries or 0) > ended.max_tries:
             return
         # A clear starts over: it stops the agent task whatever the policy says of kills.
         if record.on_kill_policy != "stop" and ended.state != REPLACED:

@@ -14,11 +14,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from airflow_agent_tasks.agent_task import StartedTask, TaskState
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, aread_state
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.shared_poller import SharedPoller, use_poller
+from airflow_agent_tasks.polling.state_xcoms import StateXComs
 
 #: Seconds to wait for Airflow to return a state: a triggerer's one supervisor thread may be busy.
 STATE_TIMEOUT = 60.0
@@ -35,7 +36,9 @@ def run_in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return task
 
 
-async def stop_if_orphaned(conn_id: str, started: StartedTask, task_instance: Any, log: Log) -> None:
+async def stop_if_orphaned(
+    conn_id: str, started: StartedTask, task_instance: Any, xcoms: StateXComs | None, log: Log
+) -> None:
     """
     Stop the agent task of a deferred task that has been ended in Airflow, and log what was done and why.
 
@@ -44,6 +47,7 @@ async def stop_if_orphaned(conn_id: str, started: StartedTask, task_instance: An
     :param conn_id: The Airflow connection.
     :param started: The agent task.
     :param task_instance: The deferred task instance, as the triggerer knows it.
+    :param xcoms: Where its end is noted; None for nowhere.
     :param log: Where the outcome is logged.
     """
     name = f"agent task {started.agent_task_id}"
@@ -58,11 +62,13 @@ async def stop_if_orphaned(conn_id: str, started: StartedTask, task_instance: An
             log.info("This trigger was cancelled, but the task is %s: %s keeps running.", state, name)
             return
         try:
-            outcome = await _stop_if_active(poller, started, state)
+            task, outcome = await _stop_if_active(poller, started, state)
         except AgentTaskError as error:
             log.warning("Task was marked %s, but its %s may still be running: %s", state, name, error)
         else:
             log.info("Task was marked %s, and its %s %s.", state, name, outcome)
+            if xcoms:
+                await xcoms.push_end(task)
 
 
 async def _aread_state(poller: SharedPoller, task_instance: Any) -> str | None:
@@ -72,8 +78,8 @@ async def _aread_state(poller: SharedPoller, task_instance: Any) -> str | None:
         return await asyncio.wait_for(aread_state(task_instance), STATE_TIMEOUT)
 
 
-async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str) -> str:
-    """Return what was done, as the end of a sentence."""
+async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str) -> tuple[AgentTask, str]:
+    """Return the agent task, and what was done, as the end of a sentence."""
     try:
         task = await poller.get_task(started.agent_task_id, started.agent_id)
     except AgentTaskError as error:
@@ -84,6 +90,6 @@ async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str
         # API server, which can tell the two apart, stops the agent task.
         is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
         if task.is_terminal or is_returned:
-            return f"was left as it is ({task.status})"
+            return task, f"was left as it is ({task.status})"
     task = await poller.stop_task(started.agent_task_id, started.agent_id)
-    return f"was stopped (now {task.status})"
+    return task, f"was stopped (now {task.status})" if task.is_stopped else f"goes on after the stop ({task})"

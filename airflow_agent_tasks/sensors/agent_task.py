@@ -162,7 +162,7 @@ class AgentTaskSensor(BaseSensorOperator):
     def _build_watch(self, started: StartedTask) -> StatusChecker:
         targets = [TaskState(state) for state in self.target_states]
         self.hook.dialect.check_states(targets)
-        wait = TaskWait(started_at=started.started_at, targets=targets, poll_interval=self._fixed_interval)
+        wait = TaskWait(working_since=started.started_at, targets=targets, poll_interval=self._fixed_interval)
         return StatusChecker(started, wait, self.log)
 
     def _defer(self, started: StartedTask) -> None:

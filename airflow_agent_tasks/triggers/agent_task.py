@@ -17,8 +17,8 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.polling.kill import run_in_background, stop_if_orphaned
-from airflow_agent_tasks.polling.progress_xcom import ProgressXCom
 from airflow_agent_tasks.polling.shared_poller import use_poller
+from airflow_agent_tasks.polling.state_xcoms import StateXComs
 from airflow_agent_tasks.polling.status_check import StatusChecker
 
 _ENDED_OR_ASKING = sorted(state.value for state in ENDED_OR_ASKING)
@@ -34,14 +34,17 @@ class AgentTaskTrigger(BaseTrigger):
     :param conn_id: The Airflow connection; its type names the service.
     :param agent_task_id: The service's id of the task.
     :param agent_id: The agent that runs it, where the service has agents.
-    :param started_at: When it was submitted, in seconds since 1970; poll intervals grow with the time since.
+    :param started_at: When it was submitted, in seconds since 1970.
+    :param working_since: When it got its last reply, in seconds since 1970: poll intervals grow with the time
+        since then. Default: ``started_at``.
     :param target_states: The states to wait for; default: completed, failed, cancelled and awaiting_input.
     :param poll_interval: Fixed seconds between status checks; None (default) for growing intervals.
     :param not_before: Time of the first status check, in seconds since 1970, as set by the worker that
         checked last. If it has passed, as after a restart, a random time within the first interval.
     :param deadline: When to give up, in seconds since 1970; None (default) for never.
     :param max_outage: Seconds for which the service may fail to answer before the wait gives up; default 600.
-    :param notes_progress: Push the agent's progress to XCom while waiting; default False.
+    :param notes_progress: Push the agent's status and progress to XCom while waiting; default False.
+    :param noted_status: The status that is in XCom already, or None (default).
     :param on_kill_policy: ``"stop"`` stops the agent task when its Airflow task is marked failed, success or
         skipped while deferred; ``"leave"`` (default) leaves it running.
     """
@@ -53,23 +56,27 @@ class AgentTaskTrigger(BaseTrigger):
         agent_task_id: str,
         agent_id: str | None = None,
         started_at: float,
+        working_since: float | None = None,
         target_states: Collection[str] = _ENDED_OR_ASKING,
         poll_interval: float | None = None,
         not_before: float = 0.0,
         deadline: float | None = None,
         max_outage: float = MAX_OUTAGE,
         notes_progress: bool = False,
+        noted_status: str | None = None,
         on_kill_policy: str = "leave",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.started = StartedTask(agent_task_id, agent_id, started_at)
+        self.working_since = started_at if working_since is None else working_since
         self.target_states = sorted(TaskState(state).value for state in target_states)
         self.poll_interval = poll_interval
         self.not_before = not_before
         self.deadline = deadline
         self.max_outage = max_outage
         self.notes_progress = notes_progress
+        self.noted_status = noted_status
         self.on_kill_policy = on_kill_policy
         self._is_done = False
 
@@ -84,8 +91,11 @@ class AgentTaskTrigger(BaseTrigger):
             "deadline": self.deadline,
             "max_outage": self.max_outage,
             "notes_progress": self.notes_progress,
+            "noted_status": self.noted_status,
             "on_kill_policy": self.on_kill_policy,
         }
+        if self.working_since != self.started.started_at:
+            kwargs["working_since"] = self.working_since
         # Airflow stores these, and sends them to a triggerer, for each task that waits.
         given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
         return f"{type(self).__module__}.{type(self).__qualname__}", given
@@ -106,28 +116,35 @@ class AgentTaskTrigger(BaseTrigger):
             return
         # Airflow cancels what on_kill awaits after about a second: the stop continues without it.
         await asyncio.shield(
-            run_in_background(stop_if_orphaned(self.conn_id, self.started, self.task_instance, self.log))
+            run_in_background(
+                stop_if_orphaned(
+                    self.conn_id, self.started, self.task_instance, self._build_xcoms(), self.log
+                )
+            )
         )
+
+    def _build_xcoms(self) -> StateXComs | None:
+        # dag.test() has neither a task instance nor a supervisor here.
+        if not self.notes_progress or self.task_instance is None:
+            return None
+        return StateXComs(self.task_instance, self.log, noted_status=self.noted_status)
 
     async def _wait(self) -> Decision:
         wait = TaskWait(
-            started_at=self.started.started_at,
+            working_since=self.working_since,
             targets=[TaskState(state) for state in self.target_states],
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             max_outage=self.max_outage,
         )
         checker = StatusChecker(self.started, wait, self.log)
-        # dag.test() has neither a task instance nor a supervisor here.
-        progress = (
-            ProgressXCom(self.task_instance, self.log) if self.notes_progress and self.task_instance else None
-        )
+        xcoms = self._build_xcoms()
         # Entered before the first sleep: a new poller knows neither of a rejected key nor of a rate limit.
         async with use_poller(self.conn_id) as poller:
             await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
             while (decision := await checker.acheck(poller)).waits:
-                if progress:
-                    await progress.push(decision.task)
+                if xcoms:
+                    await xcoms.push(decision.task)
                 seconds = decision.seconds
                 # Else ten thousand sleeping tasks each hold their last response, and Python's garbage
                 # collector, which blocks the event loop, runs twice as often.

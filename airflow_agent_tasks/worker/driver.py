@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
 
@@ -14,17 +14,18 @@ from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout, read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
-from airflow_agent_tasks.errors import AgentTaskCancelledError
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, TaskTry
-from airflow_agent_tasks.lifecycle.outcome import Outcome
+from airflow_agent_tasks.lifecycle.outcome import Outcome, report_failure
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.worker.airflow_errors import airflow_failures
+from airflow_agent_tasks.worker.airflow_errors import build_airflow_failure
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
+from airflow_agent_tasks.worker.notifiers import notify
 from airflow_agent_tasks.worker.xcoms import XComs
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Driver:
         self._log = log
         self._pushes_xcoms = pushes_xcoms
         self._store = SubmissionStore(context)
-        self._xcoms = XComs(ti, is_wanted=pushes_xcoms)
+        self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
         self._is_killed = False
@@ -86,11 +87,14 @@ class Driver:
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
         """Perform a flow of the execution, and return the agent task or raise what Airflow expects."""
         try:
-            with airflow_failures():
-                outcome = self.perform(flow)
+            outcome = self.perform(flow)
+        except AgentTaskError as error:
+            self.perform(report_failure(self.execution, error))
+            raise build_airflow_failure(error) from None
         except AirflowTaskTimeout:
-            self.perform(stop_on_execution_timeout(self.execution))
-            raise
+            late = self.perform(stop_on_execution_timeout(self.execution))
+            self.perform(report_failure(self.execution, late))
+            raise build_airflow_failure(late, AirflowTaskTimeout) from None
         if outcome.skip_reason:
             raise AirflowSkipException(outcome.skip_reason)
         return outcome.task
@@ -118,7 +122,7 @@ class Driver:
                 return self._use_store(command)
             case cmd.ShowForm() | cmd.MakeForm() | cmd.ReadForm() | cmd.CloseForm():
                 return self._forms.perform(command)
-            case cmd.PushTask() | cmd.PushProgress() | cmd.PushAnswers():
+            case cmd.PushTask() | cmd.PushAnswers() | cmd.PushError():
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)
@@ -137,7 +141,7 @@ class Driver:
             case cmd.CallReply(question):
                 return call_reply(self._callbacks.reply, question, self._log, clock=time.time)
             case cmd.Notify(question):
-                return self._notify(question)
+                return notify(self._callbacks.notifiers, self._context, question, self._log)
             case cmd.Log(level, message, args):
                 return getattr(self._log, level)(message, *args)
         raise TypeError(f"{type(command).__name__} is no command that a worker knows")
@@ -171,6 +175,7 @@ class Driver:
             started,
             self._ti,
             self._log,
+            self._xcoms.push_status,
             has_next_try=self.execution.task_try.has_next,
         )
         # Killed while the start was on its way: first its id is saved, then it is decided what to do with it.
@@ -183,7 +188,7 @@ class Driver:
     def _check_not_killed(self) -> None:
         if self._is_killed and self._kill and self._kill.is_undecided:
             self.on_kill()
-        if self._kill is None:
+        if self._is_killed and self._kill is None:
             # To some next tries a clear looks like a retry: they must not wait for what is paused now.
             self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
             raise AgentTaskCancelledError(f"{self.execution.name} was stopped, because this task was killed.")
@@ -198,16 +203,18 @@ class Driver:
             trigger=AgentTaskTrigger(
                 conn_id=settings.conn_id,
                 **command.started.to_kwargs(),
+                working_since=command.working_since,
                 poll_interval=settings.poll_interval,
                 not_before=command.not_before,
                 deadline=deadline,
                 max_outage=settings.max_outage,
                 notes_progress=self._pushes_xcoms,
+                noted_status=command.status if self._pushes_xcoms else None,
                 on_kill_policy=settings.on_kill_policy,
             ),
             method_name="execute_complete",
             # Only then does the resume have to read the questions from the state store.
-            kwargs={"is_asked": True} if command.has_open_question else None,
+            kwargs={"is_asked": True} if command.has_questions else None,
             timeout=None if deadline is None else build_deferral_timeout(deadline, now=time.time()),
         )
         raise AssertionError("defer() does not return")
@@ -226,13 +233,6 @@ class Driver:
             self._log.warning("Airflow did not report the task's state: %s", error)
             return None
         return state if state in FINAL_STATES else None
-
-    def _notify(self, question: str | None) -> None:
-        for notifier in self._callbacks.notifiers:
-            try:
-                notifier(cast("Context", {**self._context, "question": question}))
-            except Exception as error:
-                self._log.warning("A notifier failed, the question stays open: %r", error)
 
 
 def _describe_try(ti: Any) -> TaskTry:

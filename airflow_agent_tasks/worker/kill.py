@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-from airflow_agent_tasks.agent_task import StartedTask
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
@@ -30,6 +30,7 @@ class WorkerKill:
     :param started: The agent task.
     :param task_instance: The Airflow task instance.
     :param log: The task's log.
+    :param push_status: Pushes the status of the agent task that was stopped to XCom.
     :param has_next_try: True if Airflow will try again after a failure.
     """
 
@@ -39,6 +40,7 @@ class WorkerKill:
         started: StartedTask,
         task_instance: Any,
         log: Log,
+        push_status: Callable[[AgentTask], None],
         *,
         has_next_try: bool,
     ) -> None:
@@ -46,6 +48,7 @@ class WorkerKill:
         self._started = started
         self._ti = task_instance
         self._log = log
+        self._push_status = push_status
         self._has_next_try = has_next_try
         self._state: str | None = None
         self.has_stopped = False
@@ -56,8 +59,8 @@ class WorkerKill:
         """Return True if the agent task was stopped; takes 4.5 s at most."""
         if not self._is_abandoned():
             self._log.warning(
-                "This worker is being ended while the task is %s: agent task %s is left running, and the "
-                "next try attaches to it.",
+                "This worker is being ended while the task is %s: agent task %s is left running for the next "
+                "try, which attaches to it, or stops it first if the task was cleared.",
                 self._state or "in a state that Airflow does not report",
                 self._started.agent_task_id,
             )
@@ -86,8 +89,12 @@ class WorkerKill:
         except AgentTaskError as error:
             self._log.warning("The task was killed, and its agent task may still be running: %s", error)
             return
+        if not task.is_stopped:
+            self._log.warning("The task was killed, but its agent task goes on after the stop: %s", task)
+            return
         self.has_stopped = True
         self._log.info("The task was killed, so its agent task was stopped: %s", task)
+        self._push_status(task)
 
 
 def _run_for(seconds: float, work: Callable[[], None]) -> None:

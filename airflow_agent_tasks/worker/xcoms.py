@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushProgress, PushTask
-from airflow_agent_tasks.polling.progress_xcom import PROGRESS_KEY
+from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushError, PushTask
+from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY, STATUS_KEY
+
+ERROR_KEY = "error"
 
 
 class XComs:
@@ -14,11 +17,13 @@ class XComs:
     Pushes to the XCom of one task instance what has changed.
 
     :param task_instance: Whose XCom.
+    :param log: The task's log.
     :param is_wanted: False if the operator's ``do_xcom_push`` is.
     """
 
-    def __init__(self, task_instance: Any, *, is_wanted: bool) -> None:
+    def __init__(self, task_instance: Any, log: Log, *, is_wanted: bool) -> None:
         self._xcom_push = task_instance.xcom_push
+        self._log = log
         self._is_wanted = is_wanted
         #: What this execution has pushed by key. Each push is a round trip; no answers need none.
         self._pushed: dict[str, Any] = {"answers": []}
@@ -30,20 +35,31 @@ class XComs:
         match command:
             case PushTask(task):
                 self._push_task(task)
-            case PushProgress(progress):
-                self._push(PROGRESS_KEY, progress.to_json())
             case PushAnswers(answers):
                 self._push("answers", answers)
+            case PushError(reason):
+                self._push_at_the_end(ERROR_KEY, reason)
+
+    def push_status(self, task: AgentTask) -> None:
+        """Push the status alone, at the end of a worker: a failure to do so is logged."""
+        if self._is_wanted:
+            self._push_at_the_end(STATUS_KEY, task.status.value)
 
     def _push_task(self, task: AgentTask) -> None:
         self._push("task_id", task.task_id)
-        self._push("status", task.status.value)
+        self._push(STATUS_KEY, task.status.value)
         if task.exit_code is not None:
             self._push("exit_code", task.exit_code)
         if task.status is TaskState.AWAITING_INPUT:
             self._push("question", task.question)
         if task.progress:
             self._push(PROGRESS_KEY, task.progress.to_json())
+
+    def _push_at_the_end(self, key: str, value: Any) -> None:
+        try:
+            self._push(key, value)
+        except Exception as error:  # which would hide why the task ends
+            self._log.warning("Could not push %s to XCom: %r", key, error)
 
     def _push(self, key: str, value: Any) -> None:
         if key not in self._pushed or value != self._pushed[key]:

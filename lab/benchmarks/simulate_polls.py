@@ -64,7 +64,7 @@ def simulate(seconds: float, poll_interval: float | None, *, seed: int = 1) -> S
 
 def list_polls(seconds: float, poll_interval: float | None, draw: Callable[[], float]) -> list[float]:
     """Return when one wait polls a task that is still running, up to the first poll after ``seconds``."""
-    wait = TaskWait(started_at=0.0, poll_interval=poll_interval, draw=draw)
+    wait = TaskWait(working_since=0.0, poll_interval=poll_interval, draw=draw)
     polls = [wait.begin(now=0.0).seconds]
     while polls[-1] < seconds:
         polls.append(polls[-1] + wait.on_state(RUNNING, now=polls[-1]).seconds)

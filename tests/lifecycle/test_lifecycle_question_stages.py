@@ -14,7 +14,6 @@ from airflow_agent_tasks.lifecycle.question_log import (
     MAX_TEXT,
     SETTLING_TIME,
     STOP,
-    Question,
     Questions,
     Reply,
     Stage,
@@ -194,7 +193,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     question = at(Stage.SENT).require_last()
     stored = question.to_json()
     later = {**stored, "colour": "red", "reply": {**stored["reply"], "mood": "good"}}
-    assert Question.from_json(later) == question
+    assert Questions.from_json([later]) == Questions((question,))
 
 
 @pytest.mark.parametrize(

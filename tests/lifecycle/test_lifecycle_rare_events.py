@@ -209,7 +209,7 @@ def test_a_question_without_a_record_fails_the_try() -> None:
     world.now += 100.0
     reported = Decision(Verdict.REACHED)
     with pytest.raises(AgentTaskError, match="has no record of Agent task tsk_1 any more"):
-        world.drive(world.begin(resume_after_wait, command.started, reported, has_open_question=True))
+        world.drive(world.begin(resume_after_wait, command.started, reported, has_questions=True))
 
 
 def test_an_answer_without_a_record_fails_the_try() -> None:
@@ -241,7 +241,7 @@ def test_a_question_is_returned_although_the_record_cannot_be_marked(is_gone: bo
     world.store = None if is_gone else world.store
     world.now += 100.0
     reported = Decision(Verdict.REACHED)
-    outcome = world.drive(world.begin(resume_after_wait, command.started, reported, has_open_question=False))
+    outcome = world.drive(world.begin(resume_after_wait, command.started, reported, has_questions=False))
     assert outcome.task.status is TaskState.AWAITING_INPUT
 
 
@@ -264,7 +264,7 @@ def test_an_agent_task_without_a_record_is_stopped_at_its_timeout() -> None:
     world.now += 10.0
     reported = Decision(Verdict.TIMEOUT)
     with pytest.raises(AgentTaskTimeoutError):
-        world.drive(world.begin(resume_after_wait, command.started, reported, has_open_question=False))
+        world.drive(world.begin(resume_after_wait, command.started, reported, has_questions=False))
     assert world.service.list_active(world.now) == []
 
 
@@ -285,7 +285,7 @@ def test_what_an_execution_timeout_stops_is_in_the_record(
     on_timeout: str, failures: Any, is_stopped: bool
 ) -> None:
     world, command = defer(settings={"on_timeout": on_timeout}, work=100.0, failures=failures)
-    flow = world.begin(resume_after_wait, command.started, Decision(Verdict.REACHED), has_open_question=False)
+    flow = world.begin(resume_after_wait, command.started, Decision(Verdict.REACHED), has_questions=False)
     next(flow)  # it has only begun
     world.drive(stop_on_execution_timeout(world.execution))
     assert (world.service.list_active(world.now) == []) is is_stopped
@@ -321,7 +321,7 @@ def test_a_refusal_that_the_trigger_reports_ends_the_wait() -> None:
     world, command = defer()
     reported = Decision(Verdict.ERROR, error=AgentTaskError("the key is wrong"))
     with pytest.raises(AgentTaskError, match="the key is wrong"):
-        world.drive(world.begin(resume_after_wait, command.started, reported, has_open_question=False))
+        world.drive(world.begin(resume_after_wait, command.started, reported, has_questions=False))
 
 
 # --- the trigger's event

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from airflow_agent_tasks.agent_task import StartedTask
-from airflow_agent_tasks.errors import AgentTaskArgumentError
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
+from airflow_agent_tasks.lifecycle.question_log import Question, Reply
 from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
 from tests.service_samples import LIGHTCONE, SHINZO
 
@@ -35,15 +38,54 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     assert Submission.from_json(stored) == Submission("key", 1, 0)
 
 
-@pytest.mark.parametrize(
-    "stored",
-    [
-        *(None, "text", 3, [], {}, {"idempotency_key": "k"}),
-        {"idempotency_key": 1, "try_number": 1, "max_tries": 0},
-    ],
-)
-def test_what_is_no_record_is_none(stored: Any) -> None:
-    assert Submission.from_json(stored) is None
+#: Values that are wrong for every field.
+DAMAGED: list[Any] = [
+    *(None, True, -1, 2**70, 1e300, math.nan, math.inf, "", " ", "\0", [], [None], {}, {"a": 1}),
+    [[[]]],
+    "9" * 5000,
+]
+
+
+@pytest.mark.parametrize("stored", [None, "text", 3, [], {}, *({"other": value} for value in DAMAGED)])
+@pytest.mark.parametrize("task_id", [..., "", "  ", [], {}, True, 1.5])
+def test_what_names_no_agent_task_is_refused_with_a_sentence(stored: Any, task_id: Any) -> None:
+    if task_id is not ...:
+        # A key alone is no proof that nothing was started.
+        stored = {**(stored if isinstance(stored, dict) else {}), "idempotency_key": "k", "task_id": task_id}
+    with pytest.raises(AgentTaskError, match="Look for it on the service, and stop it") as caught:
+        Submission.from_json(stored)
+    assert caught.value.is_final
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Submission) if field.name != "task_id"])
+@pytest.mark.parametrize("value", DAMAGED, ids=repr)
+def test_where_there_is_a_task_id_no_other_field_hides_the_agent_task(name: str, value: Any) -> None:
+    whole = Submission("key", 1, 0).with_task(StartedTask("tsk_1", "agt_1", 1_700_000_000.5)).to_json()
+    for stored in ({**whole, name: value}, {key: whole[key] for key in whole if key != name}):
+        record = Submission.from_json(stored)
+        assert record.started
+        assert record.started.agent_task_id == "tsk_1"
+        # What is read can be used and stored.
+        assert Submission.from_json(json.loads(json.dumps(record.to_json()))) == record
+        assert 0 <= record.submitted_at < 1e12
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Question)])
+@pytest.mark.parametrize("value", DAMAGED, ids=repr)
+def test_a_damaged_question_raises_nothing_of_python(name: str, value: Any) -> None:
+    reply = Reply("Send", "Yes.", {"id": "7", "name": "Ada"}, "2026-01-01")
+    question = Question(1, "Sure?", "f", asked_at=1.0, reply=reply).to_json()
+    damaged = [{**question, name: value}, {**question, "reply": {**question["reply"], "answered_by": value}}]
+    for stored in damaged:
+        record = Submission.from_json({"task_id": "tsk_1", "questions": [stored]})
+        questions = record.questions
+        questions.list_answers()
+        assert questions.seconds_waited(0.0, 1e9) >= 0
+        assert questions.settle(AgentTask("shinzo", "tsk_1", TaskState.RUNNING), 1e9)
+
+
+def test_an_id_that_is_a_number_is_one() -> None:
+    assert Submission.from_json({"task_id": 5}).task_id == "5"
 
 
 def test_the_same_start_has_the_same_key() -> None:

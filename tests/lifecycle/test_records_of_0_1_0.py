@@ -221,7 +221,7 @@ def test_a_task_goes_on_after_an_event(name: str) -> None:
     world = build_world(stored)
     started, decision = read_event(event)
     is_asked = bool(RESUMES[name]["next_kwargs"].get("is_asked"))
-    flow = world.begin(resume_after_wait, started, decision, has_open_question=is_asked)
+    flow = world.begin(resume_after_wait, started, decision, has_questions=is_asked)
     if decision.verdict is Verdict.ERROR:
         with pytest.raises(AgentTaskError, match=re.escape(event["error"])):
             world.drive(flow)

@@ -47,7 +47,7 @@ def wait_for_all(fails: Failing, *, is_shared: bool = True, answers_after: float
     """
     draw = random.Random(1).random  # noqa: S311
     breaker, seen = CircuitBreaker(draw=draw), Seen()
-    waits = [TaskWait(started_at=-600.0, draw=draw) for _ in range(TASKS)]
+    waits = [TaskWait(working_since=-600.0, draw=draw) for _ in range(TASKS)]
     ends = [draw() * SECONDS / 2 for _ in range(TASKS)]
     moments: list[tuple[float, int, float | None]] = [(draw() * 30, task, None) for task in range(TASKS)]
     heapq.heapify(moments)

@@ -75,6 +75,8 @@ class SimulatedService:
         #: True if a start that is sent again with the same key finds the agent task of the first.
         self.has_keys = Capability.IDEMPOTENT_START in script.service.capabilities
         self.tasks: dict[str, SimulatedTask] = {}
+        #: What its agent tasks are like.
+        self.kind = SimulatedTask
         self.lost_answers = list(script.lost_answers)
         #: The ids that the submission record has ever named; others the service alone knows.
         self.recorded: set[str] = set()
@@ -86,7 +88,7 @@ class SimulatedService:
         other = SimulatedService(self.script)
         other.tasks = {task_id: replace(task, heard=[*task.heard]) for task_id, task in self.tasks.items()}
         other.lost_answers, other.doubled = [*self.lost_answers], [*self.doubled]
-        other.recorded = {*self.recorded}
+        other.recorded, other.kind = {*self.recorded}, self.kind
         return other
 
     def start(self, fields: Mapping[str, Any], now: float) -> AgentTask:
@@ -105,7 +107,7 @@ class SimulatedService:
         if any(self.has_keys or task.task_id in self.recorded for task in self.list_active(now)):
             self.doubled.append(f"tsk_{number + 1}")
         end = ends[min(number, len(ends) - 1)]
-        task = SimulatedTask(
+        task = self.kind(
             f"tsk_{number + 1}",
             key,
             now,

@@ -16,7 +16,7 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
-from airflow_agent_tasks.lifecycle.outcome import Outcome
+from airflow_agent_tasks.lifecycle.outcome import Outcome, report_failure
 from airflow_agent_tasks.lifecycle.run import (
     resume_after_wait,
     resume_with_answer,
@@ -167,17 +167,22 @@ class World:
         return self._next_try(f"a try is left after try {self.try_number}")
 
     def _after_timeout(self) -> Any:
-        self.drive(stop_on_execution_timeout(self.execution))
-        return self._next_try("up for retry after the execution_timeout")
+        return self._after_failure(self.drive(stop_on_execution_timeout(self.execution)))
 
     def _after_failure(self, error: AgentTaskError) -> Any:
         self._note(f"  failed: {type(error).__name__}: {error}")
+        cmd.perform_all(report_failure(self.execution, error), self._report)
         self.error = error
         if self.is_killed:
             return self._end("killed")
         if error.is_final:
             return self._end("failed")
         return self._next_try("up for retry")
+
+    def _report(self, command: cmd.Command[Any]) -> None:
+        self.journal.append(command)
+        if isinstance(command, cmd.PushError):
+            self.xcoms["error"] = command.reason
 
     def _next_try(self, why: str) -> Any:
         if self.try_number > self.max_tries:
@@ -197,7 +202,7 @@ class World:
         """Do what the plugin in the API server and in the scheduler does once a task was ended there."""
         record = self.store
         is_ended_there = self.is_killed or self.is_ended_by_server
-        if not (is_ended_there and record and record.max_tries <= self.max_tries):
+        if not (is_ended_there and record and (record.max_tries or 0) <= self.max_tries):
             return
         if record.task_id and record.on_kill_policy == "stop":
             self.service.stop(record.task_id, self.now)
@@ -211,7 +216,7 @@ class World:
             reason = AgentTaskError("No triggerer ended the wait in time.")
             return self.begin(resume_without_event, reason, Verdict.TIMEOUT)
         wait = TaskWait(
-            started_at=command.started.started_at,
+            working_since=command.working_since,
             poll_interval=settings.poll_interval,
             deadline=command.deadline,
             max_outage=settings.max_outage,
@@ -226,9 +231,7 @@ class World:
         error = AgentTaskError(str(decision.error))
         error.is_final = bool(decision.error and decision.error.is_final)
         reported = Decision(decision.verdict, error=error)
-        return self.begin(
-            resume_after_wait, command.started, reported, has_open_question=command.has_open_question
-        )
+        return self.begin(resume_after_wait, command.started, reported, has_questions=command.has_questions)
 
     def _check_from_trigger(self, wait: TaskWait, started: StartedTask) -> Decision:
         try:
@@ -408,6 +411,7 @@ class World:
 class _Silent:
     def info(self, event: str, /, *args: Any) -> None: ...
     def warning(self, event: str, /, *args: Any) -> None: ...
+    def error(self, event: str, /, *args: Any) -> None: ...
 
 
 def describe(command: str | cmd.Command[Any]) -> str:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseXCom
 from airflow.sdk.execution_time import task_runner
 
 from airflow_agent_tasks.agent_task import StartedTask
@@ -62,6 +63,31 @@ def test_a_trigger_stops_what_a_user_ended(
     fate = "cancelled" if started.agent_id else "paused"
     log = capfd.readouterr().out
     assert f"marked {state}, and its agent task {started.agent_task_id} was stopped (now {fate})." in log
+
+
+@pytest.mark.parametrize("noted", [None, "queued", "running"])
+def test_the_end_of_what_a_trigger_stops_is_in_xcom(
+    started: StartedTask, noted: str | None, airflow_returns: Any, mocker: Any
+) -> None:
+    airflow_returns("failed")
+    aset = mocker.patch.object(BaseXCom, "aset")
+    kill_trigger(started, notes_progress=True, noted_status=noted)
+    pushed = dict(call.args for call in aset.call_args_list)
+    assert pushed["status"] == ("cancelled" if started.agent_id else "paused")
+
+
+def test_a_stop_that_changes_nothing_is_not_believed(
+    started: StartedTask, agent_task_sandbox: Any, airflow_returns: Any, mocker: Any, capfd: Any
+) -> None:
+    accept = {"method": "POST", "path": "/(cancel|pause)$", "status": 200, "body": '{"status": "cancelled"}'}
+    agent_task_sandbox.faults([accept])
+    airflow_returns("failed")
+    aset = mocker.patch.object(BaseXCom, "aset")
+    kill_trigger(started, notes_progress=True)
+    assert "cancelled" not in [call.args[1] for call in aset.call_args_list]
+    log = capfd.readouterr().out
+    assert "goes on after the stop" in log
+    assert "was stopped" not in log
 
 
 @pytest.mark.parametrize("state", [*WAITED_FOR, "running"])
@@ -160,7 +186,7 @@ def test_many_tasks_that_are_ended_at_once_are_all_stopped_however_slow_airflow_
         started = [StartedTask(task.task_id, task.agent_id, time.time()) for task in tasks]
         log = logging.getLogger()
         await asyncio.gather(
-            *[kill.stop_if_orphaned("shinzo_default", one, TASK_INSTANCE, log) for one in started]
+            *[kill.stop_if_orphaned("shinzo_default", one, TASK_INSTANCE, None, log) for one in started]
         )
 
     asyncio.run(kill_all())

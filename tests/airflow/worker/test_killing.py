@@ -66,13 +66,15 @@ def build_driver(
     return driver
 
 
-def kill_worker(started: StartedTask, ti: TaskInstance) -> bool:
+def kill_worker(started: StartedTask, ti: TaskInstance, pushed: list[str] | None = None) -> bool:
     conn_id = conn_id_of(started)
+    statuses = [] if pushed is None else pushed
     return WorkerKill(
         lambda: find_hook(conn_id),
         started,
         ti,
         logging.getLogger("kill"),
+        lambda task: statuses.append(task.status.value),
         has_next_try=ti.try_number <= ti.max_tries,
     ).run()
 
@@ -81,8 +83,22 @@ def kill_worker(started: StartedTask, ti: TaskInstance) -> bool:
 def test_a_worker_stops_what_a_user_ended_or_cleared(
     started: StartedTask, is_stopped: Any, state: str
 ) -> None:
-    assert kill_worker(started, task_instance(state))
+    pushed: list[str] = []
+    assert kill_worker(started, task_instance(state), pushed)
     assert is_stopped()
+    assert pushed == ["cancelled" if started.agent_id else "paused"]
+
+
+def test_a_stop_that_changes_nothing_is_not_believed(
+    started: StartedTask, agent_task_sandbox: Any, is_stopped: Any, caplog: Any
+) -> None:
+    accept = {"method": "POST", "path": "/(cancel|pause)$", "status": 200, "body": '{"status": "cancelled"}'}
+    agent_task_sandbox.faults([accept])
+    pushed: list[str] = []
+    assert not kill_worker(started, task_instance("failed"), pushed)
+    assert not is_stopped()
+    assert pushed == []
+    assert "its agent task goes on after the stop" in caplog.text
 
 
 @pytest.mark.parametrize("state", [*(state for state in WAITED_FOR if state != "restarting"), "running"])
@@ -91,7 +107,7 @@ def test_a_worker_leaves_what_the_next_try_attaches_to(
 ) -> None:
     assert not kill_worker(started, task_instance(state))
     assert not is_stopped()
-    assert "is left running, and the next try attaches to it" in caplog.text
+    assert "is left running for the next try, which attaches to it, or stops it first" in caplog.text
 
 
 @pytest.mark.parametrize("state", ["running", None])

@@ -1,0 +1,86 @@
+"""The status and the progress of an agent task, pushed to XCom while its Airflow task is deferred."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from airflow.sdk import BaseXCom
+
+from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.logger_protocol import Log
+
+STATUS_KEY = "status"
+PROGRESS_KEY = "progress"
+#: Seconds between two pushes of one triggerer: each occupies its one supervisor thread for up to 150 ms, and
+#: all connection lookups and log lines wait meanwhile.
+PUSH_INTERVAL = 1.0
+#: Seconds to wait for Airflow to store one; the agent task is not polled meanwhile.
+PUSH_TIMEOUT = 10.0
+
+_last_pushes: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+
+
+class StateXComs:
+    """
+    Pushes the agent's ``status`` and ``progress`` to XCom when they change, at most once a second.
+
+    A push that comes too soon after another task's is skipped, and made up for at the next check.
+
+    :param task_instance: The waiting task instance, as the triggerer knows it.
+    :param log: Where failures are logged.
+    :param noted_status: The status that is in XCom already, or None (default).
+    :param clock: Returns the monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        task_instance: Any,
+        log: Log,
+        *,
+        noted_status: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._task_instance = task_instance
+        self._log = log
+        self._clock = clock
+        self._pushed: dict[str, Any] = {STATUS_KEY: noted_status}
+
+    async def push(self, task: AgentTask | None) -> None:
+        """Push what has changed; a failure to do so never ends the wait."""
+        loop, now = asyncio.get_running_loop(), self._clock()
+        changes = self._list_changes(task) if task else {}
+        if not changes or now - _last_pushes.get(loop, -PUSH_INTERVAL) < PUSH_INTERVAL:
+            return
+        _last_pushes[loop] = now
+        await self._push(changes)
+
+    async def push_end(self, task: AgentTask) -> None:
+        """Push what has changed at once, for an agent task that nothing waits for any more."""
+        await self._push(self._list_changes(task))
+
+    def _list_changes(self, task: AgentTask) -> dict[str, Any]:
+        seen: dict[str, Any] = {STATUS_KEY: task.status.value}
+        if task.progress:
+            seen[PROGRESS_KEY] = task.progress.to_json()
+        return {key: value for key, value in seen.items() if self._pushed.get(key) != value}
+
+    async def _push(self, changes: dict[str, Any]) -> None:
+        self._pushed.update(changes)
+        instance = self._task_instance
+        for key, value in changes.items():
+            try:
+                pushing = BaseXCom.aset(
+                    key,
+                    value,
+                    dag_id=instance.dag_id,
+                    run_id=instance.run_id,
+                    task_id=instance.task_id,
+                    map_index=instance.map_index,
+                )
+                await asyncio.wait_for(pushing, PUSH_TIMEOUT)
+            except Exception as error:
+                self._log.warning("Could not push the %s to XCom: %r", key, error)
