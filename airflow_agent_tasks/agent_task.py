@@ -26,6 +26,9 @@ class TaskState(str, Enum):
         return self.value
 
 
+#: The XCom key that holds the state.
+STATUS_KEY = "status"
+
 #: States that an agent task never leaves.
 TERMINAL_STATES = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
 

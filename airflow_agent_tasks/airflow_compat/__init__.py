@@ -35,6 +35,8 @@ module                 what it uses, and why                         the public 
                        ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
                        record of a task that is cleared
 ``replaced_tasks``     sets of ``TaskInstance.archived_reason``      none: no listener is notified
+``xcom_rows``          ``XComModel``, to write how an agent task      REST, with a user's credentials
+                       ended whose task has no worker any more
 ``version_compat``     ``airflow.__version__``                       this is it
 ``deployment``         Airflow's health report, the list of its      REST, with a user's credentials; the
                        connections and its database's clock, for     command must work without them

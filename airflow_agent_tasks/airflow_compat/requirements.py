@@ -170,6 +170,21 @@ REQUIREMENTS = (
         is_needed=AIRFLOW_V_3_4_PLUS,
     ),
     Requirement(
+        "xcom_rows",
+        "the XCom status of a task that is marked shows a running agent for ever",
+        (
+            Part("airflow.models.xcom:XComModel", attributes="value"),
+            Part(
+                "airflow.models.xcom:XComModel.get_many", parameters="key run_id dag_ids task_ids map_indexes"
+            ),
+            Part(
+                "airflow.models.xcom:XComModel.set",
+                parameters="key value dag_id run_id task_id map_index serialize session",
+            ),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
         "checked_partial",
         "DAG files that map an operator of this package fail",
         (

@@ -10,10 +10,9 @@ from weakref import WeakKeyDictionary
 
 from airflow.sdk import BaseXCom
 
-from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask
 from airflow_agent_tasks.logger_protocol import Log
 
-STATUS_KEY = "status"
 PROGRESS_KEY = "progress"
 #: Seconds between two pushes of one triggerer: each occupies its one supervisor thread for up to 150 ms, and
 #: all connection lookups and log lines wait meanwhile.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
 from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushError, PushTask
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY, STATUS_KEY
+from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
 
 ERROR_KEY = "error"
 

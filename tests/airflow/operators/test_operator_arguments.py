@@ -103,7 +103,7 @@ def test_every_start_field_is_an_argument_and_a_template(operator_class: Any, di
 def test_a_required_field_that_rendered_to_nothing_fails_without_a_retry(run_dag: Any, capfd: Any) -> None:
     run = run_dag("ShinzoTaskOperator(task_id=\"agent\", message=\"{{ params.get('x', '') }}\", retries=1)")
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
-    assert "AirflowFailException: message must be a non-empty text, not ''." in capfd.readouterr().out
+    assert "AgentTaskArgumentError: message must be a non-empty text, not ''." in capfd.readouterr().out
 
 
 def test_webhook_fields_that_do_not_fit_fail_without_a_request(

@@ -101,7 +101,7 @@ def test_the_failure_says_what_the_agent_said_on_one_bounded_line(run_dag: Any, 
     printed = capfd.readouterr().out
     assert run.task_state("agent") == "failed"
     assert "(status failed) did not succeed. The agent said: 'No such page!!!" in printed
-    assert "!" * 600 not in printed
+    assert "!" * 2100 not in printed
 
 
 @BOTH_MODES

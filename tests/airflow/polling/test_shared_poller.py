@@ -216,7 +216,7 @@ def test_an_agent_task_is_stopped_while_the_circuit_is_open(serve: Any, connect:
         await poller.stop_task("tsk_1", None)
 
     with_poller(work)
-    assert [received.method for received in server.requests] == ["GET", "POST"]
+    assert [received.method for received in server.requests] == ["GET", "POST", "GET"]
 
 
 def test_an_idle_connection_is_kept_for_longer_than_the_longest_poll_interval(
