@@ -131,3 +131,22 @@ def test_an_async_function_is_awaited(run_dag: Any, agent_task_sandbox: Any) -> 
         """
     )
     assert run.state == "success"
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+def test_what_a_function_returns_is_not_rendered_in_any_try(
+    run_dag: Any, agent_task_sandbox: Any, deferrable: bool
+) -> None:
+    words = "{{ 7 * 7 }} {% raw %}{{ conn }}{% endraw %}"
+    text = '#sandbox {"steps": 2, "step_seconds": 0.2, "exit_code": 3}\n' + words
+    run_dag(
+        f"""
+        @task.lightcone(deferrable={deferrable}, retries=2, retry_delay=timedelta(0))
+        def agent():
+            return {text!r}
+
+        agent()
+        """
+    )
+    told = [task["request"]["instruction"] for task in agent_task_sandbox.tasks()]
+    assert told == [text] * 3
