@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.errors import AgentTaskError
@@ -41,4 +42,13 @@ class SubmissionStore:
         except Exception as error:
             # Not only Airflow's own error: a custom backend and the channel to the supervisor raise others,
             # and an agent task has to be stopped all the same.
-            raise AgentTaskError(f"Airflow's task state store could not be {done}: {error}") from None
+            raise AgentTaskError(
+                f"Airflow's task state store could not be {done}: {_explain(error)}"
+            ) from None
+
+
+def _explain(error: Exception) -> str:
+    detail = getattr(getattr(error, "error", None), "detail", None)
+    if isinstance(detail, Mapping) and detail.get("status_code") == HTTPStatus.NOT_FOUND:
+        return "this try is over for Airflow, because the task was cleared or ended in the meantime (404)."
+    return str(error)
