@@ -90,6 +90,7 @@ PURE_MODULES = {
         "enum",
         "hashlib",
         "http",
+        "itertools",
     ),
     *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse"),
 }

@@ -25,7 +25,7 @@ from airflow_agent_tasks.hooks.connection_settings import (
     list_secrets,
     read_extra,
 )
-from airflow_agent_tasks.services.base import HAS_ENDED, Capability, Dialect
+from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.event_stream import EventStreamParser
 from airflow_agent_tasks.services.http import Request, Response
 
@@ -152,22 +152,18 @@ class AgentTaskHook(BaseHook):
         :return: The agent task as it is seen after that: only what is seen is believed. One that had already
             ended is returned unchanged.
         """
-        refusal = None
-        try:
-            self._act(self.dialect.stop_capability, task_id, agent_id, retries=retries)
-        except AgentTaskRejectedError as error:
-            refusal = _require_late(error)
+        agent_id = self.resolve_agent_id(agent_id)
+        request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
+        response = self._client.send(request, retries=retries)
+        refusal = self.dialect.check_stop(request, response, now=time.time())
         return _require_end(self.get_task(task_id, agent_id, retries=retries), refusal)
 
     async def astop_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
         """Stop an agent task from an event loop; see :meth:`stop_task`."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
-        response, refusal = await self.async_client.send(request), None
-        try:
-            self.dialect.check_status(request, response, now=time.time())
-        except AgentTaskRejectedError as error:
-            refusal = _require_late(error)
+        response = await self.async_client.send(request)
+        refusal = self.dialect.check_stop(request, response, now=time.time())
         return _require_end(await self.aget_task(task_id, agent_id, retries=True), refusal)
 
     def fork(self) -> AgentTaskHook:
@@ -289,13 +285,6 @@ def _is_json_object(response: Response) -> bool:
         return isinstance(response.to_json(), dict)
     except ValueError:
         return False
-
-
-def _require_late(refusal: AgentTaskRejectedError) -> AgentTaskRejectedError:
-    """Return the refusal of a stop if the agent task may have ended before."""
-    if refusal.status not in HAS_ENDED:
-        raise refusal
-    return refusal
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:

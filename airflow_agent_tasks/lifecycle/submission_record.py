@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
@@ -82,14 +81,12 @@ class Submission:
         return cls(**{"idempotency_key": "", "try_number": 0, "max_tries": None, **found})
 
 
-@cache
-def _list_types() -> Mapping[str, Any]:
-    return get_type_hints(Submission, include_extras=True)
+_TYPES: Mapping[str, Any] = get_type_hints(Submission, include_extras=True)
 
 
 def _read_fields(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the fields that can be used; a later version may have added others."""
-    for name, kind in _list_types().items():
+    for name, kind in _TYPES.items():
         value = stored.get(name)
         if name == "task_id" and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)

@@ -9,7 +9,11 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from airflow_agent_tasks.agent_task import TERMINAL_STATES, AgentTask, TaskState
-from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSupportedError
+from airflow_agent_tasks.errors import (
+    AgentTaskArgumentError,
+    AgentTaskNotSupportedError,
+    AgentTaskRejectedError,
+)
 from airflow_agent_tasks.services import http_errors, response_values
 from airflow_agent_tasks.services.http import Request, Response
 from airflow_agent_tasks.services.start_fields import Field, check_fields
@@ -159,6 +163,22 @@ class Dialect(abc.ABC):
         if not 200 <= response.status < 300:
             key_hint = self._key_hint(response.status)
             raise http_errors.rejected(self.title, request, response, key_hint=key_hint, now=now)
+
+    def check_stop(
+        self, request: Request, response: Response, *, now: float
+    ) -> AgentTaskRejectedError | None:
+        """
+        Return the refusal of a stop for an agent task that may have ended before, or None if it was accepted.
+
+        :raises AgentTaskRequestError: for any other HTTP status than 2xx.
+        """
+        try:
+            self.check_status(request, response, now=now)
+        except AgentTaskRejectedError as error:
+            if error.status in HAS_ENDED:
+                return error
+            raise
+        return None
 
     def _read_body(
         self, request: Request, response: Response, *, now: float, fields: Collection[str] | None = None

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Collection
+from functools import cached_property
 from inspect import signature
 from typing import Any
 
@@ -85,6 +86,7 @@ class AgentTaskTrigger(BaseTrigger):
         kwargs = {
             "conn_id": self.conn_id,
             **self.started.to_kwargs(),
+            "working_since": None if self.working_since == self.started.started_at else self.working_since,
             "target_states": self.target_states,
             "poll_interval": self.poll_interval,
             "not_before": self.not_before,
@@ -94,8 +96,6 @@ class AgentTaskTrigger(BaseTrigger):
             "noted_status": self.noted_status,
             "on_kill_policy": self.on_kill_policy,
         }
-        if self.working_since != self.started.started_at:
-            kwargs["working_since"] = self.working_since
         # Airflow stores these, and sends them to a triggerer, for each task that waits.
         given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
         return f"{type(self).__module__}.{type(self).__qualname__}", given
@@ -117,34 +117,36 @@ class AgentTaskTrigger(BaseTrigger):
         # Airflow cancels what on_kill awaits after about a second: the stop continues without it.
         await asyncio.shield(
             run_in_background(
-                stop_if_orphaned(
-                    self.conn_id, self.started, self.task_instance, self._build_xcoms(), self.log
-                )
+                stop_if_orphaned(self.conn_id, self.started, self.task_instance, self._xcoms, self.log)
             )
         )
 
-    def _build_xcoms(self) -> StateXComs | None:
+    @cached_property
+    def _xcoms(self) -> StateXComs | None:
         # dag.test() has neither a task instance nor a supervisor here.
         if not self.notes_progress or self.task_instance is None:
             return None
         return StateXComs(self.task_instance, self.log, noted_status=self.noted_status)
 
-    async def _wait(self) -> Decision:
-        wait = TaskWait(
+    def build_wait(self) -> TaskWait:
+        """Return the policy of the wait."""
+        return TaskWait(
             working_since=self.working_since,
             targets=[TaskState(state) for state in self.target_states],
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             max_outage=self.max_outage,
         )
+
+    async def _wait(self) -> Decision:
+        wait = self.build_wait()
         checker = StatusChecker(self.started, wait, self.log)
-        xcoms = self._build_xcoms()
         # Entered before the first sleep: a new poller knows neither of a rejected key nor of a rate limit.
         async with use_poller(self.conn_id) as poller:
             await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
             while (decision := await checker.acheck(poller)).waits:
-                if xcoms:
-                    await xcoms.push(decision.task)
+                if self._xcoms:
+                    await self._xcoms.push(decision.task)
                 seconds = decision.seconds
                 # Else ten thousand sleeping tasks each hold their last response, and Python's garbage
                 # collector, which blocks the event loop, runs twice as often.
