@@ -79,8 +79,12 @@ class AgentTaskOperator(BaseOperator):
     task of the earlier try; clearing the task stops what still runs, and starts a new agent task.
 
     XCom: ``return_value`` is the whole agent task as JSON (``AgentTask.to_json``). ``task_id``, ``status``
-    and ``exit_code`` have their own keys, and stay readable when the Airflow task fails. While it waits,
-    ``progress`` follows the agent where the service reports it, and ``question`` holds what the agent asks.
+    and ``exit_code`` have their own keys, and stay readable when the Airflow task fails; ``error`` then says
+    why. While it waits, ``status`` and, where the service reports it, ``progress`` follow the agent, and
+    ``question`` holds what it asks; ``answers`` holds who answered what.
+
+    Callbacks find one of the exceptions below in ``context["exception"]``, with the agent task in its ``task``
+    (an ``AgentTask``, or None if none was seen), also where Airflow makes no retry.
 
     Other keyword arguments (``task_id``, ``retries``, ``pool``, …) are those of Airflow's ``BaseOperator``.
 
@@ -112,7 +116,8 @@ class AgentTaskOperator(BaseOperator):
         ``"return"`` succeeds with the status ``awaiting_input`` and the question in XCom; ``"fail"`` stops
         the agent task and fails. The time that a question waits for an answer counts towards no timeout.
     :param reply: A function that is called with each question first; it returns the reply, or None to leave
-        the question to ``on_awaiting_input``. Default None.
+        the question to ``on_awaiting_input``. The very same question is answered three times in a row at
+        most. Default None.
     :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default None: everyone who may
         edit the task.
     :param notifiers: Airflow notifiers to call when someone is asked, one or a list; their context has
@@ -127,8 +132,9 @@ class AgentTaskOperator(BaseOperator):
     :param no_retry_on_exit_code: Exit code or codes that fail the Airflow task without retries. Default None.
     :raises AgentTaskFailedError: when the agent task failed or ended with an exit code other than 0.
     :raises AgentTaskCancelledError: when it was cancelled on the service.
-    :raises AgentTaskTimeoutError: when ``timeout`` passed.
-    :raises AirflowFailException: for what a retry would meet again: a wrong argument, a refused key.
+    :raises AgentTaskTimeoutError: when ``timeout`` or ``execution_timeout`` passed.
+    :raises AgentTaskError: for all else, see ``airflow_agent_tasks.errors``. What a retry would meet again (a
+        wrong argument, a refused key) is also an AirflowFailException, and is not retried.
     """
 
     #: The service; this base accepts any that a connection type names.
