@@ -83,8 +83,8 @@ class AgentTaskOperator(BaseOperator):
     why. While it waits, ``status`` and, where the service reports it, ``progress`` follow the agent, and
     ``question`` holds what it asks; ``answers`` holds who answered what.
 
-    Callbacks find one of the exceptions below in ``context["exception"]``, with the agent task in its ``task``
-    (an ``AgentTask``, or None if none was seen), also where Airflow makes no retry.
+    Callbacks find one of the exceptions below in ``context["exception"]``, also where Airflow makes no retry;
+    its ``task`` is the agent task (an ``AgentTask``), or None if none was seen.
 
     Other keyword arguments (``task_id``, ``retries``, ``pool``, …) are those of Airflow's ``BaseOperator``.
 
