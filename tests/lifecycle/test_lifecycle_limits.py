@@ -10,12 +10,13 @@ import pytest
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
 from airflow_agent_tasks.lifecycle.answer_questions import MAX_AUTOMATIC_REPLIES
 from airflow_agent_tasks.lifecycle.question_log import SETTLING_TIME
+from airflow_agent_tasks.lifecycle.run import run
 from airflow_agent_tasks.lifecycle.stop import PAUSES_BEFORE_LOOKS
 from airflow_agent_tasks.services.base import Dialect
 from tests.service_samples import LIGHTCONE, SHINZO
-from tests.simulated.script import CLEAR_AFTER_THE_END, Script
+from tests.simulated.script import CLEAR_AFTER_THE_END, Interruption, Script
 from tests.simulated.service import BEGIN, SHOWN_LATE, SimulatedTask
-from tests.simulated.world import World, describe
+from tests.simulated.world import WorkerLostError, World, describe
 
 SERVICES = [LIGHTCONE, SHINZO]
 #: Seconds for the requests and the commands of a step.
@@ -157,3 +158,19 @@ def test_no_second_agent_starts_after_a_clear_while_the_first_goes_on(service: D
     assert [*world.service.tasks] == ["tsk_1"]
     assert world.state == "failed"
     assert "goes on" in str(world.error)
+
+
+@pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
+def test_where_the_record_has_lost_the_time_of_the_start_the_limit_counts_from_now(limit: str) -> None:
+    crash = Interruption("crash", 6, is_after=True)
+    world = World(Script(LIGHTCONE, {limit: 30.0}, work=1e6, retries=1), (crash,))
+    with pytest.raises(WorkerLostError):
+        world.drive(world.begin(run))
+    assert world.store
+    world.store, world.now = replace(world.store, submitted_at=0.0), world.now + 500.0
+    lost_at = world.now
+    world.lose_worker()
+    world.live()
+    assert [*world.service.tasks] == ["tsk_1"]
+    assert limit in str(world.error)
+    assert 30.0 <= world.now - lost_at < 30.0 + 2 * SLACK
