@@ -22,6 +22,7 @@ from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, Tas
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
@@ -232,7 +233,7 @@ class Driver:
             try:
                 notifier(cast("Context", {**self._context, "question": question}))
             except Exception as error:
-                self._log.warning("A notifier failed, the question stays open: %r", error)
+                self._log.warning("A notifier failed, the question stays open: %s", shorten(repr(error), 500))
 
 
 def _describe_try(ti: Any) -> TaskTry:
