@@ -44,7 +44,7 @@ ANYONE = "everyone whom Airflow lets answer for this DAG"
 #: The line of an instruction that only the sandbox reads.
 _SANDBOX_LINE = re.compile(r"\A\s*#sandbox(?![^\s{]).*\n?")
 #: The units of a time, from the longest; one is used from twice its length on.
-_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
+_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("s", 1))
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,8 @@ def format_time(now: float) -> str:
 
 def _describe_duration(seconds: float) -> str:
     unit, length = next((unit for unit in _UNITS if seconds >= 2 * unit[1]), _UNITS[-1])
-    return f"about {round(seconds / length)} {unit}"
+    count = seconds / length
+    return f"about {round(count, 1 if count < 10 else 0):.6g} {unit}"
 
 
 def _split_title(question: str) -> tuple[str, str]:
@@ -222,8 +223,10 @@ def _split_title(question: str) -> tuple[str, str]:
     title, _, rest = clean(question, MAX_SHOWN).strip().partition("\n")
     if len(title) <= MAX_SUBJECT:
         return title, rest
+    longest = MAX_SUBJECT - len(" …")
     # At a space, if there is one.
-    end = max(title.rfind(" ", 0, MAX_SUBJECT - 1), 0) or MAX_SUBJECT - 1
+    end = title.rfind(" ", 1, longest + 1)
+    end = end if end > 0 else longest
     return f"{title[:end]} …", f"… {title[end:].lstrip()}\n{rest}"
 
 
