@@ -20,7 +20,7 @@ MAX_SHOWN = 4_000
 LINE_LENGTH = 84
 #: The column where the values of facts begin.
 INDENT = 16
-SHORTENED = "… (shortened)"
+SHORTENED = " … (shortened)"
 
 
 def fence(lines: list[str]) -> str:
@@ -38,12 +38,14 @@ def wrap_lines(text: str, most: int) -> list[str]:
     """
     Return untrusted text as lines that fit.
 
-    :param most: How many at most; of more, the last one says that they are shortened. At least two are left.
+    :param most: How many at most; where there are more, the last one ends with ``SHORTENED``.
     """
     shown = clean(text, MAX_SHOWN)
     lines = [piece for line in shown.split("\n") for piece in _wrap(line)] if shown.strip() else []
     if len(lines) > most or len(text) > MAX_SHOWN:
-        lines = [*lines[: max(1, most - 1)], SHORTENED]
+        *lines, last = lines[: max(1, most)] or [""]
+        end = count_fitting(last, LINE_LENGTH - len(SHORTENED))
+        lines.append(f"{last[:end].rstrip()}{SHORTENED}")
     return lines
 
 
@@ -56,9 +58,7 @@ def lay_out(name: str, value: str, *, most: int = 1) -> list[str]:
     :param most: The most lines.
     """
     shown = one_line(value, MAX_SHOWN)
-    lines = textwrap.wrap(
-        shown, _count_fitting(shown, LINE_LENGTH - INDENT), max_lines=most, placeholder=" …"
-    )
+    lines = textwrap.wrap(shown, count_fitting(shown, LINE_LENGTH - INDENT), max_lines=most, placeholder=" …")
     return [f"{name if number == 0 else '':{INDENT}}{line}" for number, line in enumerate(lines)]
 
 
@@ -78,12 +78,12 @@ def join_blocks(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _wrap(line: str) -> list[str]:
-    width = _count_fitting(line, LINE_LENGTH)
-    return textwrap.wrap(line, width, replace_whitespace=False, break_on_hyphens=False) or [""]
-
-
-def _count_fitting(text: str, columns: int) -> int:
+def count_fitting(text: str, columns: int) -> int:
     """Return how many characters of a text fit; those of East Asia are two columns wide."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return columns * len(text) // (len(text) + wide) if wide else columns
+
+
+def _wrap(line: str) -> list[str]:
+    width = count_fitting(line, LINE_LENGTH)
+    return textwrap.wrap(line, width, replace_whitespace=False, break_on_hyphens=False) or [""]

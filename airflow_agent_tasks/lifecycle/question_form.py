@@ -21,6 +21,7 @@ from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.lifecycle.form_layout import (
     MAX_SHOWN,
     SHORTENED,
+    count_fitting,
     fence,
     join_blocks,
     lay_out,
@@ -36,9 +37,10 @@ REPLY_FIELD = "reply"
 QUESTION_FIELD = "question_id"
 #: The most characters of a reply; longer ones are rejected.
 MAX_REPLY = 10_000
+#: The most columns of the question that stand in the subject.
 MAX_SUBJECT = 120
 #: Lines for the notice and both blocks together, of which the question has what the others leave.
-MAX_LINES = 12
+MAX_LINES = 11
 LINES_OF_NOTICE = 2
 ANYONE = "everyone whom Airflow lets answer for this DAG"
 #: The line of an instruction that only the sandbox reads.
@@ -118,7 +120,7 @@ class Asking:
         lines = wrap_lines(question, MAX_LINES - len(facts) - LINES_OF_NOTICE * len(notices))
         log = f"[log]({link(self.log_url)})"
         where = f"What happened so far is in the {log}."
-        if SHORTENED in lines:
+        if lines and lines[-1].endswith(SHORTENED):
             where = f"The whole question is in the {log} and in XCom `question`."
         how = f"**{SEND}** sends your reply, **{STOP}** stops the agent and fails this task. {where}{advice}"
         return join_blocks([*notices, fence(lines), fence(facts), how])
@@ -221,10 +223,11 @@ def _describe_duration(seconds: float) -> str:
 def _split_title(question: str) -> tuple[str, str]:
     """Return the beginning of a question as one line for the subject, and the rest of it."""
     title, _, rest = clean(question, MAX_SHOWN).strip().partition("\n")
-    if len(title) <= MAX_SUBJECT:
+    longest = count_fitting(title, MAX_SUBJECT)
+    if len(title) <= longest:
         return title, rest
-    longest = MAX_SUBJECT - len(" …")
     # At a space, if there is one.
+    longest -= len(" …")
     end = title.rfind(" ", 1, longest + 1)
     end = end if end > 0 else longest
     return f"{title[:end]} …", f"… {title[end:].lstrip()}\n{rest}"

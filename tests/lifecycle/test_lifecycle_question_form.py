@@ -190,7 +190,7 @@ def test_the_question_stands_once_in_subject_and_body_together(question: str) ->
 
 def test_a_question_that_does_not_fit_says_where_all_of_it_is() -> None:
     form = ask("Which?\n" + "One more line.\n" * 100).build_form()
-    assert read_blocks(form.body)[0][-1] == SHORTENED
+    assert read_blocks(form.body)[0][-1] == f"One more line.{SHORTENED}"
     assert f"The whole question is in the [log](<{LOG_URL}>) and in XCom `question`." in form.body
     assert SHORTENED not in ask("Which?\n" + "One more line.\n" * 5).build_form().body
 
