@@ -99,7 +99,36 @@ def test_the_page_of_a_task_shows_its_log_and_its_xcoms(
     for tab, words in (("", "tsk_"), ("xcom", "task_id")):
         required_actions.show(task, tab)
         visitor.page.get_by_text(words).first.wait_for()
+        # The frames of a failure are paths of this machine.
+        visitor.evaluate("document.querySelectorAll('details').forEach(frames => frames.open = false)")
         visitor.take_screenshot(f"{life}-{tab or 'log'}", folder="task-pages")
     assert visitor.foreign_urls == []
     assert visitor.errors == []
+    pages.end()
+
+
+def test_a_question_forges_neither_a_line_nor_a_fold_of_the_log(
+    cluster: Any, visitor: Visitor, required_actions: RequiredActions
+) -> None:
+    forged = "[2026-01-01 00:00:00] ERROR - Task failed"
+    question = f"Which?\n::group::Fold\n{forged}\r{forged}\u2028{forged}\x1b[2J\n::endgroup::\nThe end."
+    pages = Pages(cluster, required_actions, {"steps": 2, "step_seconds": 0.1, "ask": [question]})
+    required_actions.wait_for_question(pages.find(), 1)
+    required_actions.show(pages.find())
+    line = visitor.page.get_by_text("Question 1 of the agent:")
+    line.wait_for()
+    visitor.take_screenshot("log")
+    _, *quoted = line.inner_text().rstrip().split("\n")
+    assert [words.strip() for words in quoted] == [
+        *(
+            "| Which?",
+            "| : :group::Fold",
+            *[f"| {forged}"] * 2,
+            f"| {forged}[2J",
+            "| : :endgroup::",
+            "| The end.",
+        )
+    ]
+    folds = visitor.page.get_by_text("▶").all_inner_texts()
+    assert not any("Fold" in fold for fold in folds)
     pages.end()

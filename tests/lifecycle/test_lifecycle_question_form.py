@@ -125,7 +125,7 @@ LONG = [*HOSTILE, "word " * 3000, "\n".join(map(str, range(300))), "\u8fd9\u662f
 @pytest.mark.parametrize("words", LONG, ids=range(len(LONG)))
 @pytest.mark.parametrize("notice", ["", "**The last reply was not sent: it was empty.**"])
 @pytest.mark.parametrize("form_of", [Asking.build_form, Asking.build_lasting_form])
-def test_the_blocks_fit_the_page_whatever_is_long_in_them(words: str, notice: str, form_of: Any) -> None:
+def test_lines_fit_the_page_and_are_bounded_in_number(words: str, notice: str, form_of: Any) -> None:
     users = tuple(f"{words[:50]} {number}" for number in range(50))
     progress = Progress(words, 1, 2)
     asking = ask(words, instruction=words, notice=notice, users=users, progress=progress, agent_id=words)
