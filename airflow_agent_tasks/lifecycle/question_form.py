@@ -165,7 +165,7 @@ class Asking:
 
 def build_reply_param() -> dict[str, Any]:
     """Return the form's one visible field, as Airflow serializes a param."""
-    # Without "null" the Airflow UI would require a text for every button, for the one that stops the agent too.
+    # Without "null" the Airflow UI disables all buttons until a text is typed, that of Stop too.
     schema = {"type": ["null", "string"], "title": "Reply", "format": "multiline", "maxLength": MAX_REPLY}
     help_text = f"Your reply to the agent. Required with {SEND}."
     return {"value": None, "description": help_text, "schema": schema, "source": "task"}
