@@ -23,24 +23,34 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
 with DAG("company_research", schedule=None):
     ShinzoTaskOperator(
-        task_id="research", message="{{ dag_run.conf['message'] }}", deferrable=True, poll_interval=0.5
+        task_id="research", message="{{ dag_run.conf['message'] }}", deferrable=True, poll_interval=0.5,
+        assigned_users=[{"id": "1", "name": "Ada Lovelace"}, {"id": "2", "name": "Grace Hopper"}],
+        input_timeout=7200, input_default="Take the one in Lyon.",
     )
 """
 DAGS = {"company_research.py": COMPANY_RESEARCH}
 SETTINGS = {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}
 
-QUESTION = "Two companies have this name. Which one is meant?\n1. The one in Lyon\n2. The one in Austin"
+QUESTION = (
+    "Two companies are called Meridian Robotics. Which of them is meant?\n\n"
+    "1. Meridian Robotics SAS in Lyon builds robot arms for warehouses.\n"
+    "2. Meridian Robotics, Inc. in Austin sells software for drones."
+)
 FAILURE = {"exit_code": 1, "result": "The register of companies cannot be reached."}
 ASKS = {"steps": 4, "step_seconds": 0.2, "ask": [QUESTION], "result": {"employees": 240}}
+FOLDER = "task-pages"
 ENDED = ("success", "failed")
 
 
 class Pages:
     """One task in the cluster, and what is done with it before its page is visited."""
 
-    def __init__(self, cluster: Any, required_actions: RequiredActions, script: dict[str, Any]) -> None:
+    def __init__(
+        self, cluster: Any, visitor: Visitor, required_actions: RequiredActions, script: dict[str, Any]
+    ) -> None:
         message = f"#sandbox {json.dumps(script)}\nFind out how many people work at Meridian Robotics."
         self._cluster = cluster
+        self._visitor = visitor
         self._required_actions = required_actions
         self._run_id = cluster.api.trigger("company_research", {"message": message})
 
@@ -60,15 +70,21 @@ class Pages:
         self.wait_for_progress()
         self._cluster.api.mark(self.find(), "failed")
 
-    def answer(self, option: str = "Send") -> None:
-        self._required_actions.wait_for_question(self.find(), 1)
-        self._required_actions.open_form(self.find())
-        self._required_actions.write_reply("The one in Lyon." if option == "Send" else "")
-        self._required_actions.choose(option)
+    def answer(self) -> None:
+        self._open_form()
+        self._required_actions.write_reply("The first one, in Lyon.")
+        self._visitor.take_screenshot("required-actions", folder=FOLDER)
+        self._required_actions.choose("Send")
         self.wait_for_end()
 
     def stop(self) -> None:
-        self.answer("Stop the agent")
+        self._open_form()
+        self._required_actions.choose("Stop the agent")
+        self.wait_for_end()
+
+    def _open_form(self) -> None:
+        self._required_actions.wait_for_question(self.find(), 1)
+        self._required_actions.open_form(self.find())
 
     def wait_for_end(self) -> None:
         assert wait_until(lambda: self.find().state in ENDED, timeout=60)
@@ -92,7 +108,7 @@ def test_the_page_of_a_task_shows_its_log_and_its_xcoms(
     life: str, cluster: Any, visitor: Visitor, required_actions: RequiredActions
 ) -> None:
     script, act, state = LIVES[life]
-    pages = Pages(cluster, required_actions, script)
+    pages = Pages(cluster, visitor, required_actions, script)
     act(pages)
     task = pages.find()
     assert task.state == state
@@ -101,7 +117,7 @@ def test_the_page_of_a_task_shows_its_log_and_its_xcoms(
         visitor.page.get_by_text(words).first.wait_for()
         # The frames of a failure are paths of this machine.
         visitor.evaluate("document.querySelectorAll('details').forEach(frames => frames.open = false)")
-        visitor.take_screenshot(f"{life}-{tab or 'log'}", folder="task-pages")
+        visitor.take_screenshot(f"{life}-{tab or 'log'}", folder=FOLDER)
     assert visitor.foreign_urls == []
     assert visitor.errors == []
     pages.end()
@@ -112,7 +128,7 @@ def test_a_question_forges_neither_a_line_nor_a_fold_of_the_log(
 ) -> None:
     forged = "[2026-01-01 00:00:00] ERROR - Task failed"
     question = f"Which?\n::group::Fold\n{forged}\r{forged}\u2028{forged}\x1b[2J\n::endgroup::\nThe end."
-    pages = Pages(cluster, required_actions, {"steps": 2, "step_seconds": 0.1, "ask": [question]})
+    pages = Pages(cluster, visitor, required_actions, {"steps": 2, "step_seconds": 0.1, "ask": [question]})
     required_actions.wait_for_question(pages.find(), 1)
     required_actions.show(pages.find())
     line = visitor.page.get_by_text("Question 1 of the agent:")
@@ -122,10 +138,10 @@ def test_a_question_forges_neither_a_line_nor_a_fold_of_the_log(
     assert [words.strip() for words in quoted] == [
         *(
             "| Which?",
-            "| : :group::Fold",
+            "| :: group::Fold",
             *[f"| {forged}"] * 2,
             f"| {forged}[2J",
-            "| : :endgroup::",
+            "| :: endgroup::",
             "| The end.",
         )
     ]
