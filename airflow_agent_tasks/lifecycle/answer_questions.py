@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskTimeoutError
-from airflow_agent_tasks.lifecycle.auto_reply import build_default_reply, find_fault, format_time
+from airflow_agent_tasks.lifecycle.auto_reply import build_default_reply, find_fault
 from airflow_agent_tasks.lifecycle.check_status import check
 from airflow_agent_tasks.lifecycle.commands import (
     CallReply,
@@ -33,9 +33,8 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.question_form import (
-    MAX_SHOWN,
     Asking,
-    clean,
+    format_time,
     names_other_question,
     read_response,
 )
@@ -44,7 +43,7 @@ from airflow_agent_tasks.lifecycle.send_reply import save_question, send_reply
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
-from airflow_agent_tasks.text import shorten
+from airflow_agent_tasks.text import quote_lines, shorten
 
 #: Seconds between two checks whether the agent has taken in a reply.
 SETTLING_CHECK = 2.0
@@ -165,7 +164,7 @@ def _await_answer(execution: Execution, task: AgentTask, question: Question) -> 
 
 def _ask(execution: Execution, task: AgentTask, questions: Questions) -> Flow[Decision]:
     question = questions.require_last()
-    yield from info("Question %s of the agent:\n%s", question.number, clean(task.question or "", MAX_SHOWN))
+    yield from info("Question %s of the agent:\n%s", question.number, quote_lines(task.question or ""))
     is_shown = yield from _show((yield from _describe(execution, task, question)))
     # Only now: an answer that a later try finds in the form is then surely one to this question.
     asked = _ask_in_own_form(execution, question, is_shown=is_shown)
@@ -192,14 +191,19 @@ def _show(asking: Asking, *, reopen: bool = False) -> Flow[bool]:
 
 def _describe(execution: Execution, task: AgentTask, question: Question, notice: str = "") -> Flow[Asking]:
     service = yield from FindService()
+    settings = execution.settings
     return Asking(
         number=question.number,
         question_id=question.id,
         task=task,
         title=service.title,
-        instruction=str(execution.settings.start_fields.get(service.instruction_field, "")),
+        instruction=str(settings.start_fields.get(service.instruction_field, "")),
         log_url=execution.task_try.log_url,
         notice=notice,
+        asked_at=question.asked_at,
+        input_timeout=settings.input_timeout,
+        input_default=settings.input_default,
+        on_timeout=settings.on_timeout,
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
 
-from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY
+from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY, format_time
 from airflow_agent_tasks.lifecycle.question_log import SEND, Reply
 from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.text import shorten
 
 
 def call_reply(
@@ -20,7 +20,7 @@ def call_reply(
     try:
         text = function(question)
     except Exception as error:  # of the user's own code; someone can still answer
-        log.warning("reply (%s) failed, so it answers nothing: %r", name, error)
+        log.warning("reply (%s) failed, so it answers nothing: %s", name, shorten(repr(error), 500))
         return None
     reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, format_time(clock()))
     if reply and (fault := find_fault(reply)):
@@ -43,8 +43,3 @@ def find_fault(reply: Reply) -> str | None:
     if len(reply.text) > MAX_REPLY:
         return f"it had {len(reply.text)} characters, and {MAX_REPLY} are the most."
     return None
-
-
-def format_time(now: float) -> str:
-    """Return a moment, in seconds since 1970, as an ISO 8601 time stamp."""
-    return datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds")

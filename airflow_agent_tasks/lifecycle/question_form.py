@@ -1,39 +1,52 @@
 """
 The form of a question under Required Actions: its text, and how its answer is read.
 
-The Airflow UI renders the body as Markdown. All text of a service or an agent goes into fenced blocks, where
-nothing is markup, no address becomes a link, and nothing is loaded.
+The Airflow UI shows the subject as plain text, in its list and above the form; below come the body as
+Markdown and the field for the reply. So the question begins in the subject and goes on in the body, and the
+body is short enough for the field to be seen without scrolling in a window of 1,000 pixels height. All text
+of a service, an agent or a DAG author goes into fenced blocks, where nothing is markup, no address becomes a
+link, and nothing is loaded.
 """
 
 from __future__ import annotations
 
 import re
-import textwrap
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.lifecycle.form_layout import (
+    MAX_SHOWN,
+    SHORTENED,
+    count_fitting,
+    fence,
+    join_blocks,
+    lay_out,
+    link,
+    one_line,
+    wrap_lines,
+)
 from airflow_agent_tasks.lifecycle.question_log import SEND, STOP, Reply
-from airflow_agent_tasks.text import shorten
+from airflow_agent_tasks.text import clean, shorten
 
 OPTIONS = (SEND, STOP)
 REPLY_FIELD = "reply"
 QUESTION_FIELD = "question_id"
 #: The most characters of a reply; longer ones are rejected.
 MAX_REPLY = 10_000
-#: Limits for text of a service or an agent: someone has to read it, and a browser to lay it out.
-MAX_SHOWN = 4_000
-MAX_SHOWN_OF_INSTRUCTION = 1_000
-MAX_LINES = 60
+#: The most columns of the question that stand in the subject.
 MAX_SUBJECT = 120
-#: Characters that fit into a line of Airflow's form, which does not wrap fenced blocks.
-LINE_LENGTH = 80
-
-_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-#: Joins letters in some scripts; all other format characters hide or reverse their neighbours.
-_JOINERS = "\u200c\u200d"
+#: Lines for the notice and both blocks together, of which the question has what the others leave.
+MAX_LINES = 11
+LINES_OF_NOTICE = 2
+ANYONE = "everyone whom Airflow lets answer for this DAG"
+#: The line of an instruction that only the sandbox reads.
+_SANDBOX_LINE = re.compile(r"\A\s*#sandbox(?![^\s{]).*\n?")
+#: The units of a time, from the longest; one is used from twice its length on.
+_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("s", 1))
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,11 @@ class Asking:
     :param instruction: The agent's instruction.
     :param log_url: The address of the task's log in the Airflow UI.
     :param notice: A first paragraph, such as why an answer was rejected.
+    :param asked_at: When the question was seen, in seconds since 1970.
+    :param input_timeout: Seconds for which an answer is waited for, or None.
+    :param input_default: What is sent then; None if the task fails.
+    :param on_timeout: What happens to the agent if the task fails: "stop" or "leave".
+    :param users: The names of those who may answer; empty for everyone whom Airflow lets.
     """
 
     number: int
@@ -72,54 +90,82 @@ class Asking:
     instruction: str
     log_url: str
     notice: str = ""
+    asked_at: float = 0.0
+    input_timeout: float | None = None
+    input_default: str | None = None
+    on_timeout: str = "stop"
+    users: tuple[str, ...] = ()
 
     def build_form(self) -> Form:
         """Return the form with the question in it."""
-        question = self.task.question or ""
-        parts = (self.notice, f"**Question {self.number}** of the agent:", *self._describe(question))
+        title, rest = _split_title(self.task.question or "")
+        reload = " If this page has been open for a while, reload it first: the agent may have asked again."
+        body = self._build_body(rest, deadline=self._find_deadline(), advice=reload)
         params = {REPLY_FIELD: build_reply_param(), QUESTION_FIELD: build_question_param(self.question_id)}
-        subject = f"Question {self.number}: {_line(question, MAX_SUBJECT)}".strip()
-        return Form(subject, _join(parts), params)
+        return Form(f"Question {self.number}: {title}".strip(), body, params)
 
     def build_lasting_form(self) -> Form:
         """Return a form that stays true where Airflow keeps its text although the agent asks again."""
-        parts = (
-            self.notice,
-            "**This form cannot show what the agent asks later.** The question to answer is the newest one: "
-            f"its number and text are in the [log]({_link(self.log_url)}), and its text is in the XCom "
-            "`question` of this task.",
-            f"This was question {self.number}:",
-            *self._describe(self.task.question or ""),
+        newest = (
+            "**This form cannot show what the agent asks later.** The question to answer is the newest one, "
+            f"in the [log]({link(self.log_url)}) and in XCom `question`. This was question {self.number}:"
         )
+        body = self._build_body(self.task.question or "", notice=newest)
         subject = "The agent asks; its newest question is in the XCom question and in the log"
-        return Form(subject, _join(parts), {REPLY_FIELD: build_reply_param()})
+        return Form(subject, body, {REPLY_FIELD: build_reply_param()})
 
-    def _describe(self, question: str) -> tuple[str, ...]:
-        return (
-            _fence(question, MAX_SHOWN),
-            f"Type your reply and press **{SEND}**. **{STOP}** stops the agent and fails this task.",
-            "Working on:",
-            _fence("\n".join(self._list_facts()), MAX_SHOWN_OF_INSTRUCTION),
-            "Original instruction:",
-            _fence(self.instruction, MAX_SHOWN_OF_INSTRUCTION),
-            f"[This task in Airflow, with its log]({_link(self.log_url)})",
-        )
+    def _build_body(self, question: str, *, deadline: str = "", notice: str = "", advice: str = "") -> str:
+        notices = [each for each in (self.notice, notice) if each]
+        facts = list(self._list_facts(deadline))
+        lines = wrap_lines(question, MAX_LINES - len(facts) - LINES_OF_NOTICE * len(notices))
+        log = f"[log]({link(self.log_url)})"
+        where = f"What happened so far is in the {log}."
+        if lines and lines[-1].endswith(SHORTENED):
+            where = f"The whole question is in the {log} and in XCom `question`."
+        how = f"**{SEND}** sends your reply, **{STOP}** stops the agent and fails this task. {where}{advice}"
+        return join_blocks([*notices, fence(lines), fence(facts), how])
 
-    def _list_facts(self) -> list[str]:
-        task, progress = self.task, self.task.progress
-        facts = [f"Agent task {_line(task.task_id)} on {self.title}"]
-        if task.agent_id:
-            facts.append(f"Agent {_line(task.agent_id)}")
+    def _find_deadline(self) -> str:
+        with suppress(OverflowError, ValueError):  # later than the year 9999
+            if self.input_timeout is not None:
+                return format_time(self.asked_at + self.input_timeout)
+        return ""
+
+    def _list_facts(self, deadline: str) -> Iterator[str]:
+        yield from lay_out("Who may answer", ", ".join(self.users) or ANYONE)
+        if self.input_timeout is None:
+            yield from lay_out("Until", "no time limit")
+        else:
+            duration = _describe_duration(self.input_timeout)
+            since = (
+                f"{deadline}, {duration} after the question" if deadline else f"{duration} after a question"
+            )
+            yield from lay_out("Until", since)
+            yield from lay_out("After that", self._describe_timeout(), most=2)
+        yield from lay_out("Instruction", _SANDBOX_LINE.sub("", self.instruction), most=2)
+        agent = f", agent {one_line(self.task.agent_id, 60)}" if self.task.agent_id else ""
+        yield from lay_out("Agent task", f"{one_line(self.task.task_id, 60)} on {self.title}{agent}")
+        yield from lay_out("Progress", self._describe_progress())
+
+    def _describe_timeout(self) -> str:
+        if self.input_default is not None:
+            return f"this reply is sent: {self.input_default}"
+        fate = "stopped" if self.on_timeout == "stop" else "left waiting"
+        return f"this task fails, and the agent is {fate}"
+
+    def _describe_progress(self) -> str:
+        progress, parts = self.task.progress, []
         if progress and progress.steps_completed is not None:
             total = "" if progress.total_steps is None else f" of {progress.total_steps}"
-            facts.append(f"{progress.steps_completed}{total} steps done")
+            parts.append(f"{progress.steps_completed}{total} steps done")
         if progress and progress.current_step:
-            facts.append(f"At: {_line(progress.current_step)}")
-        return facts
+            parts.append(f"at: {progress.current_step}")
+        return ", ".join(parts)
 
 
 def build_reply_param() -> dict[str, Any]:
     """Return the form's one visible field, as Airflow serializes a param."""
+    # Without "null" the Airflow UI disables all buttons until a text is typed, that of Stop too.
     schema = {"type": ["null", "string"], "title": "Reply", "format": "multiline", "maxLength": MAX_REPLY}
     help_text = f"Your reply to the agent. Required with {SEND}."
     return {"value": None, "description": help_text, "schema": schema, "source": "task"}
@@ -164,43 +210,32 @@ def read_response(event: Any) -> Reply | None:
     )
 
 
-def clean(text: str, limit: int) -> str:
-    """Return text without characters that are invisible or reverse others; line breaks are kept."""
-    text = _LINE_ENDS.sub("\n", text[: limit * 2]).expandtabs(4)
-    text = "".join(c for c in text if c in "\n" + _JOINERS or unicodedata.category(c)[0] != "C")
-    return text.strip("\n")[:limit]
+def format_time(now: float) -> str:
+    """Return a moment, in seconds since 1970, as an ISO 8601 time stamp."""
+    return datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds")
 
 
-def _fence(text: str, limit: int) -> str:
-    lines = [piece for line in clean(text, limit).split("\n") for piece in _wrap(line)]
-    if len(lines) > MAX_LINES or len(text) > limit:
-        lines = [*lines[:MAX_LINES], "… (shortened)"]
-    # Counted in what is shown: taking a character out may have joined two runs of backticks.
-    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
-    ticks = "`" * max(3, longest + 1)
-    # Without a language the Airflow UI shows a fenced block as running text, all in one line.
-    return "\n".join([f"{ticks}text", *lines, ticks])
-
-
-def _wrap(line: str) -> list[str]:
-    return textwrap.wrap(line, LINE_LENGTH, replace_whitespace=False, break_on_hyphens=False) or [""]
-
-
-def _line(text: str, limit: int = 200) -> str:
-    return shorten(" ".join(clean(text, limit * 2).split()), limit)
+def _describe_duration(seconds: float) -> str:
+    unit, length = next((unit for unit in _UNITS if seconds >= 2 * unit[1]), _UNITS[-1])
+    count = seconds / length
+    return f"about {round(count, 1 if count < 10 else 0):.6g} {unit}"
 
 
 def _read_name(user: Mapping[str, Any], key: str) -> str:
     return shorten(_storable(str(user.get(key) or "unknown")))
 
 
-def _link(url: str) -> str:
-    # In angle brackets, since a run's id may hold parentheses.
-    return f"<{re.sub('[<>]', '', url)}>"
-
-
-def _join(parts: tuple[str, ...]) -> str:
-    return "\n\n".join(part for part in parts if part)
+def _split_title(question: str) -> tuple[str, str]:
+    """Return the beginning of a question as one line for the subject, and the rest of it."""
+    title, _, rest = clean(question, MAX_SHOWN).strip().partition("\n")
+    longest = count_fitting(title, MAX_SUBJECT)
+    if len(title) <= longest:
+        return title, rest
+    # At a space, if there is one.
+    longest -= len(" …")
+    end = title.rfind(" ", 1, longest + 1)
+    end = end if end > 0 else longest
+    return f"{title[:end]} …", f"… {title[end:].lstrip()}\n{rest}"
 
 
 def _storable(text: str) -> str:

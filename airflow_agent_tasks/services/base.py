@@ -127,7 +127,7 @@ class Dialect(abc.ABC):
     ) -> AgentTask:
         """Read the response to a start; without an id in it, the started task cannot be found."""
         reply = self._read_body(request, response, now=now)
-        task_id = response_values.text(reply.get("task_id"))
+        task_id = response_values.identifier(reply.get("task_id"))
         if not task_id:
             raise http_errors.unreadable(self.title, request, response, missing="a task_id")
         return self._read_task(reply, task_id=task_id, agent_id=agent_id)

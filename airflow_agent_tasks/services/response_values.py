@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_agent_tasks.agent_task import Progress
-from airflow_agent_tasks.services.http import MAX_INTEGER
+from airflow_agent_tasks.services.http import MAX_ID_LENGTH, MAX_INTEGER
 from airflow_agent_tasks.text import shorten
 
 MAX_TEXT = 1_000
@@ -23,6 +23,17 @@ def text(value: Any, limit: int = MAX_TEXT) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return value[:limit] if isinstance(value, str) and value.strip() else None
+
+
+def identifier(value: Any) -> str | None:
+    """
+    Return an id that can stand in a path, a message and the log, or None.
+
+    An id that could forge a line of the log is none: it is all that tells an agent task from another, so it
+    cannot be changed either.
+    """
+    found = text(value, MAX_ID_LENGTH + 1)
+    return found if found and shorten(found, MAX_ID_LENGTH) == found else None
 
 
 def integer(value: Any) -> int | None:

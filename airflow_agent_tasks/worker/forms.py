@@ -34,20 +34,29 @@ class Forms:
         """Perform one command, and return what it brings back."""
         match command:
             case ShowForm(asking, reopen):
-                return self._action.show(_redact(asking), self._users, reopen=reopen)
+                return self._action.show(self._complete(asking), self._users, reopen=reopen)
             case MakeForm(asking):
-                return self._action.make(_redact(asking), self._users)
+                return self._action.make(self._complete(asking), self._users)
             case ReadForm(form_id):
                 return self._action.read(form_id)
             case CloseForm():
                 return self._action.close()
         raise TypeError(f"{type(command).__name__} is no command for a form")
 
+    def _complete(self, asking: Asking) -> Asking:
+        """Return it with who may answer, and without secrets."""
+        task = asking.task
+        progress = task.progress
+        if progress and progress.current_step:
+            progress = replace(progress, current_step=_redact(progress.current_step))
+        return replace(
+            asking,
+            task=replace(task, question=_redact(task.question), progress=progress),
+            instruction=_redact(asking.instruction),
+            input_default=None if asking.input_default is None else _redact(asking.input_default),
+            users=tuple(user["name"] for user in self._users),
+        )
 
-def _redact(asking: Asking) -> Asking:
-    task = asking.task
-    progress = task.progress
-    if progress and progress.current_step:
-        progress = replace(progress, current_step=str(redact(progress.current_step)))
-    task = replace(task, question=str(redact(task.question or "")), progress=progress)
-    return replace(asking, task=task, instruction=str(redact(asking.instruction)))
+
+def _redact(text: str | None) -> str:
+    return str(redact(text or ""))

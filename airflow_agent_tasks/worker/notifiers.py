@@ -7,6 +7,7 @@ from copy import copy, deepcopy
 from typing import TYPE_CHECKING, cast
 
 from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
@@ -25,7 +26,8 @@ def notify(notifiers: Iterable[BaseNotifier], context: Context, question: str | 
         try:
             _copy(notifier)(cast("Context", {**context, "question": question}))
         except Exception as error:
-            log.warning("A notifier failed, the question stays open: %r", error)
+            # Its text may hold the agent's words.
+            log.warning("A notifier failed, the question stays open: %s", shorten(repr(error), 500))
 
 
 def _copy(notifier: BaseNotifier) -> BaseNotifier:

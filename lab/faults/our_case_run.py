@@ -151,7 +151,8 @@ class OurCaseRun(CaseRun):
                     if form["task_instance"]["id"] == self.task.instance_id
                 ]
             return any(
-                form["subject"].startswith(f"Question {number}: ") and words in form["body"] for form in found
+                form["subject"].startswith(f"Question {number}: ") and words in form["subject"] + form["body"]
+                for form in found
             )
 
         yield from self.until(is_asked, f"question {number} was asked")

@@ -80,8 +80,30 @@ class RequiredActions:
 
     @property
     def question(self) -> str:
-        """The first block in the body of the form, where the agent's words stand."""
-        return str(self.form.locator("code").first.evaluate(WITHOUT_LINE_NUMBERS))
+        """The question as the form shows it: the subject without its number, and the block that goes on."""
+        _, _, title = self.subject.partition(": ")
+        *rest, _ = self.blocks
+        return "\n".join([title, *rest])
+
+    @property
+    def blocks(self) -> list[str]:
+        """The fenced blocks in the body of the form; the last one holds the facts."""
+        return [str(block.evaluate(WITHOUT_LINE_NUMBERS)) for block in self.form.locator("code[class]").all()]
+
+    def measure_reply(self) -> tuple[float, float]:
+        """Return where the field for the reply begins and ends, in pixels from the window's upper edge."""
+        box = self._reply.bounding_box()
+        assert box
+        return box["y"], box["y"] + box["height"]
+
+    def show(self, task: TaskInstance, tab: str = "") -> None:
+        """
+        Show a tab of a task's page, and wait until all of it is there.
+
+        :param tab: The last part of its address; empty for the log.
+        """
+        self._page.goto(f"{self._api.base_url}{_build_page_path(task)}/{tab}".rstrip("/"))
+        self._page.wait_for_load_state("networkidle")
 
     def write_reply(self, text: str) -> None:
         """Type into the field."""

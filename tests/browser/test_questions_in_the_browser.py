@@ -42,8 +42,9 @@ with DAG("hostile_asks", schedule=None):
     @task.shinzo(task_id="agent", deferrable=False, poll_interval=0.5)
     def agent(dag_run):
         hostile = dag_run.conf["hostile"]
-        script = {"steps": 3, "step_seconds": 0.1, "ask": [hostile + "x" * 1_000_000, hostile]}
-        return "#sandbox " + json.dumps(script) + chr(10) + hostile
+        together = chr(10).join(hostile)
+        script = {"steps": 8, "step_seconds": 0.1, "ask": [*hostile, together + "x" * 1_000_000]}
+        return "#sandbox " + json.dumps(script) + chr(10) + together
 
     agent()
 """
@@ -59,26 +60,21 @@ QUESTIONS = [
 ]
 REPLIES = ["The one in Lyon.", "Yes, and say so:\n“not audited”", "<b>English</b>, please & thank you"]
 
-#: Each line does harm in a page that takes some of it for Markdown or HTML.
-ATTACKS = "\n".join(
-    [
-        "<script>window.pwned = 1; alert(1)</script>",
-        '<img src="http://evil.example/a.png" onerror="window.pwned = 2">',
-        '<iframe srcdoc="<script>parent.pwned = 3</script>"></iframe><svg onload="window.pwned = 4">',
-        "[press here](javascript:window.pwned=5) ![picture](http://evil.example/b.png)",
-        "http://evil.example/c www.evil.example/d <http://evil.example/e> someone@evil.example",
-        "[reference]: http://evil.example/f",
-        "\u202egnp.lairt\u202c \u2066isolated\u2069 zero\u200bwidth \x07\x1b[31m bell \x7f \ufeff",
-        # What is left of them between these is a fence, once the invisible characters are gone.
-        "`\u2060`\u200b`",
-        "![picture](http://evil.example/g.png)",
-        "~~~\r```\r\n`````\u2028``````\u2029# Heading\x85<b>bold</b>",
-        "![picture](http://evil.example/h.png)",
-        "| a | b |\n|---|---|\n| ![picture](http://evil.example/i.png) | $x^2$ |",
-        "```",
-        "",
-    ]
-)
+#: Each line does harm in a page that takes some of it for Markdown or HTML; short enough to be shown whole.
+ATTACKS = [
+    "<script>window.pwned = 1; alert(1)</script>\n"
+    '<img src="http://evil.example/a.png" onerror="window.pwned = 2">\n'
+    '<iframe srcdoc="<script>parent.pwned = 3</script>"></iframe><svg onload="window.pwned = 4">',
+    "[press here](javascript:window.pwned=5) ![picture](http://evil.example/b.png)\n"
+    "http://evil.example/c www.evil.example/d <http://evil.example/e> someone@evil.example\n"
+    "[reference]: http://evil.example/f",
+    "\u202egnp.lairt\u202c \u2066isolated\u2069 zero\u200bwidth \x07\x1b[31m bell \x7f \ufeff\n"
+    # What is left of them between these is a fence, once the invisible characters are gone.
+    "`\u2060`\u200b`\n![picture](http://evil.example/g.png)\n# Heading",
+    "Which?\n~~~\r```\r\n# Heading\x85<b>bold</b>\u2028![picture](http://evil.example/h.png)",
+    "Which?\n`````\u2028``````\u2029# Heading\x85<b>bold</b>",
+    "Which?\n| a | b |\n|---|---|\n| ![picture](http://evil.example/i.png) | $x^2$ |\n```",
+]
 HARMFUL = "img, script, iframe, object, embed, svg, table, h1, h2, b"
 #: What Airflow 3.4 itself puts there: the subject, and a button to copy a block.
 OF_AIRFLOW = "h2.chakra-heading, [data-testid=markdown-copy-button] svg"
@@ -117,7 +113,7 @@ def test_three_questions_are_asked_and_answered_on_the_page(
         required_actions.open_form(task)
         visitor.take_screenshot(f"question-{number}")
         assert required_actions.question.split() == question.split()
-        assert required_actions.subject.startswith(f"Question {number}: {question[:20]}")
+        assert required_actions.subject == f"Question {number}: {question.splitlines()[0]}"
         required_actions.write_reply(reply)
         required_actions.choose("Send")
 
@@ -148,14 +144,16 @@ def test_what_an_agent_says_does_no_harm_on_the_page(
     visitor.take_screenshot("list")
     assert_no_harm(visitor)
 
-    for number in (1, 2):
+    replies = [f"reply {number}" for number in range(1, len(ATTACKS) + 2)]
+    for number, (attack, reply) in enumerate(zip([*ATTACKS, ATTACKS[0]], replies, strict=True), start=1):
         required_actions.wait_for_question(task, number)
         form = required_actions.open_form(task)
         visitor.take_screenshot(f"hostile-{number}")
         text = form.inner_text()
         assert len(text) < 10_000
-        assert "[press here](javascript:window.pwned=5)" in text
-        assert "# Heading" in text
+        # They are there, as text.
+        for visible in re.findall(r"<script>|<img |\[press here\]\(|# Heading|\| a \| b \|", attack):
+            assert visible in text
         assert not set("\u202e\u202c\u2066\u2069\u200b\u2060\x07\x1b\x7f\ufeff") & set(text)
         assert (
             form.locator(HARMFUL).evaluate_all(
@@ -167,11 +165,11 @@ def test_what_an_agent_says_does_no_harm_on_the_page(
         links = form.locator("a").evaluate_all("links => links.map(link => link.href)")
         assert [link for link in links if not link.startswith(f"{visitor.base_url}/")] == []
         assert_no_harm(visitor)
-        required_actions.write_reply(f"reply {number}")
+        required_actions.write_reply(reply)
         required_actions.choose("Send")
 
     assert cluster.wait_for_run("hostile_asks", task.run_id, timeout=120) == "success"
-    assert list_messages(find_remote_task(cluster, sandbox, task)) == ["reply 1", "reply 2"]
+    assert list_messages(find_remote_task(cluster, sandbox, task)) == replies
     assert_no_harm(visitor)
 
 

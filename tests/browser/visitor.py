@@ -8,8 +8,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Dialog, Request, ViewportSize
 
-#: What the page is laid out for in the screenshots, in pixels.
-WINDOW: ViewportSize = {"width": 1200, "height": 1250}
+#: What the page is laid out for, in pixels: all that someone needs must be seen in it without scrolling.
+WINDOW: ViewportSize = {"width": 1280, "height": 1000}
 
 
 class Visitor:
@@ -36,9 +36,14 @@ class Visitor:
         self._context.on("weberror", lambda error: self.errors.append(str(error.error)))
         self.page = self._context.new_page()
 
-    def take_screenshot(self, name: str) -> Path:
-        """Keep what the window shows, and return the file."""
-        path = self._artefacts / f"{name}.png"
+    def take_screenshot(self, name: str, *, folder: str = "") -> Path:
+        """
+        Keep what the window shows, and return the file.
+
+        :param folder: A folder that several tests share; default this test's own.
+        """
+        artefacts = self._artefacts.with_name(folder) if folder else self._artefacts
+        path = artefacts / f"{name}.png"
         self.page.screenshot(path=path)
         return path
 

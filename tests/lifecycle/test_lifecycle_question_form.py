@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
+from airflow_agent_tasks.lifecycle.form_layout import LINE_LENGTH, SHORTENED
 from airflow_agent_tasks.lifecycle.question_form import (
-    LINE_LENGTH,
+    ANYONE,
     MAX_LINES,
     OPTIONS,
     SEND,
@@ -41,9 +44,30 @@ HOSTILE = [
 ]
 
 
-def ask(question: str | None, **fields: Any) -> Asking:
+ASKED_AT = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
+
+
+def ask(question: str | None, *, instruction: str = "Find the company.", **fields: Any) -> Asking:
+    of_form = {name: fields.pop(name) for name in Asking.__dataclass_fields__ if name in fields}
     task = AgentTask("shinzo", "tsk_1", TaskState.AWAITING_INPUT, question=question, **fields)
-    return Asking(2, "2-abc", task, "Shinzo", "Find the company.", LOG_URL)
+    return Asking(2, "2-abc", task, "Shinzo", instruction, LOG_URL, asked_at=ASKED_AT, **of_form)
+
+
+def read_blocks(body: str) -> list[list[str]]:
+    """Return the lines of each fenced block of a body without backticks in it."""
+    return [
+        block.split("\n") for block in re.findall(r"^```text\n(.*?)\n```$", body, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def read_facts(form: Any) -> dict[str, str]:
+    """Return what the last block tells, by name."""
+    facts: dict[str, str] = {}
+    name = ""
+    for line in read_blocks(form.body)[-1]:
+        name = line[:16].strip() or name
+        facts[name] = f"{facts.get(name, '')} {line[16:]}".strip()
+    return facts
 
 
 def outside_of_fences(body: str) -> str:
@@ -64,10 +88,8 @@ def outside_of_fences(body: str) -> str:
 @pytest.mark.parametrize("form_of", [Asking.build_form, Asking.build_lasting_form])
 def test_hostile_words_are_no_markup_wherever_they_stand(words: str, form_of: Any) -> None:
     progress = Progress(current_step=words[:1000], steps_completed=1, total_steps=3)
-    harmless = outside_of_fences(form_of(ask("Which?")).body)
     asking = Asking(
-        2,
-        "2-abc",
+        *(2, "2-abc"),
         AgentTask(
             "shinzo",
             words[:1000],
@@ -76,13 +98,15 @@ def test_hostile_words_are_no_markup_wherever_they_stand(words: str, form_of: An
             question=words,
             progress=progress,
         ),
-        "Shinzo",
-        words,
-        LOG_URL,
+        *("Shinzo", words, LOG_URL),
+        input_timeout=60.0,
+        input_default=words,
+        users=(words, words),
     )
     form = form_of(asking)
-    assert outside_of_fences(form.body) == harmless
-    assert len(form.body) < 12_000
+    harmless = {outside_of_fences(form_of(ask(text)).body) for text in ("Which?", "Which?\n" * 99)}
+    assert drop_blank_lines(outside_of_fences(form.body)) in map(drop_blank_lines, harmless)
+    assert len(form.body) < 4_000
     assert len(form.subject) <= 140
     assert "\n" not in form.subject
     assert not re.search(
@@ -90,11 +114,30 @@ def test_hostile_words_are_no_markup_wherever_they_stand(words: str, form_of: An
     )
 
 
-@pytest.mark.parametrize("words", HOSTILE, ids=range(len(HOSTILE)))
-def test_lines_fit_the_page_and_are_bounded_in_number(words: str) -> None:
-    lines = ask(words).build_form().body.split("\n")
-    assert len(lines) < 2 * MAX_LINES
-    assert all(len(line) <= LINE_LENGTH for line in lines if not line.startswith(("Type", "[", "`")))
+def drop_blank_lines(text: str) -> str:
+    # A question of one line has no block of its own.
+    return re.sub("\n+", "\n", text)
+
+
+LONG = [*HOSTILE, "word " * 3000, "\n".join(map(str, range(300))), "\u8fd9\u662f " * 999, "\u8fd9" * 9999, ""]
+
+
+@pytest.mark.parametrize("words", LONG, ids=range(len(LONG)))
+@pytest.mark.parametrize("notice", ["", "**The last reply was not sent: it was empty.**"])
+@pytest.mark.parametrize("form_of", [Asking.build_form, Asking.build_lasting_form])
+def test_lines_fit_the_page_and_are_bounded_in_number(words: str, notice: str, form_of: Any) -> None:
+    users = tuple(f"{words[:50]} {number}" for number in range(50))
+    progress = Progress(words, 1, 2)
+    asking = ask(words, instruction=words, notice=notice, users=users, progress=progress, agent_id=words)
+    body = form_of(replace(asking, input_timeout=60.0, input_default=words)).body
+    blocks = [re.sub("^`+(text)?$", "", body, flags=re.MULTILINE)]
+    lines = [line for line in blocks[0].split("\n") if line and not line.startswith("**")]
+    assert len(lines) <= MAX_LINES
+    assert all(count_columns(line) <= LINE_LENGTH for line in lines)
+
+
+def count_columns(line: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
 
 
 def test_the_form_tells_all_that_is_needed_to_answer() -> None:
@@ -102,30 +145,103 @@ def test_the_form_tells_all_that_is_needed_to_answer() -> None:
         "Which company?\n  1. Acme\n  2. Apex",
         agent_id="agt_research",
         progress=Progress("Comparing registers", 3, 8),
+        input_timeout=7200.0,
+        input_default="Take the first.\nAnd `say` so.",
+        users=("Ada Lovelace", "Grace *Hopper*"),
     ).build_form()
-    assert form.subject == "Question 2: Which company? 1. Acme 2. Apex"
-    for part in (
-        "Which company?\n  1. Acme\n  2. Apex",
-        "Agent task tsk_1 on Shinzo",
-        "Agent agt_research",
-        "3 of 8 steps done",
-        "At: Comparing registers",
-        "Find the company.",
-        f"](<{LOG_URL}>)",
-        "**Send**",
-        "**Stop the agent**",
-    ):
+    assert form.subject == "Question 2: Which company?"
+    assert read_blocks(form.body)[0] == ["  1. Acme", "  2. Apex"]
+    assert read_facts(form) == {
+        "Who may answer": "Ada Lovelace, Grace *Hopper*",
+        "Until": "2026-01-01T02:00:00+00:00, about 2 hours after the question",
+        "After that": "this reply is sent: Take the first. And `say` so.",
+        "Instruction": "Find the company.",
+        "Agent task": "tsk_1 on Shinzo, agent agt_research",
+        "Progress": "3 of 8 steps done, at: Comparing registers",
+    }
+    for part in (f"](<{LOG_URL}>)", "**Send**", "**Stop the agent**", "reload it"):
         assert part in form.body
     assert form.params["question_id"]["schema"]["const"] == "2-abc"
     assert form.params["reply"]["schema"]["maxLength"] == 10_000
 
 
+QUESTIONS = [
+    "Which one?",
+    "  \n Which one? ",
+    "One.\nTwo.\n\n  Three.",
+    "word " * 100,
+    "x" * 119,
+    "x" * 120,
+    "x" * 121,
+    "x" * 500,
+    " ".join(["y" * 50] * 9),
+    "one\n" * 5,
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
+def test_the_question_stands_once_in_subject_and_body_together(question: str) -> None:
+    form = ask(question).build_form()
+    blocks = read_blocks(form.body)
+    shown = [form.subject.removeprefix("Question 2: "), *(blocks[0] if len(blocks) == 2 else [])]
+    assert "".join(" ".join(shown).split()).replace("……", "") == "".join(question.split())
+    assert len(form.subject) <= len("Question 2: ") + 120
+
+
+def test_a_question_that_does_not_fit_says_where_all_of_it_is() -> None:
+    form = ask("Which?\n" + "One more line.\n" * 100).build_form()
+    assert read_blocks(form.body)[0][-1] == f"One more line.{SHORTENED}"
+    assert f"The whole question is in the [log](<{LOG_URL}>) and in XCom `question`." in form.body
+    assert SHORTENED not in ask("Which?\n" + "One more line.\n" * 5).build_form().body
+
+
+def test_without_a_limit_everyone_may_answer_at_any_time() -> None:
+    facts = read_facts(ask("Which?").build_form())
+    assert (facts["Who may answer"], facts["Until"]) == (ANYONE, "no time limit")
+    assert "After that" not in facts
+
+
+@pytest.mark.parametrize(("policy", "fate"), [("stop", "stopped"), ("leave", "left waiting")])
+def test_without_a_default_the_form_tells_what_happens_to_the_agent(policy: str, fate: str) -> None:
+    facts = read_facts(ask("Which?", input_timeout=60.0, on_timeout=policy).build_form())
+    assert facts["After that"] == f"this task fails, and the agent is {fate}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        *((0.5, "about 0.5 s"), (1.0, "about 1 s"), (90.0, "about 90 s"), (9000.0, "about 2.5 hours")),
+        *((120.0, "about 2 minutes"), (3600.0, "about 60 minutes"), (5400.0, "about 90 minutes")),
+        *((86_400.0, "about 24 hours"), (172_800.0, "about 2 days"), (1e300, "days")),
+    ],
+)
+def test_the_time_to_answer_is_told_roughly(seconds: float, words: str) -> None:
+    assert words in read_facts(ask("Which?", input_timeout=seconds).build_form())["Until"]
+
+
+def test_the_line_for_the_sandbox_is_no_part_of_the_instruction() -> None:
+    script = '#sandbox {"steps": 3, "ask": ["Which?"]}'
+    for instruction, shown in [
+        (f"{script}\nFind it.", "Find it."),
+        (f" \n {script}\r\nFind it.", "Find it."),
+        ("Find it.\n#sandbox", "Find it. #sandbox"),
+        ("#sandboxes are found", "#sandboxes are found"),
+        (script, None),
+        ("\n" * 1_000_000 + "Find it.", None),
+    ]:
+        assert read_facts(ask("Which?", instruction=instruction).build_form()).get("Instruction") == shown
+
+
 @pytest.mark.parametrize(
     ("progress", "fact"),
-    [(Progress(steps_completed=3), "3 steps done"), (Progress(current_step="Looking"), "At: Looking")],
+    [
+        (Progress(steps_completed=3), "3 steps done"),
+        (Progress(current_step="Looking"), "at: Looking"),
+        (Progress(), None),
+    ],
 )
-def test_progress_is_told_as_far_as_it_is_known(progress: Progress, fact: str) -> None:
-    assert fact in ask("Which?", progress=progress).build_form().body
+def test_progress_is_told_as_far_as_it_is_known(progress: Progress, fact: str | None) -> None:
+    assert read_facts(ask("Which?", progress=progress).build_form()).get("Progress") == fact
 
 
 def test_no_question_still_makes_a_form() -> None:
@@ -133,8 +249,11 @@ def test_no_question_still_makes_a_form() -> None:
 
 
 def test_a_form_that_keeps_its_text_says_where_the_newest_question_is() -> None:
-    form = ask("Which?").build_lasting_form()
+    form = ask("Which?", input_timeout=7200.0, users=("Ada",)).build_lasting_form()
     assert "The question to answer is the newest one" in form.body
+    assert read_blocks(form.body)[0] == ["Which?"]
+    assert read_facts(form)["Until"] == "about 2 hours after a question"
+    assert "2026" not in form.body
     assert "This was question 2:" in form.body
     assert "XCom" in form.subject
     assert list(form.params) == ["reply"]

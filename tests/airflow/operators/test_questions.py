@@ -162,7 +162,7 @@ def test_a_reply_that_cannot_be_sent_is_given_back(
     assert heard(agent_task_sandbox) == ["The first."]
     assert "was not sent" not in forms[0]["body"]
     assert all("was not sent: it " in form["body"] for form in forms[1:])
-    assert all("Which one?" in form["body"] for form in forms)
+    assert all("Which one?" in form["subject"] for form in forms)
 
 
 def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
@@ -386,7 +386,7 @@ def test_without_the_plugin_the_form_shows_the_question_or_says_where_it_is(
     log = log_of(capfd)
     assert "Question 2 of the agent:" in log
     if AIRFLOW_V_3_4_PLUS:
-        assert "What colour?" in forms[1]["body"]
+        assert "What colour?" in forms[1]["subject"]
     else:
         assert forms[0]["body"] == forms[1]["body"]
         assert "The question to answer is the newest one" in forms[1]["body"]

@@ -174,7 +174,7 @@ def test_the_answer_to_a_form_reaches_the_agent_once(
     assert (run.state, run.tries("agent")) == ("success", 1)
     assert heard(agent_task_sandbox) == ["One.", "Yes."]
     # The first form is that of 0.1.0.
-    assert [("What it works on:" in form["body"], "Working on:" in form["body"]) for form in forms] == [
+    assert [("What it works on:" in form["body"], "Who may answer" in form["body"]) for form in forms] == [
         (True, False),
         (False, True),
     ]
