@@ -68,14 +68,12 @@ def unreadable(service: str, request: Request, response: Response, *, missing: s
     return AgentTaskReplyError(message, status=response.status, transient=True)
 
 
-def unusable_id(
-    service: str, request: Request, response: Response, task_id: str
-) -> AgentTaskUncertainError:
+def unusable_id(service: str, request: Request, response: Response, task_id: str) -> AgentTaskUncertainError:
     """Return the error of a start whose agent task has an id that no later request can use."""
     return _uncertain(
         f"Could not {request.purpose}: {service} answered {response.status} with the task_id "
-        f"{shorten(repr(task_id), 60)} ({len(task_id)} characters), which no later request can use: an id has "
-        f"1 to {MAX_ID_LENGTH} printable characters and is not '.' or '..'.",
+        f"{shorten(repr(task_id), 60)} ({len(task_id)} characters), which no later request can use: an id "
+        f"has 1 to {MAX_ID_LENGTH} printable characters and is not '.' or '..'.",
         response.status,
     )
 

@@ -81,9 +81,7 @@ def _find_state(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _find_fields(
-    body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]
-) -> dict[str, bytes]:
+def _find_fields(body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]) -> dict[str, bytes]:
     """Return the JSON text of these fields, as far as the object has them."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
@@ -170,5 +168,8 @@ def _parse(raw: bytes, response: Response) -> Any:
 
 
 def _join(fields: Mapping[str, Any]) -> bytes:
-    parts = (b'"%s":%s' % (name.encode(), raw if isinstance(raw, bytes) else _join(raw)) for name, raw in fields.items())
+    parts = (
+        b'"%s":%s' % (name.encode(), raw if isinstance(raw, bytes) else _join(raw))
+        for name, raw in fields.items()
+    )
     return b"{" + b",".join(parts) + b"}"
