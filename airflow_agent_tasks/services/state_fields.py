@@ -9,7 +9,6 @@ need not even be valid: NaN, invalid UTF-8, or a result nested 100,000 levels de
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -34,8 +33,6 @@ _STRING = re.compile(rb'"[^"]*"')
 _STRINGS = re.compile(rb'(?:"[^"]*"[^"\[\]{}]*){1,2000}')
 _BLANKS = b" \t\r\n"
 _BLANK = (b" ", b"\t", b"\r", b"\n")
-#: What stands between most strings, such as "}, {", is counted once.
-_SHORT = 8
 
 
 def _build_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
@@ -105,6 +102,8 @@ def _scan(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     # each remaining quotation mark begins or ends a string.
     plain = body.replace(rb"\\", b"__").replace(rb"\"", b"__")
     wanted = {f'"{name}"'.encode(): name for name in names}
+    if not (plain.startswith(b"{") and plain.endswith(b"}")):
+        raise ValueError("not a JSON object")
     depth, position, name, start = 0, 0, None, 0
     while (quote := plain.find(b'"', position)) >= 0:
         depth += _count_levels(plain, position, quote)
@@ -118,7 +117,7 @@ def _scan(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
             yield name, body[start:quote].rstrip(_BLANKS).removesuffix(b",").strip(_BLANKS)
         name, start = wanted.get(string.group()), colon + 1
     depth += _count_levels(plain, position, len(plain))
-    if depth or not (plain.startswith(b"{") and plain.endswith(b"}")) or b'"' in plain[position:]:
+    if depth or plain.find(b'"', position) >= 0:
         raise ValueError("not a JSON object")
     if name:
         yield name, body[start:-1].strip(_BLANKS)
@@ -131,14 +130,7 @@ def _find_colon(text: bytes, position: int) -> int | None:
 
 
 def _count_levels(text: bytes, start: int, end: int) -> int:
-    if end - start <= _SHORT:
-        return _count_short(text[start:end])
     return sum(_count(text[step : min(step + _STEP_BYTES, end)]) for step in range(start, end, _STEP_BYTES))
-
-
-@functools.lru_cache(maxsize=1_000)
-def _count_short(text: bytes) -> int:
-    return _count(text)
 
 
 def _count(text: bytes) -> int:

@@ -1,4 +1,4 @@
-"""How long a service asks us to stay away, and which statuses are worth another try."""
+"""How long a service asks us to stay away."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_agent_tasks.services.retry_advice import (
-    read_retry_after,
-)
+from airflow_agent_tasks.services.retry_advice import read_retry_after
 
 #: Fri, 31 Jan 2025 12:00:00 GMT
 NOW = 1_738_324_800.0
