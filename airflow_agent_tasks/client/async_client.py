@@ -14,7 +14,7 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -24,6 +24,7 @@ from tenacity import AsyncRetrying
 from yarl import URL
 
 from airflow_agent_tasks.client import transport_errors
+from airflow_agent_tasks.client.content_encoding import unpack
 from airflow_agent_tasks.client.lookup import look_up
 from airflow_agent_tasks.client.redaction import Redactor
 from airflow_agent_tasks.client.retry_policy import RetryPolicy
@@ -37,6 +38,9 @@ KEEP_ALIVE = 60.0
 
 #: A body that can be parsed in a few milliseconds.
 SMALL_BODY_BYTES = 64 * 1024
+#: What one step of the event loop reads at most, about: a body may come in chunks of a single byte, of which
+#: 64 kilobytes would block it for 50 ms.
+RECEIVE_BYTES = 16 * 1024
 #: Larger bodies that one client reads at once: each takes up to 40 MB.
 LARGE_BODIES = 2
 
@@ -74,12 +78,15 @@ class _Resolver(AbstractResolver):
 class _Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         try:
-            return await super().connect(*args, **kwargs)
+            connection = await super().connect(*args, **kwargs)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Also a proxy that cuts the connection, or answers with something that is not HTTP.
             raise _NotConnectedError from error
+        if connection.transport and (raw := connection.transport.get_extra_info("socket")):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        return connection
 
 
 class AsyncClient:
@@ -112,6 +119,7 @@ class AsyncClient:
             ),
             connector=_Connector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE, resolver=_Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
 
     @classmethod
@@ -170,31 +178,40 @@ class AsyncClient:
             raise _explain(error, request, self.settings) from None
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse, ends_at: float) -> Response:
-        body = bytearray()
+        received = bytearray()
         async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > SMALL_BODY_BYTES:
+            received += chunk
+            if len(received) > SMALL_BODY_BYTES:
                 break
         else:
-            return self._redactor.build_response(response.status, response.headers, bytes(body))
+            body = unpack(response.headers.get("Content-Encoding", ""), bytes(received), SMALL_BODY_BYTES)
+            if body is not None:
+                return self._redactor.build_response(response.status, response.headers, body)
         # What waits here is not read on, so that a hundred large bodies take no more memory than two.
         await asyncio.wait_for(self._large_bodies.acquire(), max(0.0, ends_at - time.monotonic()))
         try:
             async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
+                received += chunk
+                if len(received) > MAX_BODY_BYTES:
                     raise transport_errors.too_large(request, self.settings, response.status)
-            return await asyncio.to_thread(self._reduce, response.status, response.headers, body)
+            reduced = await asyncio.to_thread(self._reduce, response, bytes(received))
         finally:
             self._large_bodies.release()
+        if reduced is None:
+            raise transport_errors.too_large(request, self.settings, response.status)
+        return reduced
 
-    def _reduce(self, status: int, headers: Mapping[str, str], body: bytearray) -> Response:
-        response = self._redactor.build_response(status, headers, bytes(body))
+    def _reduce(self, response: aiohttp.ClientResponse, received: bytes) -> Response | None:
+        """Return a response with only the state of its body, or None if the body is too large."""
+        body = unpack(response.headers.get("Content-Encoding", ""), received, MAX_BODY_BYTES)
+        if body is None:
+            return None
+        whole = self._redactor.build_response(response.status, response.headers, body)
         try:
-            kept = keep_state(response.body)
+            kept = keep_state(whole.body)
         except ValueError:
-            kept = response.body[: SMALL_BODY_BYTES + 1]  # what an error message shows of it
-        return dataclasses.replace(response, body=kept)
+            kept = whole.body[: SMALL_BODY_BYTES + 1]  # what an error message shows of it
+        return dataclasses.replace(whole, body=kept)
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
         return self._session.request(

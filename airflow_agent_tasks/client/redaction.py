@@ -16,6 +16,9 @@ from urllib.parse import unquote, urlsplit
 from airflow_agent_tasks.services.http import Response
 
 MASK = "***"
+#: The headers that are read. A service may send a megabyte of others.
+_HEADERS = ("content-type", "date", "retry-after", "retry-after-ms")
+_LONGEST_HEADER = 1_000
 #: Shorter ones would replace words that mean something else.
 _SHORTEST_PASSWORD = 5
 _SHORTEST_ENCODED = 8
@@ -40,8 +43,16 @@ class Redactor:
         self._spellings = re.compile("|".join(map(_build_pattern, secrets)))
 
     def build_response(self, status: int, headers: Mapping[str, str], body: bytes | None = None) -> Response:
-        """Return a response without the secrets; header names become lower case, None is a body to follow."""
-        cleaned = {self.redact(name.lower()): self.redact(value) for name, value in headers.items()}
+        """
+        Return a response without the secrets, with those of its headers that are read; names in lower case.
+
+        :param body: The body; None (default) for one that follows.
+        """
+        cleaned = {
+            name: self.redact(value[:_LONGEST_HEADER])
+            for name in _HEADERS
+            if (value := headers.get(name)) is not None
+        }
         if body is None:
             return Response(status, cleaned, redact=self.redact)
         for secret in self._secrets:

@@ -24,10 +24,16 @@ class HandshakeError(urllib3.exceptions.NewConnectionError):
 class _Response(http.client.HTTPResponse):
     # Python takes 102, 103 and whatever else begins with 1 for the final response.
     def begin(self) -> None:
-        super().begin()
+        self._begin()
         while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self.headers = self.msg = None  # type: ignore[assignment]
-            super().begin()
+            self._begin()
+
+    def _begin(self) -> None:
+        super().begin()
+        # Python passes over a line that is no header, and all that follow; urllib3 writes them into the log.
+        if self.msg.get_payload():
+            raise http.client.HTTPException("a line in the head is not a header")
 
 
 class _Connection(urllib3.connection.HTTPConnection):

@@ -21,7 +21,7 @@ from airflow_agent_tasks.services.status_meaning import Executed, read_meaning
 from airflow_agent_tasks.text import shorten
 
 #: A larger body contains no message that is worth showing.
-MAX_ERROR_BYTES = 64 * 1024
+MAX_ERROR_BYTES = 16 * 1024
 
 
 def rejected(

@@ -24,6 +24,8 @@ _STATE_KEYS = ("status", "exit_code", *QUESTION_KEYS)
 _PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps", *QUESTION_KEYS)
 #: Bytes of one field: JSON spells a character with 12 bytes at most, "\ud83d\ude42".
 MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
+#: Characters of one field: a question, and a secret that stands at its end.
+_MAX_REDACTED = MAX_QUESTION + 2_000
 #: Bytes that are counted in one step, so that a thread that reads megabytes lets others run in between.
 _STEP_BYTES = 256 * 1024
 
@@ -154,9 +156,11 @@ def _cut(raw: bytes) -> bytes:
 
 def _parse(raw: bytes, response: Response) -> Any:
     try:
-        return parse_json(decode(raw), response.redact)
+        value = parse_json(decode(raw))
     except ValueError:
         return None
+    # What follows is shown nowhere, and looking for secrets in it would take long.
+    return response.redact(value[:_MAX_REDACTED]) if isinstance(value, str) else value
 
 
 def _join(fields: Mapping[str, Any]) -> bytes:

@@ -193,7 +193,7 @@ def test_a_handshake_does_not(has_proxy: bool, send: Any, settings_for: Any, req
 
 
 def test_a_request_that_is_not_read_does_not(send: Any, settings_for: Any) -> None:
-    start = LightconeDialect().build_start({"instruction": "a" * 20_000_000})
+    start = LightconeDialect().build_start({"instruction": "a" * 8_000_000})
     with listen(lambda connection: time.sleep(2 * PATIENCE)) as port:
         settings = settings_for(f"http://127.0.0.1:{port}", timeout=PATIENCE)
         with in_time(), pytest.raises(AgentTaskUncertainError, match=SLOW):
