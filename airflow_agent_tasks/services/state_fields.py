@@ -26,6 +26,10 @@ _PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps", *QUESTION_KE
 MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
 #: Characters of one field: a question, and a secret that stands at its end.
 _MAX_REDACTED = MAX_QUESTION + 2_000
+#: Strings to step over: about half a second.
+_MAX_STEPS = 200_000
+#: What Python writes into JSON although it is none, and valid numbers of the same length.
+_NUMBERS = {b"NaN": b"0e0", b"Infinity": b"1e000000"}
 #: Bytes that are counted in one step, so that a thread that reads megabytes lets others run in between.
 _STEP_BYTES = 256 * 1024
 
@@ -84,12 +88,30 @@ def _find_fields(body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[s
     """Return the JSON text of these fields, as far as the object has them."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
-        struct = decoder.decode(body)
+        found = _decode(body, decoder, names)
     except (msgspec.MsgspecError, RecursionError):
-        found = dict(_scan(body, names))
-    else:
-        found = {name: bytes(getattr(struct, name)) for name in names}
+        found = _decode_without_nan(body, decoder, names) or dict(_scan(body, names))
     return {name: raw if name == "progress" else _cut(raw) for name, raw in found.items() if raw}
+
+
+def _decode(body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]) -> dict[str, bytes]:
+    struct = decoder.decode(body)
+    return {name: bytes(getattr(struct, name)) for name in names}
+
+
+def _decode_without_nan(
+    body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]
+) -> dict[str, bytes] | None:
+    """Return the fields of an object that is JSON except for NaN and Infinity, or None if it is not."""
+    for word, number in _NUMBERS.items():
+        body = body.replace(word, number)
+    try:
+        found = _decode(body, decoder, names)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    # A question may contain the word, too.
+    is_changed = any(number in raw for raw in found.values() for number in _NUMBERS.values())
+    return None if is_changed else found
 
 
 def _scan(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
@@ -106,13 +128,16 @@ def _scan(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     wanted = {f'"{name}"'.encode(): name for name in names}
     if not (plain.startswith(b"{") and plain.endswith(b"}")):
         raise ValueError("not a JSON object")
-    depth, position, name, start = 0, 0, None, 0
+    depth, position, name, start, steps = 0, 0, None, 0, 0
     while (quote := plain.find(b'"', position)) >= 0:
         depth += _count_levels(plain, position, quote)
         string = (_STRING if depth == 1 else _STRINGS).match(plain, quote)
         if string is None:  # it does not end
             break
         position = string.end()
+        steps += 1
+        if steps > _MAX_STEPS:
+            raise ValueError("not a JSON object that can be read in time")
         if depth != 1 or (colon := _find_colon(plain, position)) is None:
             continue
         if name:
@@ -132,6 +157,8 @@ def _find_colon(text: bytes, position: int) -> int | None:
 
 
 def _count_levels(text: bytes, start: int, end: int) -> int:
+    if end - start <= _STEP_BYTES:
+        return _count(text[start:end])
     return sum(_count(text[step : min(step + _STEP_BYTES, end)]) for step in range(start, end, _STEP_BYTES))
 
 

@@ -79,6 +79,14 @@ _DRIPS = [
 ]
 
 
+_PACKERS: list[tuple[bytes, Callable[[bytes], bytes]]] = [
+    (b"gzip", gzip.compress),
+    (b"deflate", zlib.compress),
+    (b"gzip", bytes),
+    (b"br", bytes),
+]
+
+
 @dataclass(frozen=True)
 class GeneratedReply:
     """
@@ -192,9 +200,7 @@ def _frame(draw: random.Random, body: bytes) -> bytes:
             b"Retry-After: " + draw.choice([b"1", b"nan", b"-1", b"x", b"1e300", _spell(draw).encode()])
         )
     if draw.random() < 0.3:
-        name, pack = draw.choice(
-            [(b"gzip", gzip.compress), (b"deflate", zlib.compress), (b"gzip", bytes), (b"br", bytes)]
-        )
+        name, pack = draw.choice(_PACKERS)
         headers.append(b"Content-Encoding: " + name)
         body = pack(body)
     kind = draw.random()

@@ -28,7 +28,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.client.retry_policy import ATTEMPTS
@@ -153,7 +153,7 @@ async def call_on_triggerer(hook: AgentTaskHook, number: int, findings: Findings
 
 
 async def measure_stand_still(findings: Findings) -> None:
-    """Note for how long, at most, the event loop did something else: in CPU, since others use this machine."""
+    """Note how long the event loop did something else at most: in CPU, since others use this machine."""
     while True:
         before, began = time.thread_time(), time.monotonic()
         await asyncio.sleep(0.001)
@@ -207,11 +207,11 @@ def run(count: int = 2_000, seed: int = 1) -> int:
     with run_server(seed) as url:
         hooks = [build_hook(hook_class, url) for hook_class in (LightconeHook, ShinzoHook)]
         asyncio.run(run_triggerer(hooks, range(half, half + 20), Findings(), 1))  # imports, pools, caches
+        before, peak = process.memory_info().rss, _Peak(process)
         log_progress("a triggerer's calls, a few at once")
         asyncio.run(run_triggerer(hooks, range(half, count), findings, FEW_AT_ONCE))
         log_progress("a hundred large replies at once")
         large = list(islice((n for n in number_from(count) if is_large(generate(seed, n))), MANY_AT_ONCE))
-        before, peak = process.memory_info().rss, _Peak(process)
         many = Findings()
         asyncio.run(run_triggerer(hooks, large, many, MANY_AT_ONCE))
         findings.growth_mb = (peak.stop() - before) / 1e6

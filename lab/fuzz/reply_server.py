@@ -1,4 +1,4 @@
-"""Serves generated replies in a process of its own: ``python -m lab.fuzz.reply_server SEED`` prints its port."""
+"""Serves generated replies, in a process of its own: ``python -m lab.fuzz.reply_server SEED``."""
 
 from __future__ import annotations
 
