@@ -194,7 +194,9 @@ class AsyncClient:
                 received += chunk
                 if len(received) > MAX_BODY_BYTES:
                     raise transport_errors.too_large(request, self.settings, response.status)
-            reduced = await asyncio.to_thread(self._reduce, response, bytes(received))
+            packed = bytes(received)
+            received.clear()
+            reduced = await asyncio.to_thread(self._reduce, response, packed)
         finally:
             self._large_bodies.release()
         if reduced is None:

@@ -8,6 +8,7 @@ and hexadecimal digits.
 
 from __future__ import annotations
 
+import html
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
@@ -109,8 +110,9 @@ def _build_character_pattern(character: str) -> str:
     digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
     # More than one backslash stands in JSON within JSON; without a limit, many would take for ever.
     escaped = [rf"\\{{0,8}}{re.escape(character)}", rf"\\{{1,8}}(?:u00|x){digits}", f"%(?:25)?{digits}"]
-    if code < 128:
-        escaped.append(f"&#(?:0{{0,5}}{code}|[xX]0{{0,5}}{digits});?")
+    escaped.append(f"&#(?:0{{0,5}}{code}|[xX]0{{0,5}}{digits});?")
+    if (named := html.escape(character)) != character:
+        escaped.append(named)
     return f"(?:{'|'.join(escaped)})"
 
 

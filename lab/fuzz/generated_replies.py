@@ -135,7 +135,7 @@ def _draw_body(draw: random.Random) -> bytes:
 
 
 def _draw_large_body(draw: random.Random) -> bytes:
-    size = draw.choice([60_000, 70_000, 1_000_000, MAX_BODY - 300, MAX_BODY + 1_000])
+    size = draw.choice([60_000] * 3 + [70_000, 300_000, 1_000_000, MAX_BODY - 300, MAX_BODY + 1_000])
     kind = draw.random()
     if kind < 0.2:
         depth = min(size // 2, draw.choice([900, 5_000, 100_000, size // 2]))

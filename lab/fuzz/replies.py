@@ -46,7 +46,7 @@ GRACE = 0.5
 #: Limits of a healthy event loop and process.
 MOST_STILL_MS, MOST_GROWTH_MB = 50.0, 200.0
 #: Calls of a triggerer at once where its event loop is measured, and where its memory is.
-FEW_AT_ONCE, MANY_AT_ONCE = 4, 100
+FEW_AT_ONCE, MANY_AT_ONCE = 8, 100
 WORKERS = 4
 
 
