@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -42,7 +43,7 @@ SMALL_BODY_BYTES = 64 * 1024
 #: 64 kilobytes would block it for 50 ms.
 RECEIVE_BYTES = 16 * 1024
 #: Larger bodies that one client reads at once: each takes up to 40 MB.
-LARGE_BODIES = 2
+LARGE_BODIES = 1
 
 
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
@@ -86,6 +87,8 @@ class _Connector(aiohttp.TCPConnector):
             raise _NotConnectedError from error
         if connection.transport and (raw := connection.transport.get_extra_info("socket")):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            # For what the system has received before; only asyncio's transport without TLS reads it.
+            connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
         return connection
 
 
@@ -187,7 +190,7 @@ class AsyncClient:
             body = unpack(response.headers.get("Content-Encoding", ""), bytes(received), SMALL_BODY_BYTES)
             if body is not None:
                 return self._redactor.build_response(response.status, response.headers, body)
-        # What waits here is not read on, so that a hundred large bodies take no more memory than two.
+        # What waits here is not read on, so that a hundred large bodies take no more memory than one.
         await asyncio.wait_for(self._large_bodies.acquire(), max(0.0, ends_at - time.monotonic()))
         try:
             async for chunk in response.content.iter_any():
@@ -209,10 +212,10 @@ class AsyncClient:
         if body is None:
             return None
         whole = self._redactor.build_response(response.status, response.headers, body)
-        try:
-            kept = keep_state(whole.body)
-        except ValueError:
-            kept = whole.body[: SMALL_BODY_BYTES + 1]  # what an error message shows of it
+        kept = whole.body[: SMALL_BODY_BYTES + 1]  # what an error message shows of it
+        if 200 <= whole.status < 300:
+            with suppress(ValueError):
+                kept = keep_state(whole.body)
         return dataclasses.replace(whole, body=kept)
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
