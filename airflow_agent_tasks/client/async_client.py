@@ -88,7 +88,8 @@ class _Connector(aiohttp.TCPConnector):
         if connection.transport and (raw := connection.transport.get_extra_info("socket")):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             # For what the system has received before; only asyncio's transport without TLS reads it.
-            connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
+            with suppress(AttributeError):
+                connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
         return connection
 
 
