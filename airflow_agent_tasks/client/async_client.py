@@ -1,33 +1,96 @@
-"""The triggerer's client, on aiohttp: one session for all triggers of an event loop and connection."""
+"""
+The triggerer's client, on aiohttp: one session for all triggers of an event loop and connection.
+
+No response may block the event loop, whatever its size and shape. A small body is returned as it is. Of a
+large one only the state is kept, which is all that a triggerer reads: in a thread, for few at a time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
+import math
+import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from tenacity import AsyncRetrying
 from yarl import URL
 
 from airflow_agent_tasks.client import transport_errors
-from airflow_agent_tasks.client.redaction import redact_key
+from airflow_agent_tasks.client.content_encoding import unpack
+from airflow_agent_tasks.client.lookup import look_up
+from airflow_agent_tasks.client.redaction import Redactor
 from airflow_agent_tasks.client.retry_policy import RetryPolicy
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response
+from airflow_agent_tasks.services.state_fields import keep_state
 
 #: Seconds for which an idle connection is kept: more than the longest poll interval, or each poll opens one.
 KEEP_ALIVE = 60.0
 
-#: What aiohttp raises if nothing can have reached the service.
-_NEVER_SENT = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.ConnectionTimeoutError,
-)
+#: A body that can be parsed in a few milliseconds.
+SMALL_BODY_BYTES = 64 * 1024
+#: What one step of the event loop reads at most, about: a body may come in chunks of a single byte, of which
+#: 64 kilobytes would block it for 50 ms.
+RECEIVE_BYTES = 16 * 1024
+#: Larger bodies that one client reads at once: each takes up to 40 MB.
+LARGE_BODIES = 1
+
+
+_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+
+
+class _NotConnectedError(aiohttp.ClientConnectionError):
+    """There is no connection, so nothing was sent."""
+
+
+class _Resolver(AbstractResolver):
+    # aiohttp's own one uses the event loop's threads: a few look-ups that hang would occupy all of them.
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await asyncio.wrap_future(look_up(host, port, family))
+        return [
+            ResolveResult(
+                hostname=host,
+                # With the zone of a link-local address, which the address alone does not show.
+                host=socket.getnameinfo(address, _NUMERIC)[0],
+                port=port,
+                family=found_family,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for found_family, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        try:
+            connection = await super().connect(*args, **kwargs)
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # Also a proxy that cuts the connection, or answers with something that is not HTTP.
+            raise _NotConnectedError from error
+        if connection.transport and (raw := connection.transport.get_extra_info("socket")):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            # For what the system has received before; only asyncio's transport without TLS reads it.
+            with suppress(AttributeError):
+                connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
+        return connection
 
 
 class AsyncClient:
@@ -46,14 +109,21 @@ class AsyncClient:
         self.settings = settings
         self._sleep = sleep
         self._proxy, verify = network
+        self._redactor = Redactor(settings.api_key, self._proxy)
+        self._large_bodies = asyncio.Semaphore(LARGE_BODIES)
         self._in_flight = 0
         self._is_closing = False
         self._session = aiohttp.ClientSession(
             # trust_env reads ~/.netrc in a thread for every request, and sends what it finds.
             trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.connect_timeout),
-            connector=aiohttp.TCPConnector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE),
+            timeout=aiohttp.ClientTimeout(
+                total=settings.timeout,
+                connect=settings.connect_timeout,
+                ceil_threshold=math.inf,  # aiohttp rounds up to whole seconds
+            ),
+            connector=_Connector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE, resolver=_Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
 
     @classmethod
@@ -101,20 +171,53 @@ class AsyncClient:
     async def _send_once(self, request: Request) -> Response:
         if self._session.closed:  # the connection has changed since the previous request
             raise transport_errors.not_sent(request, self.settings)
+        ends_at = time.monotonic() + self.settings.timeout
         try:
             async with self._request(request) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BODY_BYTES:
-                        raise transport_errors.too_large(request, self.settings, response.status)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return redact_key(Response(response.status, headers, bytes(body)), self.settings.api_key)
+                return await self._read(request, response, ends_at)
         except AgentTaskError:
             raise
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
             # Its chain may hold the key.
             raise _explain(error, request, self.settings) from None
+
+    async def _read(self, request: Request, response: aiohttp.ClientResponse, ends_at: float) -> Response:
+        received = bytearray()
+        async for chunk in response.content.iter_any():
+            received += chunk
+            if len(received) > SMALL_BODY_BYTES:
+                break
+        else:
+            body = unpack(response.headers.get("Content-Encoding", ""), bytes(received), SMALL_BODY_BYTES)
+            if body is not None:
+                return self._redactor.build_response(response.status, response.headers, body)
+        # What waits here is not read on, so that a hundred large bodies take no more memory than one.
+        await asyncio.wait_for(self._large_bodies.acquire(), max(0.0, ends_at - time.monotonic()))
+        try:
+            async for chunk in response.content.iter_any():
+                received += chunk
+                if len(received) > MAX_BODY_BYTES:
+                    raise transport_errors.too_large(request, self.settings, response.status)
+            packed = bytes(received)
+            received.clear()
+            reduced = await asyncio.to_thread(self._reduce, response, packed)
+        finally:
+            self._large_bodies.release()
+        if reduced is None:
+            raise transport_errors.too_large(request, self.settings, response.status)
+        return reduced
+
+    def _reduce(self, response: aiohttp.ClientResponse, received: bytes) -> Response | None:
+        """Return a response with only the state of its body, or None if the body is too large."""
+        body = unpack(response.headers.get("Content-Encoding", ""), received, MAX_BODY_BYTES)
+        if body is None:
+            return None
+        whole = self._redactor.build_response(response.status, response.headers, body)
+        kept = whole.body[: SMALL_BODY_BYTES + 1]  # what an error message shows of it
+        if 200 <= whole.status < 300:
+            with suppress(ValueError):
+                kept = keep_state(whole.body)
+        return dataclasses.replace(whole, body=kept)
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
         return self._session.request(
@@ -150,10 +253,10 @@ def _explain(error: Exception, request: Request, settings: ClientSettings) -> Ag
         return transport_errors.bad_certificate(settings)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return transport_errors.no_tls(settings)
-    if isinstance(error, _NEVER_SENT):
+    if isinstance(error, _NotConnectedError | aiohttp.ConnectionTimeoutError):
         return transport_errors.not_sent(request, settings)
     if isinstance(error, asyncio.TimeoutError):
         return transport_errors.too_slow(request, settings)
-    if isinstance(error, ValueError):
+    if isinstance(error, aiohttp.InvalidURL):
         return transport_errors.unusable(request, settings)
     return transport_errors.cut_off(request, settings)

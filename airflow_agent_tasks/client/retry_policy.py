@@ -9,12 +9,8 @@ from tenacity import RetryCallState, stop_after_attempt, stop_before_delay, wait
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError, AgentTaskUncertainError
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED, Request, Response
-from airflow_agent_tasks.services.retry_advice import (
-    TEMPORARY_REJECTIONS,
-    is_transient_status,
-    is_uncertain_status,
-    read_retry_after,
-)
+from airflow_agent_tasks.services.retry_advice import read_retry_after
+from airflow_agent_tasks.services.status_meaning import Executed, StatusMeaning, read_meaning
 
 ATTEMPTS = 5
 #: Seconds after which no further attempt starts; the caller handles a longer ``Retry-After``.
@@ -27,8 +23,8 @@ class RetryPolicy:
     """
     The retries of one request, for tenacity.
 
-    Retries 408, 429, 5xx and failed connections. A request that may have been carried out is retried only if
-    it is repeatable. One policy object serves one request.
+    Retries what ``services.status_meaning`` calls transient, and failed connections. A request that may have
+    been carried out is retried only if it is repeatable. One policy object serves one request.
 
     :param request: The request to send.
     :param retries: False for a single attempt, for callers that do the waiting.
@@ -52,9 +48,10 @@ class RetryPolicy:
         """
         Return the last response.
 
-        :raises AgentTaskUncertainError: if it is an error, but an earlier attempt may have been carried out.
+        :raises AgentTaskUncertainError: if it says "not executed", but an earlier attempt may have been.
         """
-        if self._is_uncertain and not 200 <= response.status < 300:
+        # A response that leaves a doubt itself is returned: the dialect describes it.
+        if self._is_uncertain and read_meaning(response.status).executed is Executed.NO:
             raise AgentTaskUncertainError(
                 f"Could not {self.request.purpose}: one attempt got no clear answer, and the last "
                 f"one was rejected with {response.status}. {MAY_HAVE_ACTED}",
@@ -69,17 +66,10 @@ class RetryPolicy:
             raise AgentTaskUncertainError(message, status=getattr(error, "status", None)) from None
 
     def _is_worth_another_try(self, state: RetryCallState) -> bool:
-        outcome = _outcome(state)
-        if isinstance(outcome, Response):
-            uncertain = self.request.has_effect and is_uncertain_status(outcome.status)
-            transient = is_transient_status(outcome.status)
-            was_not_executed = outcome.status in TEMPORARY_REJECTIONS or outcome.status == 503
-        else:
-            uncertain = isinstance(outcome, AgentTaskUncertainError)
-            transient = uncertain or isinstance(outcome, AgentTaskUnavailableError)
-            was_not_executed = not uncertain
-        self._is_uncertain = self._is_uncertain or uncertain
-        return transient and (was_not_executed or self.request.repeatable)
+        meaning = _read_outcome(_outcome(state))
+        may_have_acted = meaning.executed is Executed.MAYBE
+        self._is_uncertain = self._is_uncertain or (self.request.has_effect and may_have_acted)
+        return meaning.is_transient and (self.request.repeatable or not may_have_acted)
 
     def _wait(self, state: RetryCallState) -> float:
         outcome = _outcome(state)
@@ -91,6 +81,15 @@ def _outcome(state: RetryCallState) -> Response | BaseException | None:
     if state.outcome is None:
         return None
     return state.outcome.exception() or state.outcome.result()
+
+
+def _read_outcome(outcome: Response | BaseException | None) -> StatusMeaning:
+    if isinstance(outcome, Response):
+        return read_meaning(outcome.status)
+    if isinstance(outcome, AgentTaskUncertainError):
+        return StatusMeaning(Executed.MAYBE, is_transient=True)
+    # Sent without an effect, or not sent at all.
+    return StatusMeaning(Executed.NO, is_transient=isinstance(outcome, AgentTaskUnavailableError))
 
 
 def _last_outcome(state: RetryCallState) -> Any:

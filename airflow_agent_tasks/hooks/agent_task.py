@@ -159,7 +159,7 @@ class AgentTaskHook(BaseHook):
         return _require_end(self.get_task(task_id, agent_id, retries=retries), refusal)
 
     async def astop_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Stop an agent task from an event loop; see :meth:`stop_task`."""
+        """Stop an agent task from an event loop and return it without its result; see :meth:`stop_task`."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
         response = await self.async_client.send(request)
@@ -272,9 +272,9 @@ class AgentTaskHook(BaseHook):
         return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
 
     def _read_events(self, request: Request) -> Iterator[dict[str, Any]]:
-        parser = EventStreamParser()
         with self._client.stream(request) as (response, chunks):
             self.dialect.check_status(request, response, now=time.time())
+            parser = EventStreamParser(response.redact)
             for chunk in chunks:
                 yield from parser.feed(chunk)
             yield from parser.finish()

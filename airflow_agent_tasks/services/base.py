@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Flag, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -15,12 +15,11 @@ from airflow_agent_tasks.errors import (
     AgentTaskRejectedError,
 )
 from airflow_agent_tasks.services import http_errors, response_values
-from airflow_agent_tasks.services.http import Request, Response
+from airflow_agent_tasks.services.http import Request, Response, is_usable_id
 from airflow_agent_tasks.services.start_fields import Field, check_fields
+from airflow_agent_tasks.services.state_fields import read_state
 from airflow_agent_tasks.text import shorten
 
-#: The fields of a response that describe a task's state.
-STATE_FIELDS = ("status", "exit_code", "progress", *response_values.QUESTION_KEYS)
 #: The statuses with which services reject an action on an agent task that has ended.
 HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
 
@@ -128,8 +127,10 @@ class Dialect(abc.ABC):
         """Read the response to a start; without an id in it, the started task cannot be found."""
         reply = self._read_body(request, response, now=now)
         task_id = response_values.identifier(reply.get("task_id"))
-        if not task_id:
+        if task_id is None:
             raise http_errors.unreadable(self.title, request, response, missing="a task_id")
+        if not is_usable_id(task_id):
+            raise http_errors.unusable_id(self.title, request, response, task_id)
         return self._read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def parse_task(
@@ -148,7 +149,7 @@ class Dialect(abc.ABC):
         :param has_result: False to read only the fields that describe the state, without the result.
         :raises AgentTaskRequestError: for an HTTP status other than 2xx, or an unreadable body.
         """
-        reply = self._read_body(request, response, now=now, fields=None if has_result else STATE_FIELDS)
+        reply = self._read_body(request, response, now=now, has_result=has_result)
         # The response to an action may be empty, but a status response must contain the state.
         has_state = (
             response_values.text(reply.get("status"))
@@ -181,11 +182,11 @@ class Dialect(abc.ABC):
         return None
 
     def _read_body(
-        self, request: Request, response: Response, *, now: float, fields: Collection[str] | None = None
+        self, request: Request, response: Response, *, now: float, has_result: bool = True
     ) -> Mapping[str, Any]:
         self.check_status(request, response, now=now)
         try:
-            reply = response.to_json() if fields is None else response.to_fields(fields)
+            reply = response.to_json() if has_result else read_state(response)
         except ValueError:
             reply = None
         if isinstance(reply, Mapping):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from airflow_agent_tasks.errors import AgentTaskReplyError
-from airflow_agent_tasks.services.http import MAX_BODY_BYTES, parse_json
+from airflow_agent_tasks.services.http import MAX_BODY_BYTES, keep, parse_json
 
 #: The marker that some services send last.
 END_MARK = "[DONE]"
@@ -18,9 +19,12 @@ class EventStreamParser:
     Comments, ids, retry hints and events without data are ignored. Data that is a JSON object is returned
     unchanged, anything else as ``{"data": …}``. An ``event:`` name becomes the ``type``, unless the data has
     one.
+
+    :param redact: Returns each text without the connection's secrets; default unchanged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Callable[[str], str] = keep) -> None:
+        self._redact = redact
         self._rest = bytearray()
         self._ended_in_return = False
         self._data: list[str] = []
@@ -71,8 +75,8 @@ class EventStreamParser:
         if not text or text == END_MARK:
             return None
         try:
-            data = parse_json(text)
+            data = parse_json(text, self._redact)
         except ValueError:
-            data = text
+            data = self._redact(text)
         event = data if isinstance(data, dict) else {"data": data}
-        return {"type": name, **event} if name else event
+        return {"type": self._redact(name), **event} if name else event

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
-
-import msgspec
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.text import shorten
@@ -21,6 +19,9 @@ MAX_ID_LENGTH = 256
 
 #: Characters that need no quoting in a path segment (RFC 3986, ``pchar``), as in the official SDK.
 _SAFE_IN_ID = "!$&'()*+,;=:@"
+
+#: Segments that name another path, however they are quoted.
+_PATH_DOTS = (".", "..")
 
 #: Explains a request with an effect that got no usable response.
 MAY_HAVE_ACTED = "The request may have been carried out: check the service before you send it again."
@@ -60,36 +61,31 @@ class Request:
     accept: str = "application/json"
 
 
+def keep(text: str) -> str:
+    """Return the text unchanged."""
+    return text
+
+
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response. The status is an int, because 520 and 529 occur; header names are in lower case."""
+    """
+    An HTTP response. The status is an int, because 520 and 529 occur; header names are in lower case.
+
+    :param redact: Returns a text of the parsed body without the connection's secrets. The body itself holds
+        none in plain text, but may spell one in another way, such as with JSON escapes.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    redact: Callable[[str], str] = field(default=keep, repr=False, compare=False)
 
     def to_json(self) -> Any:
         """Return the parsed body, see :func:`parse_json`; invalid UTF-8 is replaced."""
-        return parse_json(_decode(self.body))
-
-    def to_fields(self, names: Collection[str]) -> Any:
-        """
-        Return only these fields of the body's object, without parsing the others.
-
-        Six megabytes block an event loop for 0.6 seconds if parsed in full, and for 7 ms like this.
-
-        :param names: The fields to return.
-        :raises ValueError: if the body is not JSON.
-        """
-        try:
-            found = _FIELDS.decode(self.body)
-        except (msgspec.MsgspecError, RecursionError):
-            # Not an object, or with something that only to_json tolerates, such as NaN.
-            return self.to_json()
-        return {name: parse_json(_decode(bytes(found[name]))) for name in names if name in found}
+        return parse_json(decode(self.body), self.redact)
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, redact: Callable[[str], str] = keep) -> Any:
     """
     Return the value of a JSON text, in a form that Airflow can store as XCom.
 
@@ -98,15 +94,18 @@ def parse_json(text: str) -> Any:
     reserves (``__id__``, ``__type`` …) get another leading underscore, and values nested deeper than 100
     levels become JSON text.
 
+    :param text: The JSON text.
+    :param redact: Returns each text in the value, and each key, without secrets; default unchanged.
     :raises ValueError: if it is not JSON.
     """
     try:
-        return _make_storable(_DECODER.decode(text), 0)
+        return _make_storable(_DECODER.decode(text), 0, redact)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _decode(body: bytes) -> str:
+def decode(body: bytes) -> str:
+    """Return a body as text, without a byte order mark; invalid UTF-8 is replaced."""
     return body.decode("utf-8-sig", errors="replace")
 
 
@@ -120,26 +119,30 @@ def _read_float(digits: str) -> float | str:
     return number if math.isfinite(number) else digits
 
 
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DECODER = json.JSONDecoder(
     parse_constant=lambda name: None, parse_int=_read_integer, parse_float=_read_float
 )
 
 
-def _make_storable(value: Any, depth: int) -> Any:
+def _make_storable(value: Any, depth: int, redact: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        return _make_text_storable(value, redact)
     if isinstance(value, dict | list) and depth >= MAX_DEPTH:
-        return json.dumps(value)
+        return redact(json.dumps(value))
     if isinstance(value, list):
-        return [_make_storable(item, depth + 1) for item in value]
+        return [_make_storable(item, depth + 1, redact) for item in value]
     if isinstance(value, dict):
-        return {_make_storable_key(key): _make_storable(item, depth + 1) for key, item in value.items()}
+        return {
+            f"_{key}" if key in _AIRFLOW_SERIALIZER_KEYS else _make_text_storable(key, redact): (
+                _make_storable(item, depth + 1, redact)
+            )
+            for key, item in value.items()
+        }
     return value
 
 
-def _make_storable_key(key: str) -> str:
-    return f"_{key}" if key in _AIRFLOW_SERIALIZER_KEYS else _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", key)
+def _make_text_storable(text: str, redact: Callable[[str], str]) -> str:
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", redact(text))
 
 
 def quote_id(name: str, value: object) -> str:
@@ -151,10 +154,23 @@ def quote_id(name: str, value: object) -> str:
     :raises AgentTaskArgumentError: for an id that is not text, is empty, ``.`` or ``..`` (quoting does not
         change dots, so the request would go to another path), or has more than 256 characters.
     """
-    if not isinstance(value, str) or not value.strip() or value in (".", ".."):
+    if not isinstance(value, str) or not value.strip() or value in _PATH_DOTS:
         raise AgentTaskArgumentError(f"{name} must be a non-empty id, not {shorten(repr(value))}.")
     if len(value) > MAX_ID_LENGTH:
         raise AgentTaskArgumentError(
             f"{name} has {len(value)} characters, more than {MAX_ID_LENGTH}: {shorten(repr(value), 60)}."
         )
     return quote(value, safe=_SAFE_IN_ID, errors="replace")
+
+
+def is_usable_id(value: str) -> bool:
+    """
+    Return whether a service's new id can name the same agent task in later requests and processes.
+
+    :func:`quote_id` must accept it, and it must be printable: control characters may be changed on the way,
+    and U+FFFD stands where reading already changed something. It stands in many lines of the log, so it must
+    not forge a part of one.
+    """
+    is_accepted = bool(value.strip()) and value not in _PATH_DOTS and len(value) <= MAX_ID_LENGTH
+    is_harmless = value.isprintable() and shorten(value, MAX_ID_LENGTH) == value
+    return is_accepted and is_harmless and "\N{REPLACEMENT CHARACTER}" not in value

@@ -15,16 +15,13 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.services import response_values
-from airflow_agent_tasks.services.http import MAY_HAVE_ACTED, Request, Response
-from airflow_agent_tasks.services.retry_advice import (
-    is_transient_status,
-    is_uncertain_status,
-    read_retry_after,
-)
+from airflow_agent_tasks.services.http import MAX_ID_LENGTH, MAY_HAVE_ACTED, Request, Response, decode
+from airflow_agent_tasks.services.retry_advice import read_retry_after
+from airflow_agent_tasks.services.status_meaning import Executed, read_meaning
 from airflow_agent_tasks.text import shorten
 
 #: A larger body contains no message that is worth showing.
-MAX_ERROR_BYTES = 64 * 1024
+MAX_ERROR_BYTES = 16 * 1024
 
 
 def rejected(
@@ -46,16 +43,17 @@ def rejected(
     if status == 404:
         hint = "Check the ids, and that the connection belongs to the account that owns them."
         return AgentTaskNotFoundError(f"{reason} {hint}", status=status)
-    if request.has_effect and is_uncertain_status(status):
-        return _uncertain(reason, status)
-    if is_transient_status(status):
-        unavailable = AgentTaskRateLimitedError if status == 429 else AgentTaskUnavailableError
-        return unavailable(reason, status=status, retry_after=read_retry_after(response.headers, now=now))
     if 300 <= status < 400:
         reason += (
             " Redirects are not followed, because they would send the key elsewhere: "
             "set the connection's host to the service's final URL."
         )
+    meaning = read_meaning(status)
+    if request.has_effect and meaning.executed is Executed.MAYBE:
+        return _uncertain(reason, status)
+    if meaning.is_transient:
+        unavailable = AgentTaskRateLimitedError if status == 429 else AgentTaskUnavailableError
+        return unavailable(reason, status=status, retry_after=read_retry_after(response.headers, now=now))
     return AgentTaskRejectedError(reason, status=status)
 
 
@@ -68,6 +66,16 @@ def unreadable(service: str, request: Request, response: Response, *, missing: s
     if request.has_effect:
         return _uncertain(message, response.status)
     return AgentTaskReplyError(message, status=response.status, transient=True)
+
+
+def unusable_id(service: str, request: Request, response: Response, task_id: str) -> AgentTaskUncertainError:
+    """Return the error of a start whose agent task has an id that no later request can use."""
+    return _uncertain(
+        f"Could not {request.purpose}: {service} answered {response.status} with the task_id "
+        f"{shorten(repr(task_id), 60)} ({len(task_id)} characters), which no later request can use: an id "
+        f"has 1 to {MAX_ID_LENGTH} printable characters and is not '.' or '..'.",
+        response.status,
+    )
 
 
 def _uncertain(message: str, status: int) -> AgentTaskUncertainError:
@@ -87,5 +95,6 @@ def _describe_body(response: Response) -> str:
     if not response.body.strip():
         return "an empty body"
     kind = response.headers.get("content-type", "").partition(";")[0]
-    start = shorten(response.body[:200].decode("utf-8", errors="replace"), 80)
+    # More than is shown, so that a secret at the end of what is shown is whole, and recognised.
+    start = shorten(response.redact(decode(response.body[:2_000])), 80)
     return f"{shorten(kind, 40) or 'a body'} beginning {start!r}"

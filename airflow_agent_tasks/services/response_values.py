@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_agent_tasks.agent_task import Progress
-from airflow_agent_tasks.services.http import MAX_ID_LENGTH, MAX_INTEGER
+from airflow_agent_tasks.services.http import MAX_BODY_BYTES, MAX_INTEGER
 from airflow_agent_tasks.text import shorten
 
 MAX_TEXT = 1_000
@@ -21,19 +21,13 @@ NO_QUESTION = "The agent waits for input but did not say what it wants to know."
 def text(value: Any, limit: int = MAX_TEXT) -> str | None:
     """Return a non-empty text, a whole number as text, or None."""
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+        value = str(value)  # parse_json leaves none that is too long for this
     return value[:limit] if isinstance(value, str) and value.strip() else None
 
 
 def identifier(value: Any) -> str | None:
-    """
-    Return an id that can stand in a path, a message and the log, or None.
-
-    An id that could forge a line of the log is none: it is all that tells an agent task from another, so it
-    cannot be changed either.
-    """
-    found = text(value, MAX_ID_LENGTH + 1)
-    return found if found and shorten(found, MAX_ID_LENGTH) == found else None
+    """Return a non-empty text, or a whole number as text, in full: a shortened id would name another task."""
+    return text(value, limit=MAX_BODY_BYTES)
 
 
 def integer(value: Any) -> int | None:

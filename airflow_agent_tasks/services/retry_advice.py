@@ -1,4 +1,4 @@
-"""Which failures are worth a retry, and how long a service asks us to wait before it."""
+"""How long a service asks us to wait before a retry."""
 
 from __future__ import annotations
 
@@ -7,20 +7,8 @@ from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
-#: The service did not execute the request, whatever it was, and may do so later.
-TEMPORARY_REJECTIONS = frozenset({408, 429})
 #: Seconds to which a longer ``Retry-After`` is cut: a service must not stop us for days.
 MAX_RETRY_AFTER = 3600.0
-
-
-def is_transient_status(status: int) -> bool:
-    """Return True for statuses that a retry may get past: 408, 429, and 500 and above."""
-    return status in TEMPORARY_REJECTIONS or status >= 500
-
-
-def is_uncertain_status(status: int) -> bool:
-    """Return True for failures of requests that may have been executed all the same: 5xx except 503."""
-    return status >= 500 and status != 503
 
 
 def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:

@@ -179,7 +179,11 @@ def test_the_proxy_of_the_connection_comes_before_that_of_the_environment(
     assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
 
 
-@pytest.mark.parametrize("script", [reply(407), reply(502)])
+@pytest.mark.parametrize(
+    "script",
+    [reply(status) for status in (302, 404, 407, 502, 503)]
+    + [cut(), cut(b"HTTP/1.1 2"), cut(b"SSH-2.0\r\n\r\n")],
+)
 def test_a_proxy_that_makes_no_tunnel_sent_nothing(
     script: Any, serve: Any, settings_for: Any, requests_to_send: Any, send_with_both: Any, key: str
 ) -> None:

@@ -39,15 +39,19 @@ from tests.service_samples import (
 
 #: HTTP status, error of a request without an effect, error of one with an effect.
 STATUSES: list[tuple[int, type[AgentTaskRequestError], type[AgentTaskRequestError]]] = [
-    (301, AgentTaskRejectedError, AgentTaskRejectedError),
-    (302, AgentTaskRejectedError, AgentTaskRejectedError),
-    (304, AgentTaskRejectedError, AgentTaskRejectedError),
+    (301, AgentTaskRejectedError, AgentTaskUncertainError),
+    (302, AgentTaskRejectedError, AgentTaskUncertainError),
+    (304, AgentTaskRejectedError, AgentTaskUncertainError),
     (400, AgentTaskRejectedError, AgentTaskRejectedError),
     (401, AgentTaskAuthenticationError, AgentTaskAuthenticationError),
     (403, AgentTaskAuthenticationError, AgentTaskAuthenticationError),
     (404, AgentTaskNotFoundError, AgentTaskNotFoundError),
     (405, AgentTaskRejectedError, AgentTaskRejectedError),
+    (101, AgentTaskUnavailableError, AgentTaskUncertainError),
     (408, AgentTaskUnavailableError, AgentTaskUnavailableError),
+    (425, AgentTaskUnavailableError, AgentTaskUnavailableError),
+    (499, AgentTaskUnavailableError, AgentTaskUncertainError),
+    (600, AgentTaskUnavailableError, AgentTaskUncertainError),
     (409, AgentTaskRejectedError, AgentTaskRejectedError),
     (422, AgentTaskRejectedError, AgentTaskRejectedError),
     (429, AgentTaskRateLimitedError, AgentTaskRateLimitedError),

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
 from airflow_agent_tasks.errors import AgentTaskReplyError, AgentTaskUncertainError
-from airflow_agent_tasks.services.http import MAX_DEPTH, Response, parse_json
+from airflow_agent_tasks.services.http import MAX_DEPTH, MAX_ID_LENGTH, Response, parse_json
 from tests.service_samples import (
     AGENT_ID,
     DIALECTS,
@@ -196,6 +196,38 @@ def test_the_id_of_a_started_task_is_kept_as_text(task_id: Any, expected: str) -
     assert parse_started(LIGHTCONE, json_reply({"task_id": task_id})).task_id == expected
 
 
+UNUSABLE_IDS = {
+    **{name: name for name in (".", "..")},
+    "too long": "a" * (MAX_ID_LENGTH + 1),
+    "longer than any other text": "a" * 5_000,
+    "a long number": int("9" * 300),
+    "two lines": "a\nb",
+    "a zero": "a\0b",
+    "a lone surrogate": "a\ud800",
+    "a control character": "a\x7f",
+    "another direction": "a\u202eb",
+}
+
+
+@pytest.mark.parametrize("service", DIALECTS)
+@pytest.mark.parametrize("name", UNUSABLE_IDS)
+def test_a_start_with_an_id_that_cannot_be_used_may_have_started_something(service: str, name: str) -> None:
+    with pytest.raises(AgentTaskUncertainError) as caught:
+        parse_started(DIALECTS[service], json_reply({"task_id": UNUSABLE_IDS[name]}))
+    text = str(caught.value)
+    assert "answered 200 with the task_id" in text
+    assert "no later request can use" in text
+    assert "may have been carried out" in text
+    assert len(text) < 500
+    assert text.isprintable()
+
+
+def test_the_longest_id_is_kept_in_full() -> None:
+    task_id = "a" * MAX_ID_LENGTH
+    assert parse_started(SHINZO, json_reply({"task_id": task_id})).task_id == task_id
+    assert SHINZO.build_status(task_id, AGENT_ID).path.endswith(f"/{task_id}")
+
+
 def test_a_start_need_not_tell_a_state() -> None:
     task = parse_started(LIGHTCONE, json_reply({"task_id": "a"}))
     assert (task.status, task.reused) == (TaskState.UNKNOWN, False)
@@ -324,33 +356,6 @@ def test_a_result_that_is_no_utf_8_is_not_lost() -> None:
 
 def test_a_byte_order_mark_is_passed_over() -> None:
     assert parse_task(SHINZO, Response(200, {}, b'\xef\xbb\xbf{"status": "queued"}')).status == "queued"
-
-
-@pytest.mark.parametrize(
-    ("body", "fields"),
-    [
-        (b'{"status": "running", "result": {"a": [1, 2]}}', {"status": "running"}),
-        (b'{"result": 1}', {}),
-        (b'\xef\xbb\xbf{"status": "queued"}', {"status": "queued"}),
-        (b'{"status": "gr\xf6n"}', {"status": "gr\ufffdn"}),
-        (b'{"status": "running", "result": "\xff"}', {"status": "running"}),
-        (b'{"status": "a", "status": "b"}', {"status": "b"}),
-    ],
-)
-def test_some_fields_are_read_and_the_rest_is_left(body: bytes, fields: dict[str, Any]) -> None:
-    assert Response(200, {}, body).to_fields(["status"]) == fields
-
-
-@pytest.mark.parametrize("body", [b"[1]", b'"running"', b'{"status": "running", "result": NaN}'])
-def test_what_is_no_object_or_no_json_by_the_book_is_read_as_a_whole(body: bytes) -> None:
-    response = Response(200, {}, body)
-    assert response.to_fields(["status"]) == response.to_json()
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"status": "running", "result": ' + b"[" * 200_000])
-def test_what_cannot_be_read_as_a_whole_gives_no_fields(body: bytes) -> None:
-    with pytest.raises(ValueError, match=r"Expecting value|too deeply"):
-        Response(200, {}, body).to_fields(["status"])
 
 
 def test_the_state_is_read_without_the_result() -> None:

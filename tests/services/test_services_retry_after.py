@@ -1,4 +1,4 @@
-"""How long a service asks us to stay away, and which statuses are worth another try."""
+"""How long a service asks us to stay away."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_agent_tasks.services.retry_advice import (
-    is_transient_status,
-    is_uncertain_status,
-    read_retry_after,
-)
+from airflow_agent_tasks.services.retry_advice import read_retry_after
 
 #: Fri, 31 Jan 2025 12:00:00 GMT
 NOW = 1_738_324_800.0
@@ -76,21 +72,3 @@ def test_garbage_asks_for_nothing(name: str, garbage: str) -> None:
 @pytest.mark.usefixtures("_in_tokyo")
 def test_a_date_without_a_zone_is_not_read_in_the_zone_of_this_machine(date: str) -> None:
     assert read_retry_after({"retry-after": date}, now=NOW) == 30.0
-
-
-def test_408_429_and_all_from_500_are_worth_another_try() -> None:
-    assert [status for status in range(100, 600) if is_transient_status(status)] == [
-        408,
-        429,
-        *range(500, 600),
-    ]
-
-
-@pytest.mark.parametrize("status", [100, 200, 302, 400, 408, 429, 499, 503])
-def test_a_client_error_is_certain(status: int) -> None:
-    assert not is_uncertain_status(status)
-
-
-@pytest.mark.parametrize("status", [500, 501, 502, 504, 520, 529, 599])
-def test_a_server_error_is_uncertain(status: int) -> None:
-    assert is_uncertain_status(status)

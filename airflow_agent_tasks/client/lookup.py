@@ -1,0 +1,42 @@
+"""Looks up the addresses of a host, in a thread of its own: no timeout limits a look-up that hangs."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+#: Family, kind, protocol, canonical name and socket address, as ``socket.getaddrinfo`` returns them.
+Addresses = list[tuple[Any, Any, int, str, Any]]
+
+
+def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> Future[Addresses]:
+    """
+    Begin to look up a host, and return the future addresses, or error.
+
+    Nothing has to wait for the thread, not even the end of the process.
+    """
+    future: Future[Addresses] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
+        except Exception as error:
+            future.set_exception(error)
+
+    if _is_address(host):
+        run()
+    else:
+        threading.Thread(target=run, name="agent-task-lookup", daemon=True).start()
+    return future
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

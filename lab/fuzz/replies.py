@@ -1,0 +1,285 @@
+"""
+Thousands of generated replies through the hooks of both services, over real sockets.
+
+    python -m lab.fuzz.replies [--count 2000] [--seed 1]
+
+Counts what must not happen: an exception that is not an AgentTaskError, the key in whatever is returned or
+raised, a call that outlasts its deadline. The calls of a triggerer run beside those of a healthy service on
+the same event loop, whose longest stand-still is measured, and the growth of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count as number_from
+from itertools import islice
+from typing import Any
+from urllib.parse import unquote
+
+import psutil  # type: ignore[import-untyped]
+
+from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.client.retry_policy import ATTEMPTS
+from airflow_agent_tasks.client.sync_client import SyncClient
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.lightcone import LightconeHook
+from airflow_agent_tasks.hooks.shinzo import ShinzoHook
+from lab.command_line import build_parser, log_progress, print_table, run_command
+from lab.fuzz.generated_replies import KEY, GeneratedReply, generate
+
+TIMEOUT = 0.6
+#: Seconds after its deadline in which a call may end; this machine is busy.
+GRACE = 0.5
+#: Limits of a healthy event loop and process.
+MOST_STILL_MS, MOST_GROWTH_MB = 50.0, 200.0
+#: Calls of a triggerer at once where its event loop is measured, and where its memory is.
+FEW_AT_ONCE, MANY_AT_ONCE = 8, 100
+WORKERS = 4
+
+
+@dataclass
+class Findings:
+    """What happened; the lists hold what must not."""
+
+    calls: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    raw: list[str] = field(default_factory=list)
+    leaks: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    still_ms: float = 0.0
+    still_wall_ms: float = 0.0
+    growth_mb: float = 0.0
+
+    def add(self, name: str, outcome: AgentTask | BaseException, seconds: float, attempts: int) -> None:
+        """Judge the outcome of one call."""
+        self.calls += 1
+        kind = type(outcome).__name__
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+        if isinstance(outcome, AgentTask):
+            text = json.dumps(outcome.to_json(), ensure_ascii=False) + str(outcome)
+        else:
+            text = "".join(traceback.format_exception(outcome))
+            if not isinstance(outcome, AgentTaskError):
+                self.raw.append(f"{name}: {text[-300:]}")
+        if is_leaked(text):
+            self.leaks.append(f"{name}: {text[:300]}")
+        if seconds > attempts * (TIMEOUT + GRACE):
+            self.late.append(f"{name}: {seconds:.1f} s, {outcome!r:.200}")
+
+
+def is_leaked(text: str) -> bool:
+    """Return whether the text shows the key, also to whoever decodes it."""
+    encoded = [KEY.encode().hex(), b64encode(f"user:{KEY}".encode()).decode()[8:-4]]
+    decoders: list[Callable[[str], str]] = [str, unquote, html.unescape, _unescape]
+    return any(KEY in decode(text) for decode in decoders) or any(known in text for known in encoded)
+
+
+def _unescape(text: str) -> str:
+    text = text.replace("\\\\", "\\").replace(r"\/", "/")
+    return text.encode("ascii", "ignore").decode("unicode_escape", "ignore")
+
+
+@contextlib.contextmanager
+def run_server(seed: int) -> Iterator[str]:
+    """Run the server in another process; yields its URL."""
+    command = [sys.executable, "-m", "lab.fuzz.reply_server", str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        try:
+            port = process.stdout.readline().strip() if process.stdout else ""
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def build_hook(hook_class: type[AgentTaskHook], url: str) -> AgentTaskHook:
+    """Return a hook for the server, which does not wait between attempts."""
+    name = hook_class.default_conn_name
+    os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(
+        {
+            "conn_type": hook_class.conn_type,
+            "host": url,
+            "password": KEY,
+            "extra": {"timeout": TIMEOUT, "agent_id": "agt_1"},
+        }
+    )
+    hook = hook_class(name)
+    hook.__dict__["_client"] = SyncClient(hook.settings, sleep=lambda seconds: None)
+    return hook
+
+
+def call_on_worker(hook: AgentTaskHook, number: int, findings: Findings) -> None:
+    """Make the call that the number stands for, and judge it."""
+    task_id = f"fuzz-{number}-"
+    start = {hook.dialect.instruction_field: task_id}
+    calls: dict[str, Callable[[], AgentTask]] = {
+        "start": lambda: hook.start_task(**start),
+        "get": lambda: hook.get_task(task_id, retries=False),
+        "message": lambda: hook.send_message(task_id, "Go on."),
+        "stop": lambda: hook.stop_task(task_id, retries=False),
+    }
+    name = list(calls)[number % len(calls)]
+    began = time.monotonic()
+    try:
+        outcome: AgentTask | BaseException = calls[name]()
+    except Exception as error:
+        outcome = error
+    attempts = {"get": 1, "stop": 2}.get(name, ATTEMPTS)
+    findings.add(f"{hook.conn_type} {name} {number}", outcome, time.monotonic() - began, attempts)
+
+
+async def call_on_triggerer(hook: AgentTaskHook, number: int, findings: Findings) -> None:
+    """Make the call of a triggerer that the number stands for, and judge it."""
+    call = hook.aget_task if number % 4 else hook.astop_task
+    began = time.monotonic()
+    try:
+        outcome: AgentTask | BaseException = await call(f"fuzz-{number}-", "agt_1")
+    except Exception as error:
+        outcome = error
+    attempts = 1 if number % 4 else 2 * ATTEMPTS
+    findings.add(f"{hook.conn_type} a{number}", outcome, time.monotonic() - began, attempts)
+
+
+async def measure_stand_still(findings: Findings) -> None:
+    """Note how long the event loop did something else at most: in CPU, since others use this machine."""
+    while True:
+        before, began = time.thread_time(), time.monotonic()
+        await asyncio.sleep(0.001)
+        findings.still_ms = max(findings.still_ms, (time.thread_time() - before) * 1_000)
+        findings.still_wall_ms = max(findings.still_wall_ms, (time.monotonic() - began) * 1_000)
+
+
+async def poll_healthy(hook: AgentTaskHook, findings: Findings) -> None:
+    """Poll a healthy task; a wrong answer counts as raw."""
+    while True:
+        began = time.monotonic()
+        task = await hook.aget_task("healthy", "agt_1")
+        if task.status != "running" or time.monotonic() - began > TIMEOUT:
+            findings.raw.append(f"healthy: {task} after {time.monotonic() - began:.2f} s")
+        await asyncio.sleep(0.02)
+
+
+async def run_triggerer(
+    hooks: list[AgentTaskHook], numbers: Iterable[int], findings: Findings, at_once: int
+) -> None:
+    """Make these calls of a triggerer, so many at once."""
+    healthy = hooks[0].fork()
+    for hook in [*hooks, healthy]:
+        await hook.aopen()
+    watchers = [
+        asyncio.create_task(measure_stand_still(findings)),
+        asyncio.create_task(poll_healthy(healthy, findings)),
+    ]
+    slots = asyncio.Semaphore(at_once)
+
+    async def limited(call: Awaitable[None]) -> None:
+        async with slots:
+            await call
+
+    await asyncio.gather(
+        *(limited(call_on_triggerer(hooks[number % 2], number, findings)) for number in numbers)
+    )
+    for watcher in watchers:
+        watcher.cancel()
+    for result in await asyncio.gather(*watchers, return_exceptions=True):
+        if isinstance(result, Exception):
+            findings.raw.append(f"healthy: {result!r}")
+    for hook in [*hooks, healthy]:
+        await hook.aclose()
+
+
+def run(count: int = 2_000, seed: int = 1) -> int:
+    """Send ``count`` requests, half of a worker and half of a triggerer; returns the number of faults."""
+    findings, half = Findings(), count // 2
+    process = psutil.Process()
+    with run_server(seed) as url:
+        hooks = [build_hook(hook_class, url) for hook_class in (LightconeHook, ShinzoHook)]
+        asyncio.run(run_triggerer(hooks, range(half, half + 20), Findings(), 1))  # imports, pools, caches
+        before, peak = process.memory_info().rss, _Peak(process)
+        log_progress("a triggerer's calls, a few at once")
+        asyncio.run(run_triggerer(hooks, range(half, count), findings, FEW_AT_ONCE))
+        log_progress("a hundred large replies at once")
+        large = list(islice((n for n in number_from(count) if is_large(generate(seed, n))), MANY_AT_ONCE))
+        many = Findings()
+        asyncio.run(run_triggerer(hooks, large, many, MANY_AT_ONCE))
+        findings.growth_mb = (peak.stop() - before) / 1e6
+        findings.raw += [text for text in many.raw if not text.startswith("healthy")]
+        findings.leaks += many.leaks
+        log_progress("a worker's calls")
+        with ThreadPoolExecutor(WORKERS) as threads:
+            list(
+                threads.map(
+                    lambda number: call_on_worker(hooks[number // 4 % 2], number, findings), range(half)
+                )
+            )
+    return report(findings)
+
+
+def is_large(reply: GeneratedReply) -> bool:
+    """Return whether a client has to unpack or hold much for it."""
+    return len(reply.data) > 1_000_000 or (
+        b"Content-Encoding: gzip" in reply.data and len(reply.data) > 1_000
+    )
+
+
+class _Peak:
+    """The largest size of the process, seen every 10 ms."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._peak, self._is_over = 0, False
+        self._threads = ThreadPoolExecutor(1)
+        self._future = self._threads.submit(self._watch, process)
+
+    def _watch(self, process: psutil.Process) -> None:
+        while not self._is_over:
+            self._peak = max(self._peak, process.memory_info().rss)
+            time.sleep(0.01)
+
+    def stop(self) -> int:
+        self._is_over = True
+        self._threads.shutdown()
+        return self._peak
+
+
+def report(findings: Findings) -> int:
+    """Print what was found; returns the number of faults."""
+    for title, found in (("raw", findings.raw), ("leak", findings.leaks), ("late", findings.late)):
+        for text in found[:5]:
+            print(f"{title}: {text}")
+    rows: list[tuple[str, Any, Any]] = [
+        ("calls", findings.calls, "-"),
+        ("raw exceptions", len(findings.raw), 0),
+        ("secrets leaked", len(findings.leaks), 0),
+        ("calls beyond their deadline", len(findings.late), 0),
+        ("the same on the clock, with what else runs here, ms", round(findings.still_wall_ms, 1), "-"),
+        ("longest stand-still of the event loop, ms of CPU", round(findings.still_ms, 1), MOST_STILL_MS),
+        ("growth of the process, MB", round(findings.growth_mb), MOST_GROWTH_MB),
+    ]
+    print_table(["outcome", "calls"], sorted(findings.errors.items()))
+    print()
+    print_table(["what", "found", "at most"], rows)
+    return sum(found > most for _, found, most in rows[1:] if isinstance(most, int | float))
+
+
+def main() -> int:
+    parser = build_parser("lab.fuzz.replies", __doc__)
+    parser.add_argument("--count", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    return min(1, run(options.count, options.seed))
+
+
+if __name__ == "__main__":
+    run_command(main)
