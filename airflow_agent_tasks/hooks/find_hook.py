@@ -12,6 +12,7 @@ from airflow_agent_tasks.errors import AgentTaskConfigurationError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.connection_settings import connection_not_found
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
+from airflow_agent_tasks.services.start_fields import text
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -23,9 +24,11 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
     :param conn_id: The Airflow connection.
     :param hook_class: The hook of the expected service; default: any service.
+    :raises AgentTaskArgumentError: if ``conn_id`` is not a name, as a template without its value leaves it.
     :raises AgentTaskConnectionNotFoundError: if there is no such connection, or it cannot be read.
     :raises AgentTaskConfigurationError: if it has another type.
     """
+    text("conn_id").validate(conn_id)
     connection = None
     with suppress(AirflowNotFoundException):
         connection = BaseHook.get_connection(conn_id)
@@ -38,6 +41,7 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
 async def afind_hook(conn_id: str) -> AgentTaskHook:
     """Return the hook for a connection on an event loop, settings included, with a single lookup."""
+    text("conn_id").validate(conn_id)
     connection = None
     with suppress(AirflowNotFoundException):
         connection = await BaseHook.aget_connection(conn_id)

@@ -148,10 +148,11 @@ def quote_id(name: str, value: object) -> str:
 
     :param name: The argument's name, for messages.
     :param value: The id.
-    :raises AgentTaskArgumentError: for an id that is not text, is empty, ``.`` or ``..`` (quoting does not
-        change dots, so the request would go to another path), or has more than 256 characters.
+    :raises AgentTaskArgumentError: for an id that is not text, is empty, ``None`` (a template without its
+        value), ``.`` or ``..`` (quoting does not change dots, so the request would go to another path), or
+        has more than 256 characters.
     """
-    if not isinstance(value, str) or not value.strip() or value in (".", ".."):
+    if not isinstance(value, str) or value.strip() in ("", "None") or value in (".", ".."):
         raise AgentTaskArgumentError(f"{name} must be a non-empty id, not {shorten(repr(value))}.")
     if len(value) > MAX_ID_LENGTH:
         raise AgentTaskArgumentError(
