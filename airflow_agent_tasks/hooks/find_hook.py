@@ -13,6 +13,7 @@ from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.connection_settings import connection_not_found
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
 from airflow_agent_tasks.services.start_fields import text
+from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -62,8 +63,9 @@ def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTas
         expected = (
             wanted.conn_type if wanted is not AgentTaskHook else "an agent service: lightcone or shinzo"
         )
+        conn_type = shorten(repr(connection.conn_type), 60)
         raise AgentTaskConfigurationError(
-            f"The connection {connection.conn_id!r} has the type {connection.conn_type!r}, but {expected} is "
+            f"The connection {connection.conn_id!r} has the type {conn_type}, but {expected} is "
             "needed here. Change its type under Admin → Connections, or set conn_id to another connection."
         )
     return hook
