@@ -16,8 +16,8 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.connection_form import ConnectionForm
 from airflow_agent_tasks.errors import AgentTaskRejectedError
-from airflow_agent_tasks.hooks.connection_form import ConnectionForm
 from airflow_agent_tasks.hooks.connection_settings import (
     build_settings,
     connection_not_found,

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 from urllib.request import getproxies
 
 from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
+from airflow_agent_tasks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER, ConnectionForm
 from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
-from airflow_agent_tasks.hooks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER, ConnectionForm
 from airflow_agent_tasks.services.http import MAX_ID_LENGTH
 from airflow_agent_tasks.text import shorten
 

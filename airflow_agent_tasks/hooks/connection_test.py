@@ -15,7 +15,7 @@ from airflow_agent_tasks.services.http import Response
 if TYPE_CHECKING:
     from airflow_agent_tasks.client.settings import ClientSettings
     from airflow_agent_tasks.client.sync_client import SyncClient
-    from airflow_agent_tasks.hooks.connection_form import ConnectionForm
+    from airflow_agent_tasks.connection_form import ConnectionForm
     from airflow_agent_tasks.services.base import Dialect
 
 #: The id of a task, and of an agent, that exists on no service.

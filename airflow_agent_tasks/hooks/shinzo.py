@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_agent_tasks.connection_form import SHINZO_FORM
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.connection_form import SHINZO_FORM
 from airflow_agent_tasks.hooks.connection_settings import read_id
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 

@@ -17,14 +17,17 @@ EXAMPLES = Path(__file__).parents[3] / "example_dags"
 
 
 @pytest.fixture
-def run_example(airflow_home: Path, agent_task_sandbox: Any) -> Callable[[str], FinishedRun]:
+def run_example(airflow_home: Path, agent_task_sandbox: Any) -> Callable[..., FinishedRun]:
     """Return a function that runs one example from a copy in the DAGs folder, with quick agents."""
     shutil.copytree(EXAMPLES, airflow_home / "dags", dirs_exist_ok=True)
 
-    def run(name: str) -> FinishedRun:
+    def run(name: str, **replaced: str) -> FinishedRun:
         source, called, _ = (EXAMPLES / f"{name}.py").read_text().rpartition(f"\n{name}()\n")
         assert called
         quick = re.sub(r'"step_seconds": [0-9.]+', '"step_seconds": 0.05', source)
+        for text, other in replaced.items():
+            assert text in quick
+            quick = quick.replace(text, other)
         quick = re.sub(r"retry_delay\": timedelta\(.*?\)", 'retry_delay": timedelta(0)', quick)
         return run_file(airflow_home / "dags" / f"{name}.py", f"{quick}\nexample = {name}()\n", "example")
 
@@ -71,6 +74,14 @@ def test_nightly_run_retries_skips_and_alerts_by_exit_code(run_example: Any) -> 
     assert run.task_state("renew_listing") == "failed"
     assert run.tries("renew_listing") == 1
     assert run.xcom("alert") == {"renew_listing": 2}
+    assert run.state == "failed"
+
+
+def test_a_quiet_nightly_run_sends_no_alert_and_succeeds(run_example: Any) -> None:
+    run = run_example("nightly_run", **{"LOGIN_REFUSED = 2": "LOGIN_REFUSED = 0"})
+    assert run.task_state("alert") == "skipped"
+    assert run.task_state("fail_run") == "skipped"
+    assert run.state == "success"
 
 
 def test_submit_and_go_looks_after_running_agent_tasks(run_example: Any, agent_task_sandbox: Any) -> None:
