@@ -107,7 +107,8 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default None: everyone who may
         edit the task.
     :param notifiers: Airflow notifiers to call when someone is asked, one or a list; their context has
-        ``question``. Default None.
+        ``question``. These are the agent's words: a notifier that sends HTML or a chat's mark-up must escape
+        them (``{{ question | e }}``). Default None.
     :param input_timeout: Seconds to wait for an answer to each question; then ``input_default`` is sent.
         Without it the task fails, and ``on_timeout`` decides about the agent task. Default None: no limit.
     :param input_default: The reply that is sent when nobody answers in time. Default None; needs

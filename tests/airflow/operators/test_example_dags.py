@@ -138,3 +138,24 @@ def test_office_order_asks_a_person_only_what_its_rule_leaves_open(
         "May I order paper for 24 EUR?": "answer_routine",
         "May I order a desk chair for 420 EUR?": "Anonymous",
     }
+
+
+def test_press_review_sends_the_prompt_of_its_file(run_example: Any, agent_task_sandbox: Any) -> None:
+    agent_task_sandbox.script(match="the press wrote about Contoso", step_seconds=0)
+    run = run_example("press_review")
+    assert run.state == "success"
+    (agent_task,) = agent_task_sandbox.tasks()
+    message = agent_task["request"]["message"]
+    assert message.startswith("Read what the press wrote about Contoso on ")
+    assert message.endswith("Write short sentences. Name sources. Never guess.")
+    assert "{" not in message
+
+
+def test_a_prompt_whose_file_is_missing_starts_no_agent(
+    run_example: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    missing = {'prompts/press_review.md" %}': 'prompts/nowhere.md" %}', "retries=1": "retries=0"}
+    run = run_example("press_review", **missing)
+    assert run.state == "failed"
+    assert "prompts/nowhere.md" in capfd.readouterr().out
+    assert agent_task_sandbox.requests() == []
