@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_agent_tasks.hooks.connection_form import LIGHTCONE_FORM, SHINZO_FORM
+from airflow_agent_tasks.connection_form import LIGHTCONE_FORM, SHINZO_FORM
 
 INTEGRATION = "Agent Tasks"
 

@@ -5,6 +5,8 @@ Three agent tasks every night, and what their exit codes mean for the night.
     check_prices    has nothing to do: skipped
     renew_listing   fails in a way that no retry would mend: no retry, and an alert goes out
 
+The run ends as failed when an agent failed, although its alert went out well.
+
 Needs the connection ``lightcone_default``. Try it without a key: ``airflow agent-tasks sandbox``.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from airflow.sdk import dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 
@@ -80,7 +82,13 @@ def nightly_run() -> None:
         print(f"ALERT, please look after: {exit_codes}")
         return exit_codes
 
+    # A run is what its last tasks are, and an alert that went out is a success.
+    @task(trigger_rule="one_failed", retries=0)
+    def fail_run() -> None:
+        raise AirflowFailException("An agent failed, see the task alert.")
+
     [export_report, check_prices, renew_listing] >> alert()
+    [export_report, check_prices, renew_listing] >> fail_run()
 
 
 nightly_run()

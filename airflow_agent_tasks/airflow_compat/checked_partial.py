@@ -1,27 +1,40 @@
-"""``partial()``, ``expand()`` and ``expand_kwargs()``, with a check of the arguments' names first."""
+"""``partial()``, ``expand()`` and ``expand_kwargs()``, with a check of the arguments first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
-Check = Callable[[type[BaseOperator], Mapping[str, Any]], None]
+from airflow_agent_tasks.services.start_fields import RENDERED_LATER
+
+
+class Check(Protocol):
+    """Raises the error for the DAG's author, for some arguments of an operator class by name."""
+
+    def __call__(
+        self,
+        operator_class: type[BaseOperator],
+        given: Mapping[str, Any],
+        others: Mapping[str, Any] | None = None,
+        /,
+    ) -> None:
+        """Check the given arguments; with the others, they are all that the operator gets."""
 
 
 class CheckedPartial:
     """
     An operator class's ``partial``, as a class attribute.
 
-    :param check: Called with the class and the arguments by name; raises the error for the DAG's author.
+    :param check: Called with the class and the arguments by name.
     """
 
     def __init__(self, check: Check) -> None:
         self._check = check
 
-    def __get__(self, operator: Any, operator_class: type[BaseOperator]) -> Callable[..., OperatorPartial]:
+    def __get__(self, operator: Any, operator_class: type[BaseOperator]) -> Any:
         # Not super(): it would hide from Airflow that partial was called on a task, not on its class.
         build = vars(BaseOperator)["partial"].__get__(operator, operator_class)
 
@@ -33,6 +46,7 @@ class CheckedPartial:
                 operator_class=operator_class, kwargs=built.kwargs, params=built.params
             )
             checked.check = self._check
+            checked.given = {**_merge_default_args(built.kwargs), **kwargs}
             # Airflow warns of a partial that is thrown away without being mapped.
             built._expand_called = True
             return checked
@@ -42,14 +56,29 @@ class CheckedPartial:
 
 class _CheckedOperatorPartial(OperatorPartial):
     check: Check
+    given: Mapping[str, Any]
 
     def expand(self, **mapped_kwargs: Any) -> MappedOperator:
-        self.check(self.operator_class, mapped_kwargs)
+        later = dict.fromkeys(mapped_kwargs, RENDERED_LATER)
+        self.check(self.operator_class, later, self.given)
+        for name, values in mapped_kwargs.items():
+            # A dict is expanded to its items; and what another task returns is checked when the task runs.
+            for value in values if isinstance(values, list | tuple) else ():
+                self.check(self.operator_class, {name: value}, {**self.given, **later})
         return super().expand(**mapped_kwargs)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> MappedOperator:
-        # What another task returns is checked when the mapped task runs.
         for item in kwargs if isinstance(kwargs, list | tuple) else ():
             if isinstance(item, Mapping):
-                self.check(self.operator_class, item)
+                self.check(self.operator_class, item, self.given)
         return super().expand_kwargs(kwargs, strict=strict)
+
+
+def _merge_default_args(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``default_args`` of a task's DAG, group and own, which Airflow applies when it runs."""
+    holders = (kwargs.get("dag"), kwargs.get("task_group"))
+    return {
+        name: value
+        for holder in holders
+        for name, value in (getattr(holder, "default_args", None) or {}).items()
+    }

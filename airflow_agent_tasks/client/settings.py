@@ -38,7 +38,7 @@ class ClientSettings:
     base_url: str
     api_key: str = field(repr=False)
     timeout: float = DEFAULT_TIMEOUT
-    verify: bool | str = True
+    verify: bool | str = field(default=True, repr=False)
     proxy: str | None = field(default=None, repr=False)
     requests_per_second: float | None = None
     allow_insecure_http: bool = False
@@ -107,9 +107,13 @@ class ClientSettings:
         try:
             return _load_ca(path, Path(path).stat().st_mtime_ns)
         except (OSError, ValueError):
+            origin = (
+                f"the extra field 'verify' of {self.source}"
+                if path == self.verify
+                else "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment"
+            )
             raise AgentTaskConfigurationError(
-                f"The CA file {path!r} cannot be read. It comes from the extra field 'verify' of "
-                f"{self.source}, or from REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment."
+                f"The CA file that {origin} names cannot be read on this machine."
             ) from None
 
     def _check_base_url(self) -> None:
@@ -121,8 +125,8 @@ class ClientSettings:
             )
         if parts.scheme == "http" and not self.allow_insecure_http and not _is_loopback(parts.hostname or ""):
             raise AgentTaskConfigurationError(
-                f"The host of {self.source} is http://{parts.hostname}, which would send the key "
-                "unencrypted. Use https://, or set allow_insecure_http in the connection if that is intended."
+                f"The host of {self.source} begins with http://, which would send the key unencrypted. "
+                "Use https://, or set allow_insecure_http in the connection if that is intended."
             )
 
 

@@ -22,10 +22,12 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.operators.agent_task import AgentTaskOperator
-from airflow_agent_tasks.operators.argument_names import check_names, find_similar
+from airflow_agent_tasks.operators.argument_names import find_similar
+from airflow_agent_tasks.operators.arguments import check_arguments
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.services.base import Capability
+from airflow_agent_tasks.services.start_fields import RENDERED_LATER
 from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
@@ -48,6 +50,10 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
         _refuse_instruction(type(self), kwargs)
         returned_later: dict[str, Any] = {self.hook_class.dialect.instruction_field: None}
         super().__init__(**returned_later, **kwargs)
+
+    def _check_start_fields(self, start_fields: Mapping[str, Any]) -> None:
+        returned_later = {self.hook_class.dialect.instruction_field: RENDERED_LATER}
+        super()._check_start_fields({**start_fields, **returned_later})
 
     def execute(self, context: Context) -> Any:
         context_merge(context, self.op_kwargs)
@@ -117,7 +123,7 @@ def _decorate(
     # Here, since Airflow builds the operator of a mapped function only when its task runs.
     _refuse_instruction(operator_class, arguments)
     own = {name: value for name, value in arguments.items() if name not in AIRFLOW_DECORATOR_ARGUMENTS}
-    check_names(operator_class, own)
+    check_arguments(operator_class, own)
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=operator_class, **arguments
     )

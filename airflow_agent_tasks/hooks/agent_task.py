@@ -7,7 +7,6 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,26 +16,25 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.client.settings import ClientSettings
-from airflow_agent_tasks.errors import AgentTaskError, AgentTaskRejectedError
-from airflow_agent_tasks.hooks.connection_form import ConnectionForm
+from airflow_agent_tasks.connection_form import ConnectionForm
+from airflow_agent_tasks.errors import AgentTaskRejectedError
 from airflow_agent_tasks.hooks.connection_settings import (
     build_settings,
     connection_not_found,
+    describe_unknown,
     list_secrets,
     read_extra,
 )
+from airflow_agent_tasks.hooks.connection_test import try_connection
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.event_stream import EventStreamParser
-from airflow_agent_tasks.services.http import Request, Response
+from airflow_agent_tasks.services.http import Request
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_agent_tasks.client.async_client import AsyncClient
     from airflow_agent_tasks.client.sync_client import SyncClient
-
-#: The id of a task that exists on no service, for ``test_connection``.
-NO_SUCH_TASK = "airflow-connection-test"
 
 
 class AgentTaskHook(BaseHook):
@@ -178,18 +176,7 @@ class AgentTaskHook(BaseHook):
 
         :return: Whether the connection works, and a message for the Airflow UI.
         """
-        title = self.dialect.title
-        try:
-            request = self.dialect.build_status(NO_SUCH_TASK, self.resolve_agent_id(None) or NO_SUCH_TASK)
-            response = self._client.send(request, retries=False)
-            if response.status != HTTPStatus.NOT_FOUND:
-                self.dialect.check_status(request, response, now=time.time())
-                return False, f"{title} returned a task that does not exist. {self._host_hint()}"
-        except AgentTaskError as error:
-            return False, str(error)
-        if not _is_json_object(response):
-            return False, f"A server answered, but not like {title}. {self._host_hint()}"
-        return True, f"{title} accepted the key."
+        return try_connection(self)
 
     def resolve_agent_id(self, agent_id: str | None) -> str | None:
         """Return the given agent, else the connection's default agent, if the service has agents."""
@@ -214,6 +201,8 @@ class AgentTaskHook(BaseHook):
         settings = self.build_settings(self.connection, self.extra)
         for secret in list_secrets(settings):
             mask_secret(secret)
+        if unknown := describe_unknown(self.extra, self.form, settings.source):
+            self.log.warning("%s", unknown)
         return settings
 
     async def aload(self, connection: Connection | None) -> None:
@@ -254,9 +243,6 @@ class AgentTaskHook(BaseHook):
 
         return SyncClient(self.settings)
 
-    def _host_hint(self) -> str:
-        return f"Check the host of {self.settings.source}: is {self.settings.host} the service's address?"
-
     def _act(
         self,
         capability: Capability,
@@ -278,13 +264,6 @@ class AgentTaskHook(BaseHook):
             for chunk in chunks:
                 yield from parser.feed(chunk)
             yield from parser.finish()
-
-
-def _is_json_object(response: Response) -> bool:
-    try:
-        return isinstance(response.to_json(), dict)
-    except ValueError:
-        return False
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:

@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote
+from urllib.request import getproxies
 
 from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
+from airflow_agent_tasks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER, ConnectionForm
 from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
-from airflow_agent_tasks.hooks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER
+from airflow_agent_tasks.services.http import MAX_ID_LENGTH
 from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 _BOOLEANS = {"true": True, "false": False, "": None}
 _HAS_PORT = re.compile(r":\d+$")
+#: Names of unknown extra fields that one message shows, and characters of each.
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 5, 40
 
 
 def read_extra(connection: Connection) -> Mapping[str, Any]:
@@ -72,9 +76,34 @@ def connection_not_found(conn_id: str) -> AgentTaskConnectionNotFoundError:
 
 
 def list_secrets(settings: ClientSettings) -> list[str]:
-    """Return the secrets that must never appear in a log: the key, and a password in the proxy's URL."""
-    proxy_password = urlsplit(settings.proxy).password if settings.proxy else None
-    return [settings.api_key, *([proxy_password] if proxy_password else [])]
+    """
+    Return the secrets that must never appear in a log: the key, and the credentials in proxies' URLs.
+
+    Those of the environment are among them, because a failing request may show the proxy that it used.
+    """
+    proxies = [settings.proxy, *getproxies().values()]
+    credentials = [part for proxy in proxies if proxy for part in _list_credentials(proxy)]
+    return list(dict.fromkeys([settings.api_key, *credentials]))
+
+
+def _list_credentials(proxy: str) -> list[str]:
+    # Not by urlsplit: the proxies of the environment need no scheme, and a password may hold "/" or "#".
+    credentials, at, _ = (
+        proxy.partition("://")[2].rpartition("@") if "://" in proxy else proxy.rpartition("@")
+    )
+    parts = [credentials, *credentials.split(":", 1)] if at else []
+    return [form for part in parts for form in dict.fromkeys((part, unquote(part))) if form]
+
+
+def describe_unknown(extra: Mapping[str, Any], form: ConnectionForm, source: str) -> str:
+    """Return a warning that names the extra fields that nothing reads, or an empty text."""
+    unknown = sorted(str(name) for name in set(extra) - {field.name for field in form.fields})
+    if not unknown:
+        return ""
+    shown = ", ".join(repr(shorten(name, _SHOWN_CHARACTERS)) for name in unknown[:_SHOWN_NAMES])
+    more = f" and {len(unknown) - _SHOWN_NAMES} more" if len(unknown) > _SHOWN_NAMES else ""
+    known = ", ".join(field.name for field in form.fields)
+    return f"Extra fields of {source} that have no effect: {shown}{more}. {form.hook_name} has {known}."
 
 
 def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
@@ -85,13 +114,23 @@ def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
     return (value or "").strip() or None
 
 
+def read_id(extra: Mapping[str, Any], name: str, source: str) -> str | None:
+    """Return the id in a field of the extra, or None; raises AgentTaskConfigurationError."""
+    value = read_text(extra, name, source)
+    if value and (len(value) > MAX_ID_LENGTH or not value.isprintable() or value in (".", "..", "None")):
+        raise _wrong(name, source, f"an id of at most {MAX_ID_LENGTH} characters", value)
+    return value
+
+
 def _name(connection: Connection) -> str:
     return f"connection {connection.conn_id!r}"
 
 
 def _wrong(name: str, source: str, allowed: str, value: Any) -> AgentTaskConfigurationError:
+    # Without the value: any field may hold a password, put there by mistake.
     return AgentTaskConfigurationError(
-        f"The extra field {name!r} of {source} must be {allowed}, not {shorten(repr(value))}."
+        f"The extra field {name!r} of {source} must be {allowed}; its value, of the type "
+        f"{type(value).__name__}, is not shown."
     )
 
 

@@ -12,6 +12,8 @@ from airflow_agent_tasks.errors import AgentTaskConfigurationError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.connection_settings import connection_not_found
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
+from airflow_agent_tasks.services.start_fields import text
+from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -23,9 +25,11 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
     :param conn_id: The Airflow connection.
     :param hook_class: The hook of the expected service; default: any service.
+    :raises AgentTaskArgumentError: if ``conn_id`` is not a name, as a template without its value leaves it.
     :raises AgentTaskConnectionNotFoundError: if there is no such connection, or it cannot be read.
     :raises AgentTaskConfigurationError: if it has another type.
     """
+    text("conn_id").validate(conn_id)
     connection = None
     with suppress(AirflowNotFoundException):
         connection = BaseHook.get_connection(conn_id)
@@ -38,6 +42,7 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
 async def afind_hook(conn_id: str) -> AgentTaskHook:
     """Return the hook for a connection on an event loop, settings included, with a single lookup."""
+    text("conn_id").validate(conn_id)
     connection = None
     with suppress(AirflowNotFoundException):
         connection = await BaseHook.aget_connection(conn_id)
@@ -58,8 +63,9 @@ def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTas
         expected = (
             wanted.conn_type if wanted is not AgentTaskHook else "an agent service: lightcone or shinzo"
         )
+        conn_type = shorten(repr(connection.conn_type), 60)
         raise AgentTaskConfigurationError(
-            f"The connection {connection.conn_id!r} has the type {connection.conn_type!r}, but {expected} is "
+            f"The connection {connection.conn_id!r} has the type {conn_type}, but {expected} is "
             "needed here. Change its type under Admin → Connections, or set conn_id to another connection."
         )
     return hook

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.connection_form import LIGHTCONE_FORM
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.connection_form import LIGHTCONE_FORM
 from airflow_agent_tasks.services.lightcone import LightconeDialect
 
 

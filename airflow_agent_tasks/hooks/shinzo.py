@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_agent_tasks.connection_form import SHINZO_FORM
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.connection_form import SHINZO_FORM
-from airflow_agent_tasks.hooks.connection_settings import read_text
+from airflow_agent_tasks.hooks.connection_settings import read_id
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 
@@ -30,4 +30,4 @@ class ShinzoHook(AgentTaskHook):
 
     def resolve_agent_id(self, agent_id: str | None) -> str | None:
         """Return the given agent, else the connection's ``agent_id``."""
-        return agent_id or read_text(self.extra, "agent_id", f"connection {self.conn_id!r}")
+        return agent_id or read_id(self.extra, "agent_id", f"connection {self.conn_id!r}")

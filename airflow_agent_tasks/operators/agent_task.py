@@ -12,7 +12,6 @@ from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_agent_tasks.agent_task import TaskState
-from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import read_state
 from airflow_agent_tasks.errors import AgentTaskError
@@ -29,20 +28,12 @@ from airflow_agent_tasks.lifecycle.run import (
 )
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Verdict
+from airflow_agent_tasks.operators import arguments as checks
 from airflow_agent_tasks.operators.argument_names import (
     check_names,
     complete_docstring,
+    find_dialect,
     pick_needing_capability,
-)
-from airflow_agent_tasks.operators.arguments import (
-    as_list,
-    check_constants,
-    check_exit_codes,
-    check_input_default,
-    check_policy,
-    check_reply,
-    check_seconds,
-    check_users,
 )
 from airflow_agent_tasks.operators.running_task_actions import (
     AgentTaskCancelOperator,
@@ -71,7 +62,7 @@ __all__ = [
 ]
 
 
-class AgentTaskOperator(BaseOperator):
+class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     """
     Start an agent task, wait for it, and hand its result to the tasks downstream.
 
@@ -121,7 +112,8 @@ class AgentTaskOperator(BaseOperator):
     :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default None: everyone who may
         edit the task.
     :param notifiers: Airflow notifiers to call when someone is asked, one or a list; their context has
-        ``question``. Default None.
+        ``question``. These are the agent's words: a notifier that sends HTML or a chat's mark-up must escape
+        them (``{{ question | e }}``). Default None.
     :param input_timeout: Seconds to wait for an answer to each question; then ``input_default`` is sent.
         Without it the task fails, and ``on_timeout`` decides about the agent task. Default None: no limit.
     :param input_default: The reply that is sent when nobody answers in time. Default None; needs
@@ -141,7 +133,7 @@ class AgentTaskOperator(BaseOperator):
     hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
     template_fields: Sequence[str] = ("conn_id", "agent_id")
     ui_color = "#e8e4f8"
-    partial = CheckedPartial(check_names)
+    argument_checks = checks.TASK_CHECKS
     _driver: Driver | None = None
     _is_delivered = False
 
@@ -178,36 +170,39 @@ class AgentTaskOperator(BaseOperator):
         needing_capability = pick_needing_capability(locals(), kwargs.get("default_args"))
         check_names(type(self), {**kwargs, **needing_capability})
         super().__init__(**kwargs)
-        self.conn_id = conn_id
-        self.agent_id = agent_id
+        self.conn_id = checks.check_name("conn_id", conn_id)
+        self.agent_id = checks.check_optional_name("agent_id", agent_id)
         self._set_start_fields(start_fields)
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poll_interval = check_seconds("poll_interval", poll_interval)
-        self.timeout = check_seconds("timeout", timeout)
-        self.on_timeout = check_policy("on_timeout", on_timeout)
-        self.on_kill_policy = check_policy("on_kill_policy", on_kill_policy)
-        self.on_uncertain_submit = check_policy("on_uncertain_submit", on_uncertain_submit)
-        self.max_outage = check_seconds("max_outage", max_outage) or MAX_OUTAGE
-        self.on_awaiting_input = check_policy("on_awaiting_input", on_awaiting_input)
-        self.reply = check_reply(reply)
-        self.assigned_users = check_users(assigned_users)
-        self.notifiers = as_list(notifiers)
-        self.input_timeout = check_seconds("input_timeout", input_timeout)
-        self.input_default = check_input_default(input_default, self.input_timeout)
-        recheck_interval = check_seconds("input_recheck_interval", input_recheck_interval)
+        self.wait_for_completion = checks.check_flag("wait_for_completion", wait_for_completion)
+        self.deferrable = checks.check_flag("deferrable", deferrable)
+        self.poll_interval = checks.check_seconds("poll_interval", poll_interval)
+        self.timeout = checks.check_seconds("timeout", timeout)
+        self.on_timeout = checks.check_policy("on_timeout", on_timeout)
+        self.on_kill_policy = checks.check_policy("on_kill_policy", on_kill_policy)
+        self.on_uncertain_submit = checks.check_policy("on_uncertain_submit", on_uncertain_submit)
+        self.max_outage = checks.check_seconds("max_outage", max_outage) or MAX_OUTAGE
+        self.on_awaiting_input = checks.check_policy("on_awaiting_input", on_awaiting_input)
+        self.reply = checks.check_reply("reply", reply)
+        self.assigned_users = checks.check_users("assigned_users", assigned_users)
+        self.notifiers = checks.check_notifiers("notifiers", notifiers)
+        self.input_timeout = checks.check_seconds("input_timeout", input_timeout)
+        self.input_default = checks.check_input_default("input_default", input_default)
+        checks.check_input_timeout(self.input_default, self.input_timeout)
+        recheck_interval = checks.check_seconds("input_recheck_interval", input_recheck_interval)
         self.input_recheck_interval = recheck_interval or INPUT_RECHECK_INTERVAL
-        self.skip_on_exit_code = check_exit_codes("skip_on_exit_code", skip_on_exit_code)
-        self.no_retry_on_exit_code = check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
+        self.skip_on_exit_code = checks.check_exit_codes("skip_on_exit_code", skip_on_exit_code)
+        self.no_retry_on_exit_code = checks.check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
 
     def _set_start_fields(self, start_fields: Mapping[str, Any]) -> None:
-        if self.hook_class is not AgentTaskHook:
-            check_constants(self.hook_class.dialect, start_fields)
+        self._check_start_fields(start_fields)
         self.start_field_names = tuple(start_fields)
         # Before the fields are set, so that Airflow sees the tasks whose outputs they are.
         self.template_fields = tuple(dict.fromkeys((*type(self).template_fields, *start_fields)))
         for name, value in start_fields.items():
             setattr(self, name, value)
+
+    def _check_start_fields(self, start_fields: Mapping[str, Any]) -> None:
+        checks.check_constants(find_dialect(type(self)), start_fields)
 
     @cached_property
     def hook(self) -> AgentTaskHook:
@@ -278,6 +273,7 @@ class AgentTaskOperator(BaseOperator):
         execution_timeout = self.execution_timeout
         values: dict[str, Any] = {
             "start_fields": {name: getattr(self, name) for name in self.start_field_names},
+            "agent_id": checks.read_id(self.agent_id),
             "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
             "has_reply": self.reply is not None,
             "has_notifiers": bool(self.notifiers),

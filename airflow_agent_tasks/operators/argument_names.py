@@ -93,6 +93,11 @@ def list_names(operator_class: type[BaseOperator]) -> frozenset[str]:
     return frozenset(name for parent in operator_class.__mro__ for name in _list_own_names(parent))
 
 
+def find_owner(operator_class: type[BaseOperator], name: str) -> type | None:
+    """Return the class that defines an argument of an operator, the most derived one if several do."""
+    return next((parent for parent in operator_class.__mro__ if name in _list_own_names(parent)), None)
+
+
 def _list_own_names(parent: type) -> Iterator[str]:
     if issubclass(parent, BaseOperator) and "__init__" in vars(parent):
         for name, parameter in inspect.signature(vars(parent)["__init__"]).parameters.items():

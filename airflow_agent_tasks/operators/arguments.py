@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
+from airflow.sdk import BaseOperator
+
+from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.errors import AgentTaskArgumentError
+from airflow_agent_tasks.operators.argument_names import check_names, find_dialect, find_owner
 from airflow_agent_tasks.services.base import Dialect
-from airflow_agent_tasks.services.start_fields import read_rendered
+from airflow_agent_tasks.services.start_fields import RENDERED_LATER, read_rendered, text
 from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
 T = TypeVar("T")
@@ -24,23 +32,37 @@ POLICIES = {
     "on_uncertain_submit": ("resubmit", "fail"),
     "on_awaiting_input": ("ask", "return", "fail"),
 }
+_TEMPLATE_MARKS = ("{{", "{%", "{#")
+_PACKAGE = __name__.partition(".")[0]
 
 
-def check_constants(dialect: Dialect, start_fields: Mapping[str, Any]) -> None:
+def is_rendered_later(value: Any) -> bool:
+    """Return whether Airflow replaces a value before the task runs: a template, or another task's output."""
+    if isinstance(value, str):
+        return any(mark in value for mark in _TEMPLATE_MARKS)
+    if isinstance(value, Mapping):
+        return any(map(is_rendered_later, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(is_rendered_later, value))
+    return value is RENDERED_LATER or hasattr(value, "iter_references") or hasattr(value, "template_fields")
+
+
+def check_constants(dialect: Dialect | None, start_fields: Mapping[str, Any]) -> None:
     """
-    Raise AgentTaskArgumentError for a start field that is a wrong constant.
+    Raise AgentTaskArgumentError for start fields that are wrong constants, alone or together.
 
     What Airflow renders later (a template, another task's output) is checked before the request is sent.
     """
-    constants = {
-        name: value
-        for name, value in start_fields.items()
-        if isinstance(value, int | float)
-        or (isinstance(value, str) and "{{" not in value and "{%" not in value)
+    if not isinstance(start_fields, Mapping):
+        raise AgentTaskArgumentError(
+            f"start_fields must be a dict of start fields, not {shorten(repr(start_fields))}."
+        )
+    if dialect is None:  # the connection will name the service
+        return
+    known = {
+        name: RENDERED_LATER if is_rendered_later(value) else value for name, value in start_fields.items()
     }
-    for field in dialect.start_fields:
-        if field.name in constants:
-            field.validate(read_rendered([field], constants)[field.name])
+    dialect.check_start_fields(read_rendered(dialect.start_fields, known))
 
 
 def check_seconds(name: str, value: timedelta | float | None) -> float | None:
@@ -61,9 +83,47 @@ def check_seconds(name: str, value: timedelta | float | None) -> float | None:
     return value
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """Return True or False; the text "no" would count as True."""
+    if not isinstance(value, bool):
+        raise AgentTaskArgumentError(f"{name} must be True or False, not {shorten(repr(value))}.")
+    return value
+
+
 def read_id(value: Any) -> Any:
     """Return an id as text, also where ``render_template_as_native_obj`` made a number of it."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def read_text(name: str, value: Any) -> Any:
+    """
+    Return a rendered text argument, also where ``render_template_as_native_obj`` made a number of it.
+
+    :raises AgentTaskArgumentError: for a blank one, and for what a template without its value renders to.
+    """
+    field = text(name)
+    value = read_rendered([field], {name: value})[name]
+    field.validate(value)
+    return value
+
+
+def check_text(name: str, value: Any) -> Any:
+    """Return a text argument, which Airflow may render later."""
+    if not is_rendered_later(value):
+        read_text(name, value)
+    return value
+
+
+def check_name(name: str, value: Any) -> Any:
+    """Return the name of a connection or an agent, which no number stands for."""
+    if not is_rendered_later(value):
+        text(name).validate(value)
+    return value
+
+
+def check_optional_name(name: str, value: Any) -> Any:
+    """Return such a name, or None."""
+    return None if value is None else check_name(name, value)
 
 
 def check_policy(name: str, value: str) -> str:
@@ -76,8 +136,8 @@ def check_policy(name: str, value: str) -> str:
 
 def check_exit_codes(name: str, value: int | Collection[int] | None) -> frozenset[int]:
     """Return one exit code or several as a set."""
-    codes = () if value is None else (value,) if isinstance(value, int) else value
-    if isinstance(codes, str) or any(isinstance(code, bool) or not isinstance(code, int) for code in codes):
+    codes = as_list(value)
+    if any(isinstance(code, bool) or not isinstance(code, int) for code in codes):
         raise AgentTaskArgumentError(
             f"{name} must be an exit code or a list of exit codes, not {shorten(repr(value))}."
         )
@@ -91,35 +151,139 @@ def as_list(value: T | Collection[T] | None) -> list[T]:
     return list(value) if isinstance(value, list | tuple | set | frozenset) else [cast("T", value)]
 
 
-def check_reply(value: Callable[[str], str | None] | None) -> Callable[[str], str | None] | None:
+def check_reply(name: str, value: Callable[[str], str | None] | None) -> Callable[[str], str | None] | None:
     """Return what answers questions by program."""
     if value is not None and not callable(value):
         raise AgentTaskArgumentError(
-            f"reply must be a function that takes a question, or None, not {shorten(repr(value))}."
+            f"{name} must be a function that takes a question, or None, not {shorten(repr(value))}."
         )
     return value
 
 
-def check_users(value: HITLUser | Collection[HITLUser] | None) -> list[HITLUser]:
+def check_notifiers(name: str, value: T | Collection[T] | None) -> list[T]:
+    """Return one notifier or several as a list."""
+    notifiers = as_list(value)
+    for notifier in notifiers:
+        if not callable(notifier) or isinstance(notifier, type):
+            raise AgentTaskArgumentError(
+                f"{name} must be an Airflow notifier such as SmtpNotifier(…), or a list of such; it has "
+                f"{shorten(repr(notifier))}."
+            )
+    return notifiers
+
+
+def check_users(name: str, value: HITLUser | Collection[HITLUser] | None) -> list[HITLUser]:
     """Return one user or several as a list of ``{"id", "name"}``."""
     users: list[HITLUser] = as_list(value)
     for user in users:
-        if not isinstance(user, Mapping) or not {"id", "name"} <= set(user):
+        if not isinstance(user, Mapping) or not all(_is_word(user.get(key)) for key in ("id", "name")):
             raise AgentTaskArgumentError(
-                "assigned_users must be {'id': …, 'name': …} or a list of such, with the ids of Airflow's "
-                f"users; it has {shorten(repr(user))}."
+                f"{name} must be {{'id': …, 'name': …}}, both texts, or a list of such, with the ids of "
+                f"Airflow's users; it has {shorten(repr(user))}."
             )
     return users
 
 
-def check_input_default(value: str | None, input_timeout: float | None) -> str | None:
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def check_input_default(name: str, value: str | None) -> str | None:
     """Return the reply for when nobody answers in time."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value.strip():
-        raise AgentTaskArgumentError(f"input_default must be a non-empty text, not {shorten(repr(value))}.")
-    if input_timeout is None:
+    if value is not None and not _is_word(value):
+        raise AgentTaskArgumentError(f"{name} must be a non-empty text, not {shorten(repr(value))}.")
+    return value
+
+
+def check_input_timeout(input_default: str | None, input_timeout: float | None) -> None:
+    """Raise AgentTaskArgumentError for a reply that would never be sent."""
+    if input_default is not None and input_timeout is None:
         raise AgentTaskArgumentError(
             "input_default is sent when input_timeout has passed, and there is none: set input_timeout."
         )
-    return value
+
+
+#: The checks of the arguments that are no start fields.
+COMMON_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "conn_id": check_name,
+    "agent_id": check_optional_name,
+    "agent_task_id": check_text,
+    "deferrable": check_flag,
+}
+TASK_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    **COMMON_CHECKS,
+    "wait_for_completion": check_flag,
+    **dict.fromkeys(
+        ("poll_interval", "timeout", "max_outage", "input_timeout", "input_recheck_interval"), check_seconds
+    ),
+    **dict.fromkeys(POLICIES, check_policy),
+    "reply": check_reply,
+    "assigned_users": check_users,
+    "notifiers": check_notifiers,
+    "input_default": check_input_default,
+    "skip_on_exit_code": check_exit_codes,
+    "no_retry_on_exit_code": check_exit_codes,
+}
+
+
+@cache
+def list_required(operator_class: type) -> frozenset[str]:
+    """Return the names of the arguments that an operator's own ``__init__`` needs."""
+    parameters = inspect.signature(operator_class.__init__).parameters.values()  # type: ignore[misc]
+    return frozenset(
+        one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty
+    )
+
+
+def check_arguments(
+    operator_class: type[BaseOperator], given: Mapping[str, Any], others: Mapping[str, Any] | None = None
+) -> None:
+    """
+    Raise AgentTaskArgumentError for an argument that an operator would refuse when it is built.
+
+    :param given: The arguments to check, by name.
+    :param others: The other arguments, if these are all; None (default) if more follow.
+    """
+    check_names(operator_class, given)
+    known = {
+        name: value
+        for name, value in {**(others or {}), **given}.items()
+        if value is not RENDERED_LATER and _is_ours(operator_class, name)
+    }
+    checks = getattr(operator_class, "argument_checks", {})
+    for name in known.keys() & checks.keys():
+        checks[name](name, known[name])
+    if (dialect := find_dialect(operator_class)) is not None:
+        names = [field.name for field in dialect.start_fields]
+        # What a subclass does not take, it may give to its base itself.
+        if others is None or not _is_of_this_package(operator_class):
+            missing = names
+        else:
+            missing = [name for name in names if {**others, **given}.get(name) is RENDERED_LATER]
+        fields = {name: known[name] for name in names if name in known}
+        check_constants(dialect, {**dict.fromkeys(missing, RENDERED_LATER), **fields})
+
+
+def _is_ours(operator_class: type[BaseOperator], name: str) -> bool:
+    """Return whether an argument is this package's, and not a subclass's own of the same name."""
+    owner = find_owner(operator_class, name)
+    return owner is not None and _is_of_this_package(owner)
+
+
+def _is_of_this_package(operator_class: type) -> bool:
+    return operator_class.__module__.startswith(f"{_PACKAGE}.")
+
+
+class CheckedArguments:
+    """Refuses wrong arguments when the DAG is read, also those of ``partial``, ``expand`` and decorators."""
+
+    #: How each argument is checked that is no start field.
+    argument_checks: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = COMMON_CHECKS
+    partial = CheckedPartial(check_arguments)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Airflow would name the argument that is missing, and not the misspelt one that was meant to be it.
+        operator_class: Any = cls
+        if not list_required(operator_class).issubset(kwargs):
+            check_names(operator_class, kwargs)
+        return super().__new__(cls)

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_agent_tasks.agent_task import AgentTask
-from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.operators.argument_names import check_names, complete_docstring
-from airflow_agent_tasks.operators.arguments import read_id
+from airflow_agent_tasks.operators.arguments import (
+    COMMON_CHECKS,
+    CheckedArguments,
+    check_name,
+    check_optional_name,
+    check_text,
+    read_id,
+    read_text,
+)
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
 if TYPE_CHECKING:
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.operators.keywords import ActionOperatorArguments, AirflowOperatorArguments
 
 
-class AgentTaskActionOperator(BaseOperator):
+class AgentTaskActionOperator(CheckedArguments, BaseOperator):
     """
     The base of the four actions. Returns the agent task as JSON (``AgentTask.to_json``).
 
@@ -36,7 +43,6 @@ class AgentTaskActionOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
-    partial = CheckedPartial(check_names)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -53,14 +59,15 @@ class AgentTaskActionOperator(BaseOperator):
     ) -> None:
         check_names(type(self), kwargs)
         super().__init__(**kwargs)
-        self.agent_task_id = agent_task_id
-        self.agent_id = agent_id
-        self.conn_id = conn_id
+        self.agent_task_id = check_text("agent_task_id", agent_task_id)
+        self.agent_id = check_optional_name("agent_id", agent_id)
+        self.conn_id = check_name("conn_id", conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do it once, and return the agent task as the service then describes it."""
-        self.agent_task_id = read_id(self.agent_task_id)
         with airflow_failures():
+            self.agent_task_id = read_text("agent_task_id", self.agent_task_id)
+            self.agent_id = read_id(self.agent_id)
             task = self.act(find_hook(self.conn_id))
         self.log.info("%s: %s", type(self).__name__, task)
         return task.to_json()
@@ -78,13 +85,15 @@ class AgentTaskMessageOperator(AgentTaskActionOperator):
     """
 
     template_fields: Sequence[str] = (*AgentTaskActionOperator.template_fields, "message")
+    argument_checks = {**COMMON_CHECKS, "message": check_text}  # noqa: RUF012
 
     def __init__(self, *, message: str, **kwargs: Unpack[ActionOperatorArguments]) -> None:
         super().__init__(**kwargs)
-        self.message = message
+        self.message = check_text("message", message)
 
     def act(self, hook: AgentTaskHook) -> AgentTask:
         """Send the message."""
+        self.message = read_text("message", self.message)
         return hook.send_message(self.agent_task_id, self.message, self.agent_id)
 
 

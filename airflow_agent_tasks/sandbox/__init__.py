@@ -16,6 +16,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8321
 DEFAULT_API_KEY = "sk_sandbox"
 DEFAULT_AGENT_ID = "agt_sandbox"
+SERVICES = ("lightcone", "shinzo")
 
 
 def build_connection_variables(url: str, api_key: str = DEFAULT_API_KEY) -> dict[str, str]:
@@ -25,10 +26,17 @@ def build_connection_variables(url: str, api_key: str = DEFAULT_API_KEY) -> dict
     :param url: The sandbox's base URL.
     :param api_key: The key that it accepts; default ``sk_sandbox``.
     """
-    common = {"host": url, "password": api_key}
-    lightcone = {"conn_type": "lightcone", **common}
-    shinzo = {"conn_type": "shinzo", **common, "extra": {"agent_id": DEFAULT_AGENT_ID}}
     return {
-        "AIRFLOW_CONN_LIGHTCONE_DEFAULT": json.dumps(lightcone),
-        "AIRFLOW_CONN_SHINZO_DEFAULT": json.dumps(shinzo),
+        name_variable(f"{service}_default"): build_connection(service, url, api_key) for service in SERVICES
     }
+
+
+def build_connection(service: str, url: str, api_key: str) -> str:
+    """Return a connection of a service's type to a sandbox, as Airflow reads it from the environment."""
+    extra = {"extra": {"agent_id": DEFAULT_AGENT_ID}} if service == "shinzo" else {}
+    return json.dumps({"conn_type": service, "host": url, "password": api_key, **extra})
+
+
+def name_variable(conn_id: str) -> str:
+    """Return the environment variable in which Airflow looks for a connection."""
+    return f"AIRFLOW_CONN_{conn_id.upper()}"

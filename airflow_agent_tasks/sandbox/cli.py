@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import shlex
 import signal
 import sys
 import threading
@@ -29,7 +30,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 def serve(host: str, port: int, api_key: str) -> int:
     """
-    Serve until SIGTERM or SIGINT; prints the base URL once requests are answered.
+    Serve until SIGTERM or SIGINT.
+
+    Once requests are answered, it prints the base URL in one line, and then the lines that point Airflow's
+    default connections to it, to paste into a shell.
 
     :return: The exit status: 0 after a signal, 1 if the sandbox could not start.
     """
@@ -46,7 +50,11 @@ def serve(host: str, port: int, api_key: str) -> int:
     except AgentTaskError as exc:
         return _fail(str(exc))
     try:
-        print(sandbox.url, flush=True)
+        exports = [
+            f"export {name}={shlex.quote(value)}" for name, value in sandbox.connection_variables().items()
+        ]
+        # In one piece: who reads the first line only, and then closes, must not end the sandbox.
+        print("\n".join([sandbox.url, *exports]), flush=True)
         if not _is_loopback(host):
             _warn(
                 f"Listening on {host}: anyone who can reach this port can read every request "

@@ -11,6 +11,7 @@ from airflow_agent_tasks.sandbox.faults import FaultRule, FaultRules
 from airflow_agent_tasks.sandbox.middleware import CONTROL_PATH
 from airflow_agent_tasks.sandbox.request_log import RequestLog
 from airflow_agent_tasks.sandbox.route_helpers import json_response
+from airflow_agent_tasks.sandbox.script import ScriptRule
 from airflow_agent_tasks.sandbox.store import TaskStore
 from airflow_agent_tasks.sandbox.strict_json import describe_mistakes, parse_json
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
@@ -41,6 +42,7 @@ class ControlRoutes:
         self.router.add_api_route("/requests", self.requests, methods=["GET"])
         self.router.add_api_route("/tasks", self.tasks, methods=["GET"])
         self.router.add_api_route("/faults", self.add_faults, methods=["POST"])
+        self.router.add_api_route("/scripts", self.add_script, methods=["POST"])
 
     async def requests(self) -> Response:
         """List the requests, the oldest first."""
@@ -62,8 +64,20 @@ class ControlRoutes:
         self._faults.add(rules)
         return json_response([rule.model_dump(exclude_none=True) for rule in rules])
 
+    async def add_script(self, request: Request) -> Response:
+        """Add a script for the tasks that match, and return it as parsed."""
+        try:
+            rule = ScriptRule.model_validate(parse_json(await request.body()))
+        except ValidationError as exc:
+            keys = ", ".join(sorted(ScriptRule.model_fields))
+            raise HTTPException(422, f"{describe_mistakes(exc)}. The keys of a script: {keys}") from None
+        except ValueError as exc:
+            raise HTTPException(422, f"The body is not JSON: {exc}") from None
+        self._store.scripts.add(rule)
+        return json_response(rule.model_dump(exclude_unset=True))
+
     async def forget(self) -> Response:
-        """Forget all tasks, requests and faults."""
+        """Forget all tasks, requests, faults and scripts."""
         self._webhooks.close()
         self._store.forget()
         self._log.forget()

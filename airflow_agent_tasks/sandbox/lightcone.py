@@ -156,7 +156,7 @@ class LightconeRoutes:
         limit = body.max_duration_seconds
         task = SimulatedTask(
             service=SERVICE,
-            script=script_of(body.instruction, error_status=WRONG_BODY),
+            script=script_of(body.instruction, self._store.scripts, error_status=WRONG_BODY),
             request=raw,
             created_at=now,
             idempotency_key=body.idempotency_key,

@@ -24,14 +24,18 @@ def _agent_task_sandbox_server() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def agent_task_sandbox(_agent_task_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def agent_task_sandbox(
+    _agent_task_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sandbox]:
     """
     A local mock of Lightcone and Shinzo on a free port, empty at the start of each test.
 
     The connections ``lightcone_default`` and ``shinzo_default`` (default agent ``agt_sandbox``) point to it.
-    It has ``url``, ``api_key``, ``requests()``, ``tasks()`` and ``faults([...])``.
+    ``connect("my_conn")`` points others to it, until the test ends. It has ``url``, ``api_key``,
+    ``requests()``, ``tasks()``, ``faults([...])`` and ``script(match=..., ...)``.
     """
     _agent_task_sandbox_server.forget()
     for name, value in _agent_task_sandbox_server.connection_variables().items():
         monkeypatch.setenv(name, value)
-    return _agent_task_sandbox_server
+    yield _agent_task_sandbox_server
+    _agent_task_sandbox_server.disconnect()

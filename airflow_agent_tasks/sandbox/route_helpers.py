@@ -11,7 +11,7 @@ from fastapi import HTTPException, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from airflow_agent_tasks.sandbox.script import Script, ScriptError, read_script
+from airflow_agent_tasks.sandbox.script import Script, ScriptError, ScriptRules, read_script
 from airflow_agent_tasks.sandbox.strict_json import Checked, describe_mistakes, parse_json
 
 _Body = TypeVar("_Body", bound=Checked)
@@ -73,9 +73,9 @@ async def read_body(
         raise HTTPException(error_status, f"The body is not JSON: {exc}") from None
 
 
-def script_of(text: str, *, error_status: int) -> Script:
-    """Return the script in the first line of ``text``; responds with ``error_status`` to an invalid one."""
+def script_of(text: str, rules: ScriptRules, *, error_status: int) -> Script:
+    """Return the script for ``text``; responds with ``error_status`` to an invalid one in its first line."""
     try:
-        return read_script(text)
+        return read_script(text, rules)
     except ScriptError as exc:
         raise HTTPException(error_status, str(exc)) from None

@@ -81,9 +81,50 @@ class Script(CheckedStrictly):
         return {"summary": f"The sandbox did {steps} and ended as {self.final_status}."}
 
 
-def read_script(text: str) -> Script:
+class ScriptRule(Script):
     """
-    Return the script in the first line of an instruction or message, or the default script.
+    A script for the tasks whose instruction or message matches.
+
+    :param match: A text, or a regular expression, to look for; default: every task matches.
+    """
+
+    match: str = ""
+
+    def matches(self, text: str) -> bool:
+        """Return whether the rule is for a task with this instruction or message."""
+        if self.match in text:
+            return True
+        try:
+            return re.search(self.match, text) is not None
+        except re.error:
+            return False  # a text that is no regular expression
+
+
+class ScriptRules:
+    """The scripts for tasks that have none in their first line; the newest match applies."""
+
+    def __init__(self) -> None:
+        self._rules: list[ScriptRule] = []
+
+    def add(self, rule: ScriptRule) -> None:
+        """Add a rule, before the others."""
+        self._rules.insert(0, rule)
+
+    def find(self, text: str) -> Script:
+        """Return the script for a task, the default script if no rule matches."""
+        return next((rule for rule in self._rules if rule.matches(text)), Script())
+
+    def forget(self) -> None:
+        """Drop all rules."""
+        self._rules.clear()
+
+
+def read_script(text: str, rules: ScriptRules | None = None) -> Script:
+    """
+    Return the script in the first line of an instruction or message, or else the one of the rules.
+
+    :param text: The instruction or message.
+    :param rules: The scripts of tasks without such a line; default: none.
 
     Skips leading white space, so that a triple-quoted string may begin with a line break.
 
@@ -91,7 +132,7 @@ def read_script(text: str) -> Script:
     """
     found = _FIRST_LINE.match(text)
     if found is None:
-        return Script()
+        return Script() if rules is None else rules.find(text)
     try:
         return Script.model_validate(parse_json(found["json"]))
     except ValidationError as exc:

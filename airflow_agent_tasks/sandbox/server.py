@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import socket
 import threading
 from types import TracebackType
@@ -12,8 +14,16 @@ from typing import Any
 import uvicorn
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
-from airflow_agent_tasks.sandbox import DEFAULT_API_KEY, DEFAULT_HOST, build_connection_variables
+from airflow_agent_tasks.sandbox import (
+    DEFAULT_API_KEY,
+    DEFAULT_HOST,
+    SERVICES,
+    build_connection,
+    build_connection_variables,
+    name_variable,
+)
 from airflow_agent_tasks.sandbox.app import SandboxApplication
+from airflow_agent_tasks.text import shorten
 
 _TIMEOUT_SECONDS = 10
 _LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
@@ -84,6 +94,7 @@ class Sandbox:
         self._port = port
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self._replaced_variables: dict[str, str | None] = {}
 
     @property
     def url(self) -> str:
@@ -116,6 +127,7 @@ class Sandbox:
 
     def stop(self) -> None:
         """Cancel open requests and wait for the thread to end; a second call does nothing."""
+        self.disconnect()
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
@@ -141,8 +153,48 @@ class Sandbox:
         """
         self._call("POST", "/_sandbox/faults", rules)
 
+    def script(self, *, match: str = "", **script: Any) -> None:
+        """
+        Say what the agents of matching tasks do, without a ``#sandbox`` line in their instruction.
+
+        Such a line comes first, where there is one; of several matches the newest applies.
+
+        :param match: A text, or a regular expression, to look for in the instruction or message; default:
+            every task matches.
+        :param script: The keys of :class:`airflow_agent_tasks.sandbox.script.Script`.
+        :raises AgentTaskArgumentError: if a key or a value is invalid.
+        """
+        self._call("POST", "/_sandbox/scripts", {"match": match, **script})
+
+    def connect(self, conn_id: str, service: str = "lightcone") -> None:
+        """
+        Point an Airflow connection to this sandbox, for this process and those that it starts.
+
+        :param conn_id: The connection's id.
+        :param service: ``"lightcone"`` (default) or ``"shinzo"``.
+        :raises AgentTaskArgumentError: for an id that Airflow does not accept, or another service.
+        """
+        if not isinstance(conn_id, str) or not re.fullmatch(r"[\w.-]+", conn_id):
+            raise AgentTaskArgumentError(
+                f"conn_id must be letters, digits, '_', '.' and '-', not {shorten(repr(conn_id))}."
+            )
+        if service not in SERVICES:
+            words = " or ".join(map(repr, SERVICES))
+            raise AgentTaskArgumentError(f"service must be {words}, not {shorten(repr(service))}.")
+        name = name_variable(conn_id)
+        self._replaced_variables.setdefault(name, os.environ.get(name))
+        os.environ[name] = build_connection(service, self.url, self.api_key)
+
+    def disconnect(self) -> None:
+        """Put back the connections that :meth:`connect` replaced."""
+        for name, value in self._replaced_variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        self._replaced_variables.clear()
+
     def forget(self) -> None:
-        """Forget all tasks, requests and faults."""
+        """Forget all tasks, requests, faults and scripts."""
         self._call("DELETE", "/_sandbox")
 
     def connection_variables(self) -> dict[str, str]:
@@ -163,18 +215,22 @@ class Sandbox:
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         # The standard library's client, because it uses no proxy from the environment.
+        try:
+            content = None if body is None else json.dumps(body)
+        except (TypeError, ValueError) as exc:
+            raise AgentTaskArgumentError(f"What {method} {path} sends must be JSON: {exc}") from None
         connection = http.client.HTTPConnection(self._reachable_host, self._port, timeout=_TIMEOUT_SECONDS)
         try:
-            connection.request(method, path, json.dumps(body) if body is not None else None)
+            connection.request(method, path, content)
             reply = connection.getresponse()
-            content = reply.read()
+            answer = reply.read()
         finally:
             connection.close()
         if reply.status >= 400:
             raise AgentTaskArgumentError(
-                f"The sandbox rejected {method} {path}: {content.decode(errors='replace')}"
+                f"The sandbox rejected {method} {path}: {answer.decode(errors='replace')}"
             )
-        return json.loads(content) if content else None
+        return json.loads(answer) if answer else None
 
 
 def _listen(host: str, port: int) -> socket.socket:

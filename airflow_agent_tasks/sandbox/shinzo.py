@@ -97,7 +97,7 @@ class ShinzoRoutes:
         limit = body.timeout_override
         task = SimulatedTask(
             service=SERVICE,
-            script=script_of(body.message, error_status=WRONG_BODY),
+            script=script_of(body.message, self._store.scripts, error_status=WRONG_BODY),
             request=raw,
             created_at=now,
             agent_id=agent_id,

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 
+from airflow_agent_tasks.sandbox.script import ScriptRules
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 
 
@@ -19,13 +20,14 @@ def steady_clock() -> Callable[[], float]:
 
 class TaskStore:
     """
-    The simulated tasks, for use on one event loop.
+    The simulated tasks, and the scripts of those to come, for use on one event loop.
 
     :param clock: Returns the current time in seconds since the epoch.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock
+        self.scripts = ScriptRules()
         self._tasks: dict[str, SimulatedTask] = {}
         self._by_key: dict[str, SimulatedTask] = {}
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -76,10 +78,11 @@ class TaskStore:
                 await asyncio.wait_for(changed.wait(), wait)
 
     def forget(self) -> None:
-        """Cancel all tasks, so that their followers end, and forget them."""
+        """Cancel all tasks, so that their followers end, and forget them and the scripts."""
         for task in self._tasks.values():
             task.cancel(self.now())
             self.announce(task)
         self._tasks.clear()
         self._by_key.clear()
         self._changed.clear()
+        self.scripts.forget()

@@ -12,7 +12,6 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
-from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
@@ -25,8 +24,19 @@ from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.operators.argument_names import check_names
-from airflow_agent_tasks.operators.arguments import read_id
+from airflow_agent_tasks.operators.arguments import (
+    COMMON_CHECKS,
+    CheckedArguments,
+    as_list,
+    check_flag,
+    check_name,
+    check_optional_name,
+    check_text,
+    read_id,
+    read_text,
+)
 from airflow_agent_tasks.polling.status_check import StatusChecker
+from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.worker.airflow_errors import airflow_failures
 
@@ -37,7 +47,19 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.operators.keywords import AirflowSensorArguments
 
 
-class AgentTaskSensor(BaseSensorOperator):
+def read_states(name: str, states: str | Collection[str]) -> list[str]:
+    """Return the values of one state or several; raises AgentTaskArgumentError."""
+    given: list[Any] = as_list(states)
+    known = [state.value for state in TaskState if state is not TaskState.UNKNOWN]
+    wrong = [state for state in given if str(getattr(state, "value", state)) not in known]
+    if wrong or not given:
+        raise AgentTaskArgumentError(
+            f"{name} must be one or more of {', '.join(known)}, not {shorten(repr((wrong or [given])[0]))}."
+        )
+    return sorted({TaskState(state).value for state in given})
+
+
+class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
     """
     Wait until an agent task is in one of the target states; fail at once if it can no longer get there.
 
@@ -65,7 +87,7 @@ class AgentTaskSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
-    partial = CheckedPartial(check_names)
+    argument_checks = {**COMMON_CHECKS, "target_states": read_states}  # noqa: RUF012
 
     def __init__(
         self,
@@ -80,11 +102,11 @@ class AgentTaskSensor(BaseSensorOperator):
     ) -> None:
         check_names(type(self), kwargs)
         super().__init__(poke_interval=60 if poke_interval is None else poke_interval, **kwargs)
-        self.agent_task_id = agent_task_id
-        self.agent_id = agent_id
-        self.conn_id = conn_id
-        self.target_states = _read_states(target_states)
-        self.deferrable = deferrable
+        self.agent_task_id = check_text("agent_task_id", agent_task_id)
+        self.agent_id = check_optional_name("agent_id", agent_id)
+        self.conn_id = check_name("conn_id", conn_id)
+        self.target_states = read_states("target_states", target_states)
+        self.deferrable = check_flag("deferrable", deferrable)
         # Only now: mode may come from default_args.
         grows = poke_interval is None and not self.reschedule and not self.exponential_backoff
         self._fixed_interval = None if grows else self.poke_interval
@@ -157,7 +179,8 @@ class AgentTaskSensor(BaseSensorOperator):
         return PokeReturnValue(True, decision.task.to_json())
 
     def _start(self) -> StartedTask:
-        return StartedTask(read_id(self.agent_task_id), self.agent_id, time.time())
+        agent_task_id = read_text("agent_task_id", self.agent_task_id)
+        return StartedTask(agent_task_id, read_id(self.agent_id), time.time())
 
     def _build_watch(self, started: StartedTask) -> StatusChecker:
         targets = [TaskState(state) for state in self.target_states]
@@ -179,14 +202,3 @@ class AgentTaskSensor(BaseSensorOperator):
             method_name="execute_complete",
             timeout=build_deferral_timeout(deadline, now=now),
         )
-
-
-def _read_states(states: str | Collection[str]) -> list[str]:
-    given = [states] if isinstance(states, str) else list(states)
-    known = [state.value for state in TaskState if state is not TaskState.UNKNOWN]
-    wrong = [state for state in given if str(getattr(state, "value", state)) not in known]
-    if wrong or not given:
-        raise AgentTaskArgumentError(
-            f"target_states must be one or more of {', '.join(known)}, not {wrong[0] if wrong else given!r}."
-        )
-    return sorted({TaskState(state).value for state in given})

@@ -20,8 +20,8 @@ MAX_ID_LENGTH = 256
 #: Characters that need no quoting in a path segment (RFC 3986, ``pchar``), as in the official SDK.
 _SAFE_IN_ID = "!$&'()*+,;=:@"
 
-#: Segments that name another path, however they are quoted.
-_PATH_DOTS = (".", "..")
+#: Segments that name another path, however they are quoted; and what a template without its value renders to.
+_UNUSABLE_IDS = frozenset({"", ".", "..", "None"})
 
 #: Explains a request with an effect that got no usable response.
 MAY_HAVE_ACTED = "The request may have been carried out: check the service before you send it again."
@@ -151,10 +151,11 @@ def quote_id(name: str, value: object) -> str:
 
     :param name: The argument's name, for messages.
     :param value: The id.
-    :raises AgentTaskArgumentError: for an id that is not text, is empty, ``.`` or ``..`` (quoting does not
-        change dots, so the request would go to another path), or has more than 256 characters.
+    :raises AgentTaskArgumentError: for an id that is not text, is empty, ``None`` (a template without its
+        value), ``.`` or ``..`` (quoting does not change dots, so the request would go to another path), or
+        has more than 256 characters.
     """
-    if not isinstance(value, str) or not value.strip() or value in _PATH_DOTS:
+    if not isinstance(value, str) or value.strip() in _UNUSABLE_IDS:
         raise AgentTaskArgumentError(f"{name} must be a non-empty id, not {shorten(repr(value))}.")
     if len(value) > MAX_ID_LENGTH:
         raise AgentTaskArgumentError(
@@ -171,6 +172,6 @@ def is_usable_id(value: str) -> bool:
     and U+FFFD stands where reading already changed something. It stands in many lines of the log, so it must
     not forge a part of one.
     """
-    is_accepted = bool(value.strip()) and value not in _PATH_DOTS and len(value) <= MAX_ID_LENGTH
+    is_accepted = value.strip() not in _UNUSABLE_IDS and len(value) <= MAX_ID_LENGTH
     is_harmless = value.isprintable() and shorten(value, MAX_ID_LENGTH) == value
     return is_accepted and is_harmless and "\N{REPLACEMENT CHARACTER}" not in value

@@ -61,6 +61,8 @@ class ShinzoDialect(Dialect):
 
     def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         checked = super().check_start_fields(fields)
+        if field.RENDERED_LATER in (checked.get("callback_mode"), checked.get("webhook_url")):
+            return checked
         wants_callback = checked.get("callback_mode") == "webhook"
         if wants_callback and "webhook_url" not in checked:
             raise AgentTaskArgumentError("webhook_url is required with callback_mode='webhook'.")

@@ -15,6 +15,15 @@ from airflow_agent_tasks.text import shorten
 Check = Callable[[Any], bool]
 
 
+class _RenderedLater:
+    def __repr__(self) -> str:
+        return "RENDERED_LATER"
+
+
+#: Stands for a value that is not known before the task runs; every field accepts it.
+RENDERED_LATER = _RenderedLater()
+
+
 @dataclass(frozen=True)
 class Field:
     """
@@ -37,12 +46,35 @@ class Field:
 
     def validate(self, value: Any) -> None:
         """Raise AgentTaskArgumentError unless the value is allowed."""
-        if not self.accepts(value):
-            raise AgentTaskArgumentError(f"{self.name} must be {self.allowed}, not {shorten(repr(value))}.")
+        if value is not RENDERED_LATER and not self.accepts(value):
+            hint = _explain_rendered(self.name, value) if self.is_text else ""
+            raise AgentTaskArgumentError(
+                f"{self.name} must be {self.allowed}, not {shorten(repr(value))}.{hint}"
+            )
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and not is_none_text(value)
+
+
+def is_none_text(value: object) -> bool:
+    """Return whether a value is the text ``None``, which a template renders to when a value is missing."""
+    return isinstance(value, str) and value.strip() == str(None)
+
+
+def _explain_rendered(name: str, value: Any) -> str:
+    """Return what a template made of a text, as a sentence after a space."""
+    if value is None or is_none_text(value):
+        return (
+            " A template renders to None when a value is missing, such as the XCom of a skipped task: give a "
+            "default, as in {{ … or 'something' }}, or skip this task too."
+        )
+    if isinstance(value, Mapping | list | tuple | set | bool):
+        return (
+            f" With render_template_as_native_obj, a text that looks like a {type(value).__name__} becomes "
+            f"one: set render_template_as_native_obj=False on this task, or begin {name} with a word."
+        )
+    return ""
 
 
 def _is_number(value: Any) -> bool:
@@ -188,7 +220,8 @@ def check_fields(service: str, table: Iterable[Field], values: Mapping[str, Any]
         if field.name in given:
             field.validate(given[field.name])
         elif field.required:
-            raise AgentTaskArgumentError(f"{field.name} is required and must be {field.allowed}.")
+            hint = _explain_rendered(field.name, None) if field.name in values else ""
+            raise AgentTaskArgumentError(f"{field.name} is required and must be {field.allowed}.{hint}")
     return given
 
 

@@ -89,12 +89,13 @@ EXPECTED_RUNS = {
         },
     ),
     "nightly_run": ExpectedRun(
-        "success",
+        "failed",
         {
             "export_report": ExpectedTask(tries=2, exit_code=0),
             "check_prices": ExpectedTask("skipped", tries=1, exit_code=99),
             "renew_listing": ExpectedTask("failed", tries=1, exit_code=2),
             "alert": ExpectedTask(tries=1),
+            "fail_run": ExpectedTask("failed", tries=1),
         },
     ),
 }

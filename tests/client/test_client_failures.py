@@ -297,7 +297,9 @@ def test_a_ca_file_that_cannot_be_read_is_named(
     if content is not None:
         path.write_text(content)
     outcomes = send_with_both(settings_for(tls_server, verify=str(path)), requests_to_send.status)
-    assert_same(outcomes, AgentTaskConfigurationError, f"CA file '{path}'")
+    assert_same(
+        outcomes, AgentTaskConfigurationError, "CA file that the extra field 'verify' of connection 'c1'"
+    )
     assert tls_server.connections == 0
 
 

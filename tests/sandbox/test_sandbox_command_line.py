@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,6 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 import requests
+
+from airflow_agent_tasks.sandbox import build_connection_variables
 
 COMMAND = [sys.executable, "-m", "airflow_agent_tasks.sandbox"]
 
@@ -35,8 +39,38 @@ def test_the_first_line_is_an_address_that_answers_and_a_signal_ends_it_cleanly(
         assert requests.post(f"{url}/agent/tasks", json=body, headers=headers, timeout=10).status_code == 200
         assert requests.post(f"{url}/agent/tasks", json=body, timeout=10).status_code == 401
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
-        assert (process.returncode, out, err) == (0, "", "")
+        lines = process.stdout.read().splitlines()
+        assert (process.wait(timeout=10), process.stderr.read()) == (0, "")
+        assert [line.partition("=")[0] for line in lines] == [
+            "export AIRFLOW_CONN_LIGHTCONE_DEFAULT",
+            "export AIRFLOW_CONN_SHINZO_DEFAULT",
+        ]
+
+
+@pytest.mark.parametrize("key", ["sk_sandbox", 'it\'s "quoted" $HOME `id` \\ !', "ü"])
+def test_what_it_prints_can_be_pasted_into_a_shell(key):
+    with running("--port", "0", "--api-key", key) as (process, url):
+        process.terminate()
+        lines = process.stdout.read()
+    show = "import json, os; print(json.dumps({n: v for n, v in os.environ.items() if n[:8] == 'AIRFLOW_'}))"
+    program = f"{lines}\n{shlex.quote(sys.executable)} -c {shlex.quote(show)}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    ended = subprocess.run(
+        ["sh", "-c", program], capture_output=True, text=True, timeout=30, check=True, env=environment
+    )
+    assert json.loads(ended.stdout) == build_connection_variables(url, key)
+
+
+def test_a_reader_of_the_first_line_alone_does_not_end_it():
+    process = subprocess.Popen([*COMMAND, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    try:
+        url = process.stdout.readline().strip()
+        process.stdout.close()
+        assert requests.get(f"{url}/_sandbox/tasks", timeout=10).json() == []
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait(timeout=10)
 
 
 def test_listening_for_everybody_is_warned_about():

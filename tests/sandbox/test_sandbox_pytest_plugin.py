@@ -34,11 +34,15 @@ def test_each_test_finds_it_empty(agent_task_sandbox, time):
     assert agent_task_sandbox.tasks() == []
     agent_task_sandbox.faults([{"status": 529}])
     assert requests.get(f"{agent_task_sandbox.url}/agent/tasks/x").status_code == 529
+    assert "AIRFLOW_CONN_MINE" not in os.environ
     if time == 1:
         agent_task_sandbox.faults([{"status": 500, "times": 100}])
+        agent_task_sandbox.connect("mine", service="shinzo")
+        agent_task_sandbox.script(match="milk", steps=7)
 
 
 def test_the_environment_is_put_back():
+    assert "AIRFLOW_CONN_MINE" not in os.environ
     assert "AIRFLOW_CONN_LIGHTCONE_DEFAULT" not in os.environ
 """
 

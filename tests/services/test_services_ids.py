@@ -37,7 +37,7 @@ def test_an_id_that_could_forge_a_part_of_the_log_cannot_be_used(forging: str, p
     assert not is_usable_id(place.format(forging))
 
 
-@pytest.mark.parametrize("given", ["", " ", ".", "..", "x" * 257, "x" * 1_000_000])
+@pytest.mark.parametrize("given", ["", " ", ".", "..", "None", "x" * 257, "x" * 1_000_000])
 def test_an_id_that_no_path_can_hold_cannot_be_used(given: str) -> None:
     assert not is_usable_id(given)
 

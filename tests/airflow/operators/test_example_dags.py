@@ -17,14 +17,17 @@ EXAMPLES = Path(__file__).parents[3] / "example_dags"
 
 
 @pytest.fixture
-def run_example(airflow_home: Path, agent_task_sandbox: Any) -> Callable[[str], FinishedRun]:
+def run_example(airflow_home: Path, agent_task_sandbox: Any) -> Callable[..., FinishedRun]:
     """Return a function that runs one example from a copy in the DAGs folder, with quick agents."""
     shutil.copytree(EXAMPLES, airflow_home / "dags", dirs_exist_ok=True)
 
-    def run(name: str) -> FinishedRun:
+    def run(name: str, **replaced: str) -> FinishedRun:
         source, called, _ = (EXAMPLES / f"{name}.py").read_text().rpartition(f"\n{name}()\n")
         assert called
         quick = re.sub(r'"step_seconds": [0-9.]+', '"step_seconds": 0.05', source)
+        for text, other in replaced.items():
+            assert text in quick
+            quick = quick.replace(text, other)
         quick = re.sub(r"retry_delay\": timedelta\(.*?\)", 'retry_delay": timedelta(0)', quick)
         return run_file(airflow_home / "dags" / f"{name}.py", f"{quick}\nexample = {name}()\n", "example")
 
@@ -71,6 +74,14 @@ def test_nightly_run_retries_skips_and_alerts_by_exit_code(run_example: Any) -> 
     assert run.task_state("renew_listing") == "failed"
     assert run.tries("renew_listing") == 1
     assert run.xcom("alert") == {"renew_listing": 2}
+    assert run.state == "failed"
+
+
+def test_a_quiet_nightly_run_sends_no_alert_and_succeeds(run_example: Any) -> None:
+    run = run_example("nightly_run", **{"LOGIN_REFUSED = 2": "LOGIN_REFUSED = 0"})
+    assert run.task_state("alert") == "skipped"
+    assert run.task_state("fail_run") == "skipped"
+    assert run.state == "success"
 
 
 def test_submit_and_go_looks_after_running_agent_tasks(run_example: Any, agent_task_sandbox: Any) -> None:
@@ -127,3 +138,24 @@ def test_office_order_asks_a_person_only_what_its_rule_leaves_open(
         "May I order paper for 24 EUR?": "answer_routine",
         "May I order a desk chair for 420 EUR?": "Anonymous",
     }
+
+
+def test_press_review_sends_the_prompt_of_its_file(run_example: Any, agent_task_sandbox: Any) -> None:
+    agent_task_sandbox.script(match="the press wrote about Contoso", step_seconds=0)
+    run = run_example("press_review")
+    assert run.state == "success"
+    (agent_task,) = agent_task_sandbox.tasks()
+    message = agent_task["request"]["message"]
+    assert message.startswith("Read what the press wrote about Contoso on ")
+    assert message.endswith("Write short sentences. Name sources. Never guess.")
+    assert "{" not in message
+
+
+def test_a_prompt_whose_file_is_missing_starts_no_agent(
+    run_example: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    missing = {'prompts/press_review.md" %}': 'prompts/nowhere.md" %}', "retries=1": "retries=0"}
+    run = run_example("press_review", **missing)
+    assert run.state == "failed"
+    assert "prompts/nowhere.md" in capfd.readouterr().out
+    assert agent_task_sandbox.requests() == []

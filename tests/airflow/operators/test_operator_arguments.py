@@ -65,7 +65,7 @@ def test_a_wrong_lightcone_field_is_refused_when_the_dag_is_read(
 
 
 def test_one_user_and_one_notifier_may_stand_alone() -> None:
-    user, notifier = {"id": "7", "name": "Ada"}, object()
+    user, notifier = {"id": "7", "name": "Ada"}, print
     operator = LightconeTaskOperator(
         task_id="agent", instruction="Do it", assigned_users=user, notifiers=notifier
     )
@@ -106,10 +106,12 @@ def test_a_required_field_that_rendered_to_nothing_fails_without_a_retry(run_dag
     assert "AgentTaskArgumentError: message must be a non-empty text, not ''." in capfd.readouterr().out
 
 
-def test_webhook_fields_that_do_not_fit_fail_without_a_request(
+def test_webhook_fields_that_rendered_to_what_does_not_fit_fail_without_a_request(
     run_dag: Any, capfd: Any, agent_task_sandbox: Any
 ) -> None:
-    run = run_dag('ShinzoTaskOperator(task_id="agent", message="Do it", callback_mode="webhook", retries=1)')
+    run = run_dag(
+        "ShinzoTaskOperator(task_id='agent', message='Do it', callback_mode='{{ \"webhook\" }}', retries=1)"
+    )
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
     assert "webhook_url is required with callback_mode='webhook'." in capfd.readouterr().out
     assert agent_task_sandbox.requests() == []

@@ -104,11 +104,21 @@ class ConnectionForm:
         }
 
     def build_field_behaviour(self) -> dict[str, Any]:
-        """Return the value for ``BaseHook.get_ui_field_behaviour``."""
+        """
+        Return the value for ``BaseHook.get_ui_field_behaviour``.
+
+        The port is shown, because the button "Test" of Airflow 3.3.2 refuses to reuse the stored key of a
+        connection without one.
+        """
         return {
-            "hidden_fields": ["schema", "login", "port"],
-            "relabeling": {"password": self.key_label, "host": "Base URL"},
-            "placeholders": {"host": self.base_url, "password": "never shown again"},
+            "hidden_fields": ["login"],
+            "relabeling": {"password": self.key_label, "host": "Base URL", "schema": "Scheme"},
+            "placeholders": {
+                "host": self.base_url,
+                "password": "never shown again",
+                "port": "443",
+                "schema": "https",
+            },
         }
 
 
