@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,12 +21,12 @@ from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat import early_answer_delay, required_action, worker_request_signature
+from airflow_agent_tasks.airflow_compat.open_forms import TaskKey
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
-from airflow_agent_tasks.plugin import delay_early_answers
-from lab.cluster.airflow_api import AirflowApi
+from airflow_agent_tasks.plugin.answer_check import find_delay
 
 KEY = "a-key-of-the-tests"
 EXECUTORS = {
@@ -208,10 +207,8 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 def delay(ti: Any, action: Any, mocker: MockerFixture) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be delayed at ``NOW``."""
     mocker.patch.object(early_answer_delay, "datetime").now.return_value = NOW
-    mocker.patch.object(early_answer_delay, "accepts_early_resumes", return_value=False)
-    place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
     action.show(ask(1, "Which one?"), [])
-    yield lambda: early_answer_delay.read_answer_delay(**place, map_index="-1")
+    yield lambda: early_answer_delay.read_answer_delay(TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1))
     with create_session() as session:
         session.execute(delete(Job))
 
@@ -282,59 +279,11 @@ def test_other_schedulers_delay_no_answer(ti: Any, delay: Any) -> None:
         (["celery", "kubernetes"], True, False),
     ],
 )
-def test_an_answer_is_delayed_only_where_an_executor_mistakes_a_run_for_the_next(
-    ti: Any, delay: Any, mocker: MockerFixture, executors: list[str], counts_runs: bool, accepts: bool
+def test_answers_are_delayed_only_where_an_executor_mistakes_a_run_for_the_next(
+    airflow_home: Any, mocker: MockerFixture, executors: list[str], counts_runs: bool, accepts: bool
 ) -> None:
-    mocker.stop(early_answer_delay.accepts_early_resumes)
     names = [SimpleNamespace(module_path=EXECUTORS[name]) for name in executors]
     mocker.patch.object(early_answer_delay.ExecutorLoader, "get_executor_names", return_value=names)
     local = SimpleNamespace(_finish_dispatch=None) if counts_runs else SimpleNamespace()
     mocker.patch.object(early_answer_delay, "LocalExecutor", local)
-    park(ti, 0)
-    assert (delay() == 0) is accepts
-
-
-def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, delay: Any) -> None:
-    with create_session() as session:
-        session.execute(update(HITLDetail).filter_by(ti_id=ti.id).values(options=["Approve", "Reject"]))
-    assert delay() == 0
-    assert early_answer_delay.read_answer_delay("no", "such", "task", "-1") == 0
-
-
-def test_an_answer_is_delayed_for_a_limited_time(
-    ti: Any, api_server: str, delay: Any, mocker: MockerFixture
-) -> None:
-    mocker.patch.object(delay_early_answers, "MAX_DELAY", -1.0)
-    form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
-    form["task_instance"] |= {"dag_id": ti.dag_id, "task_id": ti.task_id}
-    AirflowApi(api_server).answer(form, "One.")
-    assert form_of(ti).params_input == {"reply": "One."}
-
-
-@pytest.mark.parametrize(
-    ("scope", "is_looked_up"),
-    [
-        ({"headers": [(b"authorization", b"Bearer x")]}, True),
-        ({"headers": [(b"cookie", b"_token=x")]}, True),
-        ({"headers": [(b"accept", b"*/*")]}, False),
-        ({"method": "GET"}, False),
-        ({"path": "/api/v2/dags/d"}, False),
-        ({"type": "websocket"}, False),
-    ],
-    ids=["key", "cookie", "stranger", "reading", "elsewhere", "websocket"],
-)
-def test_every_request_goes_on_to_airflow_and_few_are_looked_up(
-    airflow_home: Any, caplog: Any, mocker: MockerFixture, scope: dict[str, Any], is_looked_up: bool
-) -> None:
-    mocker.patch.object(early_answer_delay, "accepts_early_resumes", return_value=False)
-    arrived: list[Any] = []
-
-    async def airflow(*request: Any) -> None:
-        arrived.append(request)
-
-    # SQLite takes no such number, and PostgreSQL no such character: the look-up fails, and tells so.
-    path = f"/api/v2/dags/d/dagRuns/r/taskInstances/\0/{10**30}/hitlDetails"
-    whole = {"type": "http", "method": "PATCH", "path": path, "headers": [(b"cookie", b"x")], **scope}
-    asyncio.run(delay_early_answers.AnswerDelay(airflow)(whole, "receive", "send"))
-    assert arrived == [(whole, "receive", "send")]
-    assert ("is not delayed" in caplog.text) is is_looked_up
+    assert (find_delay() is None) is accepts

@@ -19,20 +19,14 @@ from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from airflow_agent_tasks.plugin import listener, orphan_stopper
 from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 
-# Python looks at the threads once more when it ends, later than all that was to be done at the end.
 SERVER = """
-import sys, time
-from airflow_agent_tasks.plugin.orphan_stopper import get_threads
+import threading, time
+from airflow_agent_tasks.plugin.background_calls import THREAD_NAME, BackgroundCalls
 
-threads = get_threads()
+calls = BackgroundCalls(4)
 for _ in range(9):
-    threads.apply_async(time.sleep, (600,))
-
-class AtTheVeryEnd:
-    def __del__(self, look=threads.__del__):
-        look()
-
-sys.modules["at_the_very_end"] = AtTheVeryEnd()
+    calls.start(lambda: time.sleep(600))
+assert sum(thread.name == THREAD_NAME for thread in threading.enumerate()) == 4
 """
 
 
@@ -126,13 +120,13 @@ def test_another_operators_task_is_none_of_ours(run_dag: Any, agent_task_sandbox
     assert agent_task_sandbox.requests() == []
 
 
-def test_a_task_instance_of_a_worker_is_left_to_the_worker() -> None:
+def test_a_task_instance_of_a_worker_is_left_to_the_worker(mocker: MockerFixture) -> None:
     class RuntimeTaskInstance:
         state = "failed"
 
-    orphan_stopper.get_threads.cache_clear()
+    stop = mocker.patch.object(orphan_stopper, "stop_in_background")
     listener.stop_agent_task_of(RuntimeTaskInstance())
-    assert orphan_stopper.get_threads.cache_info().currsize == 0
+    assert stop.call_count == 0
 
 
 def test_an_end_that_is_never_committed_stops_nothing(
