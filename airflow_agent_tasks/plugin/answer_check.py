@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -26,7 +27,7 @@ from airflow_agent_tasks.lifecycle.question_form import (
     names_other_question,
     read_response,
 )
-from airflow_agent_tasks.lifecycle.question_log import SEND, STOP
+from airflow_agent_tasks.lifecycle.question_log import SEND
 from airflow_agent_tasks.plugin.shared_tasks import SharedTasks
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,7 @@ class AnswerCheck:
             form = await self._forms.wait_for(answer.key)
             if form is None:
                 return
-            if fault := find_answer_fault(answer.event, form):
-                raise HTTPException(400, fault)
+            check_answer(answer.event, form)
             if self._delays:
                 await self._delays.wait_for(answer.key)
         except HTTPException:
@@ -97,17 +97,18 @@ class AnswerCheck:
             log.warning("An answer is not checked, because its task cannot be read: %s", type(error).__name__)
 
 
-def find_answer_fault(event: Mapping[str, Any], form: OpenForm) -> str | None:
-    """Return why an answer to a form is refused, and what to do; None if its worker takes it."""
+def check_answer(event: Mapping[str, Any], form: OpenForm) -> None:
+    """
+    Refuse an answer that its worker would reject.
+
+    :raises HTTPException: with what is wrong, and what to do; the Airflow UI shows it.
+    """
     if form.question_id is not None and names_other_question(event, form.question_id):
-        return OTHER_QUESTION
+        raise HTTPException(HTTPStatus.CONFLICT, OTHER_QUESTION)  # as Airflow 3.4 does
     response = read_response(event)
-    if response is None or response.chosen_option == STOP or (fault := find_fault(response)) is None:
-        return None
-    return (
-        f"The reply was not sent: {fault} Type a reply of 1 to {MAX_REPLY} characters and press {SEND}, "
-        f"or press {STOP}."
-    )
+    if response and response.chosen_option == SEND and (fault := find_fault(response)):
+        detail = f"The reply was not sent: {fault} Type one of 1 to {MAX_REPLY} characters and press {SEND}."
+        raise HTTPException(HTTPStatus.BAD_REQUEST, detail)
 
 
 async def _read_form(key: TaskKey) -> OpenForm | None:

@@ -279,7 +279,7 @@ def test_other_schedulers_delay_no_answer(ti: Any, delay: Any) -> None:
         (["celery", "kubernetes"], True, False),
     ],
 )
-def test_answers_are_delayed_only_where_an_executor_mistakes_a_run_for_the_next(
+def test_an_answer_is_delayed_only_where_an_executor_mistakes_a_run_for_the_next(
     airflow_home: Any, mocker: MockerFixture, executors: list[str], counts_runs: bool, accepts: bool
 ) -> None:
     names = [SimpleNamespace(module_path=EXECUTORS[name]) for name in executors]
