@@ -254,10 +254,10 @@ def test_a_malformed_answer_goes_on_to_airflow(
 def test_a_body_that_cannot_be_read_goes_on_to_airflow(
     ti: Any, api_server: str, user: dict[str, str], mocker: MockerFixture, data: bytes, kind: str
 ) -> None:
-    given: Any = {"data": data, "headers": {**user, "Content-Type": kind}, "timeout": 30}
-    with_check = requests.patch(url_of(api_server, ti), **given)
+    given: Any = {"data": data, "headers": {**user, "Content-Type": kind}}
+    with_check = requests.patch(url_of(api_server, ti), timeout=30, **given)
     mocker.patch.object(answer_check, "_read_answer", return_value=None)
-    without = requests.patch(url_of(api_server, ti), **given)
+    without = requests.patch(url_of(api_server, ti), timeout=30, **given)
     assert (with_check.status_code, with_check.text) == (without.status_code, without.text)
 
 

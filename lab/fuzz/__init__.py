@@ -1,0 +1,1 @@
+"""Generated inputs, in search of what nobody thought of."""
