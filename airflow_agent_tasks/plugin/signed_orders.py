@@ -50,9 +50,11 @@ def take_orders(
             given = await _read_signed(request)
             if given is None:
                 return JSONResponse({"detail": REFUSAL}, 403)
-            return await run_in_threadpool(carry_out, msgspec.convert(given, kind))
-        except msgspec.ValidationError as error:
-            return JSONResponse({"detail": f"This order is malformed: {shorten(str(error))}"}, 400)
+            try:
+                order = msgspec.convert(given, kind)
+            except (msgspec.ValidationError, ValueError, RecursionError) as error:
+                return JSONResponse({"detail": f"This order is malformed: {shorten(str(error))}"}, 400)
+            return await run_in_threadpool(carry_out, order)
         except Exception as error:
             # Without its traceback, which may hold the order's text: a database names its parameters.
             reason = shorten(str(getattr(error, "orig", error)))

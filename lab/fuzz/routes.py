@@ -2,14 +2,15 @@
 ``python -m lab.fuzz.routes``: send thousands of generated requests to a real API server, and look for faults.
 
 Requests of strangers, signed orders that are malformed, answers, hang-ups and all that does not exist, while
-an agent task of that Airflow runs and another one is parked at a question. A fault is a 500, a traceback in the
-server's log, a request without a response, or a difference by which a stranger learns whether a task exists:
-in the response, or in the time that it takes. Exits with 0 only if there is none. Takes about two minutes.
+an agent task of that Airflow runs and another one is parked at a question. A fault is a 500, a traceback in
+the server's log, a request without a response, or a difference by which a stranger learns whether a task
+exists: in the response, or in the time that it takes. Exits with 0 only if there is none. Takes two minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -142,16 +143,17 @@ async def compare_times(
 ) -> dict[str, Findings]:
     """Compare how long strangers wait who name a task that exists, and one that does not."""
     wrong = "Authorization: Bearer x"
-    order = '{{"do": "read", "task_instance_id": "{0}", "form_id": "{0}"}}'
     answer = '{"chosen_options": ["Send"], "params_input": {"reply": "Yes."}}'
+
+    def build_answer(place: Place) -> bytes:
+        return build_request("PATCH", place.answer_path, answer, wrong)
+
+    def build_order(place: Place) -> bytes:
+        order = json.dumps({"do": "read", "task_instance_id": place.instance_id, "form_id": None})
+        return build_request("POST", PATH, order, wrong)
+
     found = {}
-    for name, build in (
-        ("times of answers", lambda place: build_request("PATCH", place.answer_path, answer, wrong)),
-        (
-            "times of orders",
-            lambda place: build_request("POST", PATH, order.format(place.instance_id), wrong),
-        ),
-    ):
+    for name, build in (("times of answers", build_answer), ("times of orders", build_order)):
         times: tuple[list[float], list[float]] = ([], [])
         for number in range(2 * PAIRS):
             # In turns, each first as often as second: whatever else the machine does hits both.
