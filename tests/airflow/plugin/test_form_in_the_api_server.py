@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,11 +22,12 @@ from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat import early_answer_delay, required_action, worker_request_signature
-from airflow_agent_tasks.airflow_compat.open_forms import TaskKey
+from airflow_agent_tasks.airflow_compat.open_forms import OpenForm, TaskKey, read_open_form
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
+from airflow_agent_tasks.plugin import answer_check, delay_early_answers
 from airflow_agent_tasks.plugin.answer_check import find_delay
 
 KEY = "a-key-of-the-tests"
@@ -287,3 +289,50 @@ def test_an_answer_is_delayed_only_where_an_executor_mistakes_a_run_for_the_next
     local = SimpleNamespace(_finish_dispatch=None) if counts_runs else SimpleNamespace()
     mocker.patch.object(early_answer_delay, "LocalExecutor", local)
     assert (find_delay() is None) is accepts
+
+
+def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, action: Any) -> None:
+    key = TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1)
+    assert read_open_form(key) is None
+    action.show(ask(1, "Which one?"), [])
+    assert read_open_form(key) == OpenForm("1-x")
+    assert read_open_form(key._replace(map_index=0)) is None
+    with create_session() as session:
+        session.execute(update(HITLDetail).filter_by(ti_id=ti.id).values(options=["Approve", "Reject"]))
+    assert read_open_form(key) is None
+
+
+def test_a_form_that_was_answered_is_open_no_more(ti: Any, action: Any) -> None:
+    action.show(ask(1, "Which one?"), [])
+    answer(ti)
+    assert read_open_form(TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1)) is None
+
+
+def test_an_answer_is_delayed_for_a_limited_time(ti: Any, delay: Any, mocker: MockerFixture) -> None:
+    assert delay() == 1.0
+    key = TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1)
+    mocker.patch.object(delay_early_answers, "MAX_DELAY", -1.0)
+    asyncio.run(delay_early_answers.delay(key))  # the task still runs
+    mocker.patch.object(delay_early_answers, "MAX_DELAY", 600.0)
+    seconds = mocker.patch.object(delay_early_answers, "read_answer_delay", side_effect=[0.01, 0.02, 0.0])
+    asyncio.run(delay_early_answers.delay(key))
+    assert seconds.call_count == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_looked_up"),
+    [
+        ("PATCH", "", True),
+        ("GET", "", False),
+        ("PATCH", "/more", False),
+        ("PATCH", "?map_index=1", True),
+        ("OPTIONS", "", False),
+    ],
+)
+def test_every_request_goes_on_to_airflow_and_few_are_looked_up(
+    api_server: str, mocker: MockerFixture, method: str, path: str, is_looked_up: bool
+) -> None:
+    look_up = mocker.spy(answer_check, "read_open_form")
+    url = f"{api_server}/api/v2/dags/no/dagRuns/r/taskInstances/t/-1/hitlDetails{path}"
+    assert requests.request(method, url, json=ANSWER, timeout=20).status_code in (404, 405)
+    assert look_up.call_count == is_looked_up
