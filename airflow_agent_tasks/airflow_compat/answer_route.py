@@ -26,15 +26,14 @@ def add_check(app: Any, check: Callable[[Request], Awaitable[None]]) -> None:
     :param check: Called with the request, whose body has been read; raises ``HTTPException`` to refuse it.
     :raises LookupError: if Airflow's route is not as this needs it.
     """
-    # Imported here: the scheduler imports this module too, to see whether it can be imported.
+    # Imported here, as all else of a server: FastAPI has taken much of a second by itself.
     from fastapi.dependencies.utils import get_parameterless_sub_dependant
     from fastapi.params import Depends
 
+    # A function, as FastAPI finds the types of an object's parameters nowhere.
     async def check_request(request: Request) -> None:
         await check(request)
 
-    # FastAPI resolves the annotations as texts of a module, and this function stands in another one.
-    check_request.__annotations__ = {"request": Request, "return": None}
     route = _find_route(app)
     declared = [depends.dependency for depends in route.dependencies]
     ahead = route.dependant.dependencies[: len(declared)]
