@@ -19,14 +19,18 @@ module                 what it uses, and why                         the public 
                        to open a form in the midst of a task         does nothing but ask
 ``form_rows``          ``HITLDetail`` and ``TaskInstance`` rows, to  REST, with a user's credentials; it
                        read and close a form for its worker          cannot close a form without an answer
+``open_forms``         the same rows, to check an answer and when    none: REST takes an answer as it is
+                       it may go on
+``answer_route``       the dependencies of the route for answers,    none; a root middleware would act before
+                       to check an answer that Airflow would store   Airflow has authenticated the sender
 ``secret_key``         the server's ``conf``, to check the           none for what runs in the API server
                        signature under a worker's request
 ``checked_partial``    ``definitions.mappedoperator``, to check the  none: Airflow names an unknown argument,
                        names given to ``partial`` and ``expand``     but not the one that was meant
 ``form_row_refresh``   columns of ``HITLDetail``, to show each       Airflow 3.4: opening the form again
                        question's own text                           refreshes its text
-``early_answer_delay`` ``TaskInstance``, ``HITLDetail`` and ``Job``  Airflow 3.4: LocalExecutor accepts an
-                       rows, to delay an answer that comes too soon; early resume, as CeleryExecutor does on
+``early_answer_delay`` ``TaskInstance`` and ``Job`` rows, to delay   Airflow 3.4: LocalExecutor accepts an
+                       an answer that comes too soon;                early resume, as CeleryExecutor does on
                        ``ExecutorLoader``, to see who needs that     3.3 too; of others it is not known
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when a
                        ``TaskStateStoreModel`` rows and the state    task is marked that is parked, queued or
@@ -49,6 +53,6 @@ module                 what it uses, and why                         the public 
 ``replaced_tasks`` for 3.4 and later, as their first lines say.
 ``requirements`` lists the names, columns and parameters that these modules need, and what follows without
 them; ``startup_check`` tries that table against the Airflow that runs.
-``api_server`` and ``worker_request_signature`` use nothing private: they send and sign what a worker asks of
-the plugin.
+``api_server``, ``form_orders`` and ``worker_request_signature`` use nothing private: they send, describe and
+sign what a worker asks of the plugin.
 """

@@ -14,14 +14,13 @@ from datetime import datetime, timedelta, timezone
 from airflow.executors.executor_loader import ExecutorLoader
 from airflow.executors.local_executor import LocalExecutor
 from airflow.jobs.job import Job
-from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import conf
 from airflow.utils.session import create_session
 from sqlalchemy import and_, select
 
+from airflow_agent_tasks.airflow_compat.open_forms import TaskKey
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
-from airflow_agent_tasks.lifecycle.question_form import OPTIONS
 
 #: Seconds for one turn of the scheduler's loop, in which it reads its workers' reports.
 LOOP_SECONDS = 1.0
@@ -41,29 +40,21 @@ def accepts_early_resumes() -> bool:
     return all(name.module_path in accepting for name in ExecutorLoader.get_executor_names())
 
 
-def read_answer_delay(dag_id: str, run_id: str, task_id: str, map_index: str) -> float:
+def read_answer_delay(key: TaskKey) -> float:
     """
     Return the seconds after which to look again before an answer goes on to Airflow; 0.0 if it may go now.
 
-    Only answers to forms of this package are delayed.
+    :param key: The task, whose form is one of this package.
     """
-    if accepts_early_resumes():
-        return 0.0
     # Of several schedulers, only the one that queued the task receives its worker's report.
     query = (
-        select(TaskInstance.state, TaskInstance.updated_at, HITLDetail.options, Job.latest_heartbeat)
-        .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+        select(TaskInstance.state, TaskInstance.updated_at, Job.latest_heartbeat)
         .outerjoin(Job, and_(Job.id == TaskInstance.queued_by_job_id, Job.state == "running"))
-        .where(
-            TaskInstance.dag_id == dag_id,
-            TaskInstance.run_id == run_id,
-            TaskInstance.task_id == task_id,
-            TaskInstance.map_index == int(map_index),
-        )
+        .filter(*key.build_filters())
     )
     with create_session() as session:
-        row = session.execute(query).one_or_none()
-    if row is None or tuple(row.options) != OPTIONS or row.state not in DELAYED_STATES:
+        row = session.execute(query).first()
+    if row is None or row.state not in DELAYED_STATES:
         return 0.0
     if row.state == "running":  # about to park
         return 1.0

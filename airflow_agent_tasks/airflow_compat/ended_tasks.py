@@ -7,6 +7,7 @@ Both processes have loaded nearly all of this anyway. No worker imports it.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -62,9 +63,13 @@ class EndedTask:
 
 
 def read_record(ended: EndedTask) -> Submission | None:
-    """Return what the task state store holds of the task's agent task, or None."""
+    """Return what the task state store holds of the task's agent task, or None; raises as its ``from_json``."""
     stored: Any = get_state_backend().get(ended.scope, RECORD_KEY)
-    return None if stored is None else Submission.from_json(json.loads(stored))
+    if stored is None:
+        return None
+    with suppress(ValueError, TypeError):
+        stored = json.loads(stored)
+    return Submission.from_json(stored)
 
 
 def is_committed(ended: EndedTask) -> bool:

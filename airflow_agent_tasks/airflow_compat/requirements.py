@@ -108,6 +108,15 @@ REQUIREMENTS = (
         ),
     ),
     Requirement(
+        "open_forms",
+        "an empty answer to a question is taken, and asked for again later",
+        (
+            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id {_TASK_KEY}"),
+            Part("airflow.models.hitl:HITLDetail", attributes="ti_id options params responded_at"),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
         "form_row_refresh",
         "forms under Required Actions cannot show each question's own text",
         (
@@ -124,7 +133,6 @@ REQUIREMENTS = (
         "an answer within seconds of its question may fail the task",
         (
             Part("airflow.jobs.job:Job", attributes="id state latest_heartbeat"),
-            Part("airflow.models.hitl:HITLDetail", attributes="ti_id options"),
             Part(
                 "airflow.models.taskinstance:TaskInstance",
                 attributes=f"id state updated_at queued_by_job_id {_TASK_KEY}",

@@ -26,15 +26,21 @@ def sign(secret_key: str, order: Mapping[str, Any]) -> str:
     return str(URLSafeTimedSerializer(secret_key, salt=_SALT).dumps(_digest(order)))
 
 
-def is_signed(secret_key: str, order: Mapping[str, Any], token: str) -> bool:
-    """Return True if the token was made for this order, with the same key, within the last minute."""
+def read_digest(secret_key: str, token: str) -> str | None:
+    """Return the digest of what a token was made for, with the same key and within the last minute."""
     try:
         signed, made_at = URLSafeTimedSerializer(secret_key, salt=_SALT).loads(token, return_timestamp=True)
-    except BadSignature:
-        return False
-    # Not by the serializer's max_age: it rejects a token from a clock that is a second ahead.
-    is_fresh = abs(time.time() - made_at.timestamp()) <= LIFETIME
-    return is_fresh and bool(signed == _digest(order))
+        # Not by the serializer's max_age: it rejects a token from a clock that is a second ahead.
+        is_fresh = abs(time.time() - made_at.timestamp()) <= LIFETIME
+    # A moment that no clock shows raises one of the others.
+    except (BadSignature, ValueError, OverflowError, OSError):
+        return None
+    return signed if is_fresh and isinstance(signed, str) else None
+
+
+def is_signed(secret_key: str, order: Mapping[str, Any], token: str) -> bool:
+    """Return True if the token was made for this order, with the same key, within the last minute."""
+    return read_digest(secret_key, token) == _digest(order)
 
 
 def _digest(order: Mapping[str, Any]) -> str:

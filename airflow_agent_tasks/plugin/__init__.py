@@ -11,7 +11,6 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
 from airflow_agent_tasks.plugin.startup import Startup
 
 
@@ -30,5 +29,4 @@ class AgentTasksPlugin(AirflowPlugin):
     fastapi_apps = [{"name": "agent_tasks", "app": serve, "url_prefix": "/agent-tasks"}]  # noqa: RUF012
     fastapi_root_middlewares = [  # noqa: RUF012
         {"name": "agent_tasks_startup", "middleware": Startup, "args": [], "kwargs": {}},
-        {"name": "agent_tasks_answers", "middleware": AnswerDelay, "args": [], "kwargs": {}},
     ]

@@ -14,3 +14,5 @@ app = Starlette(
         Route("/health", report_health, methods=["POST"]),
     ]
 )
+# A redirect would repeat the Host header that a stranger sends.
+app.router.redirect_slashes = False

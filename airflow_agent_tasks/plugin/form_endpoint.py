@@ -7,22 +7,21 @@ that ended long ago.
 
 from __future__ import annotations
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from airflow_agent_tasks.plugin.signed_orders import read_order, refuse
+from airflow_agent_tasks.airflow_compat.form_orders import FormOrder
+from airflow_agent_tasks.plugin.signed_orders import take_orders
 
 
-async def change_form(request: Request) -> JSONResponse:
-    """Carry out an order: 200 with its outcome, 403 if it is not signed, 409 if its task no longer runs."""
-    order = await read_order(request)
-    if order is None:
-        return refuse()
+def _carry_out(order: FormOrder) -> JSONResponse:
+    """Carry out an order: 200 with its outcome, 409 if its task no longer runs."""
     # Imported here: where Airflow no longer fits it, the health endpoint beside this one must say so.
     from airflow_agent_tasks.airflow_compat.form_rows import carry_out
 
-    outcome = await run_in_threadpool(carry_out, order)
+    outcome = carry_out(order)
     if outcome is None:
         return JSONResponse({"detail": "This task is no longer running."}, 409)
     return JSONResponse(outcome)
+
+
+change_form = take_orders(FormOrder, _carry_out)

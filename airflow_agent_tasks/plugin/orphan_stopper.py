@@ -1,22 +1,24 @@
 """
 Stops the agent tasks of Airflow tasks that the API server or the scheduler has ended, in threads.
 
+Some threads ask the database what was left behind. Then each connection has threads of its own, so that a
+service that does not answer delays no stop on another one.
+
 Everything is imported here at the top, and this module before the threads start: LocalExecutor forks the
 scheduler, and a process that is forked while a thread imports a module can never import that module.
 """
 
 from __future__ import annotations
 
-import atexit
 import encodings.idna  # noqa: F401 - imported by the first look-up of a host name, in a thread
 import logging
 import time
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
-from multiprocessing.pool import ThreadPool
-from threading import Thread
 
+from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.ended_tasks import (
     REPLACED,
     EndedTask,
@@ -25,38 +27,49 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import (
     list_passed_over,
     read_record,
 )
+from airflow_agent_tasks.airflow_compat.xcom_rows import note_end
 from airflow_agent_tasks.client import sync_client  # noqa: F401 - imported by hooks when they send
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.plugin.background_calls import BackgroundCalls
 from airflow_agent_tasks.provider_info import get_provider_info
 
 log = logging.getLogger(__name__)
 
-#: A service that does not answer must block neither a request nor the scheduler, nor take a thread per task.
+#: Threads that ask the database, and threads of each connection: a service that does not answer must block
+#: neither a request nor the scheduler, nor take a thread per task.
 THREADS = 4
 #: Seconds for Airflow to commit an end that it has notified listeners of.
 SECONDS_TO_COMMIT = 10.0
+#: Seconds between two looks whether it has.
+COMMIT_POLL = 0.2
 
 # Airflow imports them by name, in a thread.
 for _connection_type in get_provider_info()["connection-types"]:
     import_module(_connection_type["hook-class-name"].rpartition(".")[0])
 
+_of_database = BackgroundCalls(THREADS)
+_of_connections: dict[str, BackgroundCalls] = {}
+
+#: Yields the seconds until the database is asked again, so that what waits keeps no thread.
+Waits = Generator[float, None, None]
+
 
 def stop_in_background(ended: EndedTask) -> None:
     """Stop the agent task of an ended Airflow task; returns at once."""
-    get_threads().apply_async(stop_agent_task, (ended,))
+    _of_database.start(partial(next, find_orphan(ended), None))
 
 
 def stop_passed_over_in_background(dag_id: str, run_id: str) -> None:
     """Stop the agent tasks of an ended DAG run's skipped and removed tasks; returns at once."""
-    Thread(target=stop_passed_over, args=(dag_id, run_id), daemon=True).start()
+    _of_database.start(partial(next, find_passed_over(dag_id, run_id), None))
 
 
-def stop_passed_over(dag_id: str, run_id: str) -> None:
+def find_passed_over(dag_id: str, run_id: str) -> Waits:
     """Stop the agent tasks of a run's skipped and removed tasks, once the database shows the run's end."""
     try:
-        if not _wait_until(partial(has_run_ended, dag_id, run_id)):
+        if not (yield from _until(partial(has_run_ended, dag_id, run_id))):
             log.warning(
                 "DAG %s, run %s, ended, but the database does not show it after %g s, so agent tasks of its "
                 "skipped Airflow tasks may still be running",
@@ -71,9 +84,9 @@ def stop_passed_over(dag_id: str, run_id: str) -> None:
         log.exception("Agent tasks of DAG %s, run %s, may still be running", dag_id, run_id)
 
 
-def stop_agent_task(ended: EndedTask) -> None:
-    """Stop the agent task that the record of an ended Airflow task names, if it is still active."""
-    try:
+def find_orphan(ended: EndedTask) -> Waits:
+    """Stop the agent task that the record of an ended Airflow task names, once the database shows the end."""
+    with _reported(ended):
         record = read_record(ended)
         # A higher max_tries comes from a later clear, whose next try started an agent task of its own.
         if record is None or record.task_id is None or (record.max_tries or 0) > ended.max_tries:
@@ -81,7 +94,7 @@ def stop_agent_task(ended: EndedTask) -> None:
         # A clear starts over: it stops the agent task whatever the policy says of kills.
         if record.on_kill_policy != "stop" and ended.state != REPLACED:
             return
-        if not _wait_until(partial(is_committed, ended)):
+        if not (yield from _until(partial(is_committed, ended))):
             log.warning(
                 "%s, but the database does not show it after %g s, so agent task %s is left as it is",
                 ended,
@@ -89,25 +102,38 @@ def stop_agent_task(ended: EndedTask) -> None:
                 record.task_id,
             )
             return
-        outcome = stop_if_active(find_hook(record.conn_id), record.task_id, record.agent_id)
+        calls = _of_connections.setdefault(record.conn_id, BackgroundCalls(THREADS))
+        calls.start(partial(stop_orphan, ended, record.conn_id, record.task_id, record.agent_id))
+
+
+def stop_orphan(ended: EndedTask, conn_id: str, task_id: str, agent_id: str | None) -> None:
+    """Stop the agent task that an ended Airflow task has left behind, if it is still active."""
+    with _reported(ended):
+        task, outcome = stop_if_active(find_hook(conn_id), task_id, agent_id)
         log.info("%s%s", ended, outcome)
+        _write_status(ended, task)
+
+
+def _write_status(ended: EndedTask, task: AgentTask) -> None:
+    try:
+        note_end(ended, task)
+    except Exception as error:  # the agent task was stopped all the same
+        log.warning("%s, and XCom does not show that its agent task is %s: %r", ended, task.status, error)
+
+
+@contextmanager
+def _reported(ended: EndedTask) -> Iterator[None]:
+    """Log what keeps an agent task from being stopped."""
+    try:
+        yield
     except AgentTaskError as error:
         log.warning("%s, and its agent task may still be running: %s", ended, error)
     except Exception:
         log.exception("%s, and its agent task may still be running", ended)
 
 
-@cache
-def get_threads() -> ThreadPool:
-    """Return the threads that stop: daemons, so that a service without an answer delays no shutdown."""
-    threads = ThreadPool(THREADS)
-    # Otherwise it warns in the server's log, with a traceback, that it was never terminated.
-    atexit.register(threads.terminate)
-    return threads
-
-
-def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> str:
-    """Stop an agent task unless it has ended, and return the end of a sentence that says what was done."""
+def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> tuple[AgentTask, str]:
+    """Stop an agent task unless it has ended; return it, and the end of a sentence that says what was done."""
     try:
         task = hook.get_task(task_id, agent_id)
     except AgentTaskError as error:
@@ -115,14 +141,16 @@ def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> s
             raise
     else:
         if task.is_terminal:
-            return f"; its agent task had ended before: {task}."
+            return task, f"; its agent task had ended before: {task}."
     task = hook.stop_task(task_id, agent_id)
-    return f", so agent task {task.task_id} was stopped (now {task.status})."
+    if task.is_stopped:
+        return task, f", so agent task {task.task_id} was stopped (now {task.status})."
+    return task, f", but its agent task goes on after the stop: {task}."
 
 
-def _wait_until(condition: Callable[[], bool]) -> bool:
+def _until(condition: Callable[[], bool]) -> Generator[float, None, bool]:
     """
-    Wait until the database shows what Airflow has notified this listener of; False if it never does.
+    Wait until the database shows what Airflow has notified this listener of; return False if it never does.
 
     Listeners are called before the commit, which may fail.
     """
@@ -130,5 +158,5 @@ def _wait_until(condition: Callable[[], bool]) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.2)
+        yield COMMIT_POLL
     return True

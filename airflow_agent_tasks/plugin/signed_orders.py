@@ -1,51 +1,92 @@
 """
 Orders of workers to the API server.
 
-An order is signed with ``[api] secret_key``, and its signature is valid for a minute.
+An order is signed with ``[api] secret_key``, and its signature is valid for a minute. Whatever arrives gets a
+plain answer: everyone whose order is not signed the same one, before anything but the signature is looked at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
-from starlette.requests import Request
+import anyio
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from airflow_agent_tasks.airflow_compat.secret_key import read_secret_key
-from airflow_agent_tasks.airflow_compat.worker_request_signature import REFUSAL, is_signed
+from airflow_agent_tasks.airflow_compat.worker_request_signature import REFUSAL, is_signed, read_digest
+from airflow_agent_tasks.text import shorten
+
+log = logging.getLogger(__name__)
 
 #: Bytes of an order: the longest form has less than half of it.
 MAX_ORDER = 128 * 1024
+#: Seconds for an order to arrive: its worker waits as long for the whole response.
+MAX_SECONDS = 10.0
+
+Order = TypeVar("Order")
 
 
-async def read_order(request: Request) -> Mapping[str, Any] | None:
-    """Return the order that a request brings, or None if no worker of this Airflow has signed it."""
-    order = _parse(await _receive(request))
+def take_orders(
+    kind: Any, carry_out: Callable[[Order], JSONResponse]
+) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """
+    Return an endpoint that takes signed orders.
+
+    It responds with 403 to an order that is not signed, with 400 to one of another kind, and with 503 to one
+    that could not be carried out.
+
+    :param kind: The type of the orders, for msgspec.
+    :param carry_out: Carries an order out, in a thread, and returns the response.
+    """
+
+    async def endpoint(request: Request) -> JSONResponse:
+        try:
+            given = await _read_signed(request)
+            if given is None:
+                return JSONResponse({"detail": REFUSAL}, 403)
+            try:
+                order = msgspec.convert(given, kind)
+            except (msgspec.ValidationError, ValueError, RecursionError) as error:
+                return JSONResponse({"detail": f"This order is malformed: {shorten(str(error))}"}, 400)
+            return await run_in_threadpool(carry_out, order)
+        except Exception as error:
+            # Without its traceback, which may hold the order's text: a database names its parameters.
+            reason = shorten(str(getattr(error, "orig", error)))
+            log.error("An order of a worker was not carried out: %s: %s", type(error).__name__, reason)  # noqa: TRY400
+            return JSONResponse({"detail": "This order was not carried out: see the API server's log."}, 503)
+
+    return endpoint
+
+
+async def _read_signed(request: Request) -> Mapping[str, Any] | None:
+    """Return what a request brings, or None if no worker of this Airflow has signed it."""
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
     # Without a key this server cannot tell a worker from anyone else.
     key = read_secret_key()
-    return order if order is not None and key and is_signed(key, order, token) else None
-
-
-def refuse() -> JSONResponse:
-    """Return the response to an order without a valid signature."""
-    return JSONResponse({"detail": REFUSAL}, 403)
+    if not key or read_digest(key, token) is None:
+        return None
+    try:
+        order = json.loads(await _receive(request))
+        return order if isinstance(order, dict) and is_signed(key, order, token) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 async def _receive(request: Request) -> bytes:
+    """Return the body; empty if it is too large, or does not arrive in time."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_ORDER:
-            return b""
-    return bytes(body)
-
-
-def _parse(body: bytes) -> Mapping[str, Any] | None:
     try:
-        order = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return order if isinstance(order, dict) else None
+        with anyio.fail_after(MAX_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_ORDER:
+                    return b""
+    except (TimeoutError, ClientDisconnect):
+        return b""
+    return bytes(body)

@@ -13,16 +13,23 @@ from airflow_agent_tasks.plugin.clears import handle_clears
 
 class Startup:
     """
-    ASGI middleware that does nothing but :func:`prepare` when the server builds it, before the first request.
+    ASGI middleware that does nothing but what has to be done when the server starts.
+
+    When the server builds it, :func:`prepare`; when the first event reaches it, which is that the server
+    starts, it sees Airflow's app and has its answers checked.
 
     :param app: The next ASGI app.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._checks_answers = False
         prepare()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not self._checks_answers:
+            self._checks_answers = True
+            check_answers(scope.get("app"))
         await self._app(scope, receive, send)
 
 
@@ -32,3 +39,19 @@ def prepare() -> None:
 
     check_private_parts()
     handle_clears()
+
+
+def check_answers(app: Any) -> None:
+    """Have the API server check the answers to our forms; never raises."""
+    from airflow_agent_tasks.airflow_compat.startup_check import report
+
+    try:
+        from airflow_agent_tasks.airflow_compat.answer_route import add_check
+        from airflow_agent_tasks.plugin.answer_check import AnswerCheck, find_delay
+
+        add_check(app, AnswerCheck(find_delay()))
+    except Exception as error:  # which would end the server
+        report(
+            f"answers cannot be checked ({error!r})",
+            "an answer within seconds of its question may fail the task, and an empty one is asked for again",
+        )

@@ -45,14 +45,9 @@ QUICK_RECOVERY = {
 }
 #: A plugin of the measured Airflow, to see what happens without the delay.
 WITHOUT_DELAY = """
-from airflow_agent_tasks.plugin import delay_early_answers
+from airflow_agent_tasks.airflow_compat import early_answer_delay
 
-
-async def let_through(task):
-    return
-
-
-delay_early_answers._delay = let_through
+early_answer_delay.accepts_early_resumes = lambda: True
 """
 HEADINGS = ("setup", "answers", "failed", "seconds min / p50 / p99 / max", "run")
 STARTUP_TIMEOUT = 300.0

@@ -82,9 +82,12 @@ class AirflowApi:
 
     def _send_as_admin(self, method: str, path: str, **arguments: Any) -> Any:
         if "Authorization" not in self._session.headers:
-            token = self._send("GET", "/auth/token")["access_token"]
-            self._session.headers["Authorization"] = f"Bearer {token}"
+            self._session.headers["Authorization"] = f"Bearer {self.request_token()}"
         return self._send(method, f"/api/v2{path}", **arguments)
+
+    def request_token(self) -> str:
+        """Return a new token of an admin."""
+        return str(self._send("GET", "/auth/token")["access_token"])
 
     def _send(self, method: str, path: str, **arguments: Any) -> Any:
         try:
@@ -203,11 +206,9 @@ class AirflowApi:
 
     def answer(self, form: dict[str, Any], reply: str | None, option: str = "Send") -> None:
         """Answer an open form as the Airflow UI does: with its hidden fields."""
-        ti = form["task_instance"]
-        path = f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
         fields = {name: param["value"] for name, param in form["params"].items()} | {"reply": reply}
         body = {"chosen_options": [option], "params_input": fields}
-        self.request("PATCH", f"{path}/{ti['map_index']}/hitlDetails", body=body)
+        self.request("PATCH", build_answer_path(form), body=body)
 
     def read_xcoms(self, task: TaskInstance, keys: Sequence[str] = ("return_value",)) -> dict[str, Any]:
         """Return the task's XComs under these keys; keys without an XCom are left out."""
@@ -226,6 +227,13 @@ class AirflowApi:
         parameters = {"map_index": task.map_index, "full_content": True}
         content = self.request("GET", path, parameters=parameters)["content"]
         return [entry if isinstance(entry, str) else describe_log_entry(entry) for entry in content]
+
+
+def build_answer_path(form: dict[str, Any]) -> str:
+    """Return where an open form is answered, as a path below ``/api/v2``."""
+    ti = form["task_instance"]
+    path = f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
+    return f"{path}/{ti['map_index']}/hitlDetails"
 
 
 def describe_log_entry(entry: dict[str, Any]) -> str:

@@ -130,14 +130,11 @@ class OurCaseRun(CaseRun):
         """Wait until Airflow's side has stopped a remote task."""
         yield from self.until(lambda: self.stops, "a remote task was stopped")
 
-    def until_asked(
-        self, number: int = 1, *, words: str = "", at_once: bool = False
-    ) -> Generator[None, None, dict[str, Any]]:
+    def until_asked(self, number: int = 1, *, at_once: bool = False) -> Generator[None, None, dict[str, Any]]:
         """
         Wait until the Airflow task is parked at a question, and return the form.
 
         :param number: The question's number.
-        :param words: Words that the form must contain.
         :param at_once: True to return while the worker is still exiting. The API server delays an answer
             until the scheduler has seen that exit, and a case that answers then blocks all others meanwhile.
         """
@@ -150,10 +147,7 @@ class OurCaseRun(CaseRun):
                     for form in self.cluster.api.list_questions(self.case.dag_id)
                     if form["task_instance"]["id"] == self.task.instance_id
                 ]
-            return any(
-                form["subject"].startswith(f"Question {number}: ") and words in form["subject"] + form["body"]
-                for form in found
-            )
+            return any(form["subject"].startswith(f"Question {number}: ") for form in found)
 
         yield from self.until(is_asked, f"question {number} was asked")
         return found[0]

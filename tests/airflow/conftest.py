@@ -85,15 +85,10 @@ def nothing_is_stopped_in_the_next_test() -> Iterator[None]:
 
 def finish_stops() -> None:
     """Wait until the plugin has stopped what it is about to stop."""
-    for thread in threading.enumerate():
-        if thread.name.endswith(("(stop_passed_over)", "(_stop)")):
-            thread.join(timeout=20)
-    stopping = sys.modules.get("airflow_agent_tasks.plugin.orphan_stopper")
-    if stopping and stopping.get_threads.cache_info().currsize:
-        threads = stopping.get_threads()
-        threads.close()
-        threads.join()
-        stopping.get_threads.cache_clear()
+    stopping = sys.modules.get("airflow_agent_tasks.plugin.background_calls")
+    while threads := [one for one in threading.enumerate() if stopping and one.name == stopping.THREAD_NAME]:
+        threads[0].join(timeout=30)
+        assert not threads[0].is_alive(), "an agent task is still about to be stopped"
 
 
 @pytest.fixture(scope="session")

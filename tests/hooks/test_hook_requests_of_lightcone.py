@@ -160,6 +160,7 @@ def test_calls_on_a_task_are_sent_as_by_the_sdk(task_id: str, server: RawServer,
         ("pause", (task_id,), {}),
         ("resume", (task_id,), {}),
         ("pause", (task_id,), {}),
+        ("retrieve_status", (task_id,), {}),
     ]
     assert_equal(ours, call_sdk(calls))
 

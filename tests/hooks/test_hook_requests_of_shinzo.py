@@ -99,7 +99,8 @@ def test_a_call_is_sent_as_in_the_example(
     server = serve(reply(200, {"task_id": TASK, "status": "running"}))
     connect("shinzo_default", conn_type="shinzo", host=server.url, password=KEY)
     assert call(ShinzoHook()).task_id == TASK
-    (received,) = server.requests
+    received, *looks = server.requests
+    assert [look.method for look in looks] == ["GET"] * (name == "stop")
     assert (received.method, received.target) == (example.method, urlsplit(example.url).path)
     assert received.json == example.body
     for header, value in example.headers.items():

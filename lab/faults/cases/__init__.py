@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.faults.cases.clears import CLEAR_SCENARIOS
 from lab.faults.cases.components import COMPONENT_SCENARIOS
+from lab.faults.cases.neighbours import NEIGHBOUR_SCENARIOS
 from lab.faults.cases.questions import QUESTION_SCENARIOS
 from lab.faults.cases.service import SERVICE_SCENARIOS
 from lab.faults.cases.users import LIMIT_SCENARIOS, USER_SCENARIOS
@@ -18,7 +19,7 @@ CONCURRENT_SCENARIOS = (
     *WORKER_SCENARIOS,
     *USER_SCENARIOS,
 )
-#: Scenarios that break a part of Airflow: they run one after the other, with nothing beside them.
-EXCLUSIVE_SCENARIOS = COMPONENT_SCENARIOS
+#: Scenarios that break or burden a part of Airflow: they run one after the other, with nothing beside them.
+EXCLUSIVE_SCENARIOS = (*COMPONENT_SCENARIOS, *NEIGHBOUR_SCENARIOS)
 CASES = [case for scenario in (*CONCURRENT_SCENARIOS, *EXCLUSIVE_SCENARIOS) for case in scenario.cases]
 OUR_CASES = [case for case in CASES if not case.is_comparison]

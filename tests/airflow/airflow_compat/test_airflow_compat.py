@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
-from airflow.api_fastapi.core_api.routes.public import public_router
 from airflow.jobs import triggerer_job_runner
 from airflow.jobs.job import Job
 from airflow.models.dagrun import DagRun
@@ -28,12 +27,7 @@ from airflow_agent_tasks.airflow_compat.task_states import aread_state, is_datab
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.delay_early_answers import has_answer_route
 from airflow_agent_tasks.services.http import parse_json
-
-
-def test_airflow_has_the_route_on_which_answers_are_delayed() -> None:
-    assert has_answer_route(public_router.routes)
 
 
 def test_a_server_hands_rows_to_a_listener_and_a_worker_does_not() -> None:

@@ -23,7 +23,6 @@ from airflow_agent_tasks.airflow_compat import startup_check
 from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part, Requirement
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.plugin import listener
-from airflow_agent_tasks.plugin.delay_early_answers import AnswerDelay
 from airflow_agent_tasks.plugin.startup import Startup
 from tests.test_layers import is_public, list_airflow_names, walk_imports
 
@@ -50,7 +49,7 @@ def start(process: str, routes: Any = public_router.routes) -> None:
 
     if process == "api_server":
         scope = {"type": "lifespan", "app": SimpleNamespace(routes=routes)}
-        asyncio.run(Startup(AnswerDelay(airflow))(scope, "receive", "send"))
+        asyncio.run(Startup(airflow)(scope, "receive", "send"))
     else:
         listener.on_starting(Job.__new__(Job))
 

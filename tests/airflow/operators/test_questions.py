@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
-from airflow_agent_tasks.plugin import delay_early_answers
+from airflow_agent_tasks.plugin import answer_check, delay_early_answers
 from lab.cluster.processes import wait_until
 from tests.airflow.questions import BOTH_SERVICES, ask, heard, log_of
 
@@ -153,9 +153,15 @@ def test_stop_the_agent_fails_the_task_without_a_retry_and_names_who_decided(
     assert (answer["chosen_option"], answer["reply"], answer["sent"]) == ("Stop the agent", None, False)
 
 
+@pytest.fixture
+def unchecked_answers(api_server: str, mocker: MockerFixture) -> None:
+    """Let the API server take every answer, as one does without this package's plugin."""
+    mocker.patch.object(answer_check, "check_answer")
+
+
 @pytest.mark.parametrize("reply", [None, "", " \n ", "x" * 10_001])
 def test_a_reply_that_cannot_be_sent_is_given_back(
-    run_with_person: Any, agent_task_sandbox: Any, reply: str | None
+    run_with_person: Any, agent_task_sandbox: Any, unchecked_answers: None, reply: str | None
 ) -> None:
     run, forms = run_with_person(ask("Which one?"), [reply, reply, "The first."])
     assert run.state == "success"
@@ -166,7 +172,7 @@ def test_a_reply_that_cannot_be_sent_is_given_back(
 
 
 def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
-    run_with_person: Any, agent_task_sandbox: Any
+    run_with_person: Any, agent_task_sandbox: Any, unchecked_answers: None
 ) -> None:
     pages: list[Any] = []
     run, forms = run_with_person(
@@ -179,7 +185,7 @@ def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
 
 
 def test_a_stop_from_a_page_of_an_earlier_question_is_given_back(
-    run_with_person: Any, agent_task_sandbox: Any
+    run_with_person: Any, agent_task_sandbox: Any, unchecked_answers: None
 ) -> None:
     pages: list[Any] = []
     run, _ = run_with_person(

@@ -22,12 +22,13 @@ from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat import early_answer_delay, required_action, worker_request_signature
+from airflow_agent_tasks.airflow_compat.open_forms import OpenForm, TaskKey, read_open_form
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskCancelledError
 from airflow_agent_tasks.lifecycle.question_form import Asking
-from airflow_agent_tasks.plugin import delay_early_answers
-from lab.cluster.airflow_api import AirflowApi
+from airflow_agent_tasks.plugin import answer_check, delay_early_answers
+from airflow_agent_tasks.plugin.answer_check import find_delay
 
 KEY = "a-key-of-the-tests"
 EXECUTORS = {
@@ -208,10 +209,8 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 def delay(ti: Any, action: Any, mocker: MockerFixture) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be delayed at ``NOW``."""
     mocker.patch.object(early_answer_delay, "datetime").now.return_value = NOW
-    mocker.patch.object(early_answer_delay, "accepts_early_resumes", return_value=False)
-    place = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id")}
     action.show(ask(1, "Which one?"), [])
-    yield lambda: early_answer_delay.read_answer_delay(**place, map_index="-1")
+    yield lambda: early_answer_delay.read_answer_delay(TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1))
     with create_session() as session:
         session.execute(delete(Job))
 
@@ -283,58 +282,57 @@ def test_other_schedulers_delay_no_answer(ti: Any, delay: Any) -> None:
     ],
 )
 def test_an_answer_is_delayed_only_where_an_executor_mistakes_a_run_for_the_next(
-    ti: Any, delay: Any, mocker: MockerFixture, executors: list[str], counts_runs: bool, accepts: bool
+    airflow_home: Any, mocker: MockerFixture, executors: list[str], counts_runs: bool, accepts: bool
 ) -> None:
-    mocker.stop(early_answer_delay.accepts_early_resumes)
     names = [SimpleNamespace(module_path=EXECUTORS[name]) for name in executors]
     mocker.patch.object(early_answer_delay.ExecutorLoader, "get_executor_names", return_value=names)
     local = SimpleNamespace(_finish_dispatch=None) if counts_runs else SimpleNamespace()
     mocker.patch.object(early_answer_delay, "LocalExecutor", local)
-    park(ti, 0)
-    assert (delay() == 0) is accepts
+    assert (find_delay() is None) is accepts
 
 
-def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, delay: Any) -> None:
+def test_answers_to_the_forms_of_others_are_not_delayed(ti: Any, action: Any) -> None:
+    key = TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1)
+    assert read_open_form(key) is None
+    action.show(ask(1, "Which one?"), [])
+    assert read_open_form(key) == OpenForm("1-x")
+    assert read_open_form(key._replace(map_index=0)) is None
     with create_session() as session:
         session.execute(update(HITLDetail).filter_by(ti_id=ti.id).values(options=["Approve", "Reject"]))
-    assert delay() == 0
-    assert early_answer_delay.read_answer_delay("no", "such", "task", "-1") == 0
+    assert read_open_form(key) is None
 
 
-def test_an_answer_is_delayed_for_a_limited_time(
-    ti: Any, api_server: str, delay: Any, mocker: MockerFixture
-) -> None:
+def test_a_form_that_was_answered_is_open_no_more(ti: Any, action: Any) -> None:
+    action.show(ask(1, "Which one?"), [])
+    answer(ti)
+    assert read_open_form(TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1)) is None
+
+
+def test_an_answer_is_delayed_for_a_limited_time(ti: Any, delay: Any, mocker: MockerFixture) -> None:
+    assert delay() == 1.0
+    key = TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1)
     mocker.patch.object(delay_early_answers, "MAX_DELAY", -1.0)
-    form = {"task_instance": {"dag_run_id": ti.run_id, "map_index": -1}, "params": {}}
-    form["task_instance"] |= {"dag_id": ti.dag_id, "task_id": ti.task_id}
-    AirflowApi(api_server).answer(form, "One.")
-    assert form_of(ti).params_input == {"reply": "One."}
+    asyncio.run(delay_early_answers.delay(key))  # the task still runs
+    mocker.patch.object(delay_early_answers, "MAX_DELAY", 600.0)
+    seconds = mocker.patch.object(delay_early_answers, "read_answer_delay", side_effect=[0.01, 0.02, 0.0])
+    asyncio.run(delay_early_answers.delay(key))
+    assert seconds.call_count == 3
 
 
 @pytest.mark.parametrize(
-    ("scope", "is_looked_up"),
+    ("method", "path", "is_looked_up"),
     [
-        ({"headers": [(b"authorization", b"Bearer x")]}, True),
-        ({"headers": [(b"cookie", b"_token=x")]}, True),
-        ({"headers": [(b"accept", b"*/*")]}, False),
-        ({"method": "GET"}, False),
-        ({"path": "/api/v2/dags/d"}, False),
-        ({"type": "websocket"}, False),
+        ("PATCH", "", True),
+        ("GET", "", False),
+        ("PATCH", "/more", False),
+        ("PATCH", "?map_index=1", True),
+        ("OPTIONS", "", False),
     ],
-    ids=["key", "cookie", "stranger", "reading", "elsewhere", "websocket"],
 )
 def test_every_request_goes_on_to_airflow_and_few_are_looked_up(
-    airflow_home: Any, caplog: Any, mocker: MockerFixture, scope: dict[str, Any], is_looked_up: bool
+    api_server: str, mocker: MockerFixture, method: str, path: str, is_looked_up: bool
 ) -> None:
-    mocker.patch.object(early_answer_delay, "accepts_early_resumes", return_value=False)
-    arrived: list[Any] = []
-
-    async def airflow(*request: Any) -> None:
-        arrived.append(request)
-
-    # SQLite takes no such number, and PostgreSQL no such character: the look-up fails, and tells so.
-    path = f"/api/v2/dags/d/dagRuns/r/taskInstances/\0/{10**30}/hitlDetails"
-    whole = {"type": "http", "method": "PATCH", "path": path, "headers": [(b"cookie", b"x")], **scope}
-    asyncio.run(delay_early_answers.AnswerDelay(airflow)(whole, "receive", "send"))
-    assert arrived == [(whole, "receive", "send")]
-    assert ("is not delayed" in caplog.text) is is_looked_up
+    look_up = mocker.spy(answer_check, "read_open_form")
+    url = f"{api_server}/api/v2/dags/no/dagRuns/r/taskInstances/t/-1/hitlDetails{path}"
+    assert requests.request(method, url, json=ANSWER, timeout=20).status_code in (404, 405)
+    assert look_up.call_count == is_looked_up

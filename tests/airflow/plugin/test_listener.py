@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,24 +18,21 @@ from airflow.utils.state import TaskInstanceState
 from pytest_mock import MockerFixture
 from sqlalchemy import update
 
+from airflow_agent_tasks.airflow_compat.ended_tasks import EndedTask
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from airflow_agent_tasks.plugin import listener, orphan_stopper
+from lab.cluster.processes import wait_until
 from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 
-# Python looks at the threads once more when it ends, later than all that was to be done at the end.
 SERVER = """
-import sys, time
-from airflow_agent_tasks.plugin.orphan_stopper import get_threads
+import threading, time
+from airflow_agent_tasks.plugin.background_calls import THREAD_NAME, BackgroundCalls
 
-threads = get_threads()
+calls = BackgroundCalls(4)
 for _ in range(9):
-    threads.apply_async(time.sleep, (600,))
-
-class AtTheVeryEnd:
-    def __del__(self, look=threads.__del__):
-        look()
-
-sys.modules["at_the_very_end"] = AtTheVeryEnd()
+    calls.start(lambda: time.sleep(600))
+assert sum(thread.name == THREAD_NAME for thread in threading.enumerate()) == 4
 """
 
 
@@ -126,13 +126,13 @@ def test_another_operators_task_is_none_of_ours(run_dag: Any, agent_task_sandbox
     assert agent_task_sandbox.requests() == []
 
 
-def test_a_task_instance_of_a_worker_is_left_to_the_worker() -> None:
+def test_a_task_instance_of_a_worker_is_left_to_the_worker(mocker: MockerFixture) -> None:
     class RuntimeTaskInstance:
         state = "failed"
 
-    orphan_stopper.get_threads.cache_clear()
+    stop = mocker.patch.object(orphan_stopper, "stop_in_background")
     listener.stop_agent_task_of(RuntimeTaskInstance())
-    assert orphan_stopper.get_threads.cache_info().currsize == 0
+    assert stop.call_count == 0
 
 
 def test_an_end_that_is_never_committed_stops_nothing(
@@ -180,6 +180,45 @@ def test_a_stop_that_fails_is_told(leave_one_running: Any, agent_task_sandbox: A
     end(task_instance, "failed")
     assert "its agent task may still be running" in caplog.text
     assert "sk_sandbox" not in caplog.text
+
+
+@pytest.mark.parametrize("ended", ["of a silent service", "never committed"])
+def test_no_stop_waits_for_what_others_wait_for(
+    leave_one_running: Any, agent_task_sandbox: Any, mocker: MockerFixture, ended: str
+) -> None:
+    task_instance = leave_one_running()
+    find_hook, read_record, is_over = orphan_stopper.find_hook, orphan_stopper.read_record, threading.Event()
+    others = [replace(EndedTask.from_row(task_instance, "failed"), max_tries=-n) for n in range(-20, -1)]
+    silent = replace(read_record(others[0]), conn_id="silent", max_tries=0)
+
+    def find(conn_id: str) -> Any:
+        if conn_id == "silent":
+            is_over.wait(60)
+            raise AgentTaskError("it never answered")
+        return find_hook(conn_id)
+
+    mocker.patch.object(orphan_stopper, "find_hook", side_effect=find)
+    mocker.patch.object(
+        orphan_stopper, "read_record", side_effect=lambda one: silent if one in others else read_record(one)
+    )
+    is_committed = orphan_stopper.is_committed
+    is_silent = ended == "of a silent service"
+    mocker.patch.object(
+        orphan_stopper,
+        "is_committed",
+        side_effect=lambda one: is_silent if one in others else is_committed(one),
+    )
+    mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.0 if is_silent else 3.0)
+    for other in others:
+        orphan_stopper.stop_in_background(other)
+    with create_session() as session:
+        session.execute(update(TaskInstance).filter_by(id=task_instance.id).values(state="failed"))
+    task_instance.state = TaskInstanceState.FAILED
+    began = time.monotonic()
+    listener.on_task_instance_failed(task_instance)
+    assert wait_until(lambda: left(agent_task_sandbox) == ["cancelled"], timeout=20)
+    assert time.monotonic() - began < 2
+    is_over.set()
 
 
 def test_airflow_loads_the_listener() -> None:

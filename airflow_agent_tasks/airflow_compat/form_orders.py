@@ -1,0 +1,62 @@
+"""The orders that a worker may give the API server about the form of its task. Data only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from airflow_agent_tasks.airflow_compat.required_action import HITLUser
+
+#: Text that every database stores: PostgreSQL takes neither NUL nor half a surrogate pair.
+Text = Annotated[str, Meta(pattern=r"\A[^\x00\ud800-\udfff]*\Z")]
+
+
+class _Order(Struct, tag_field="do", frozen=True):
+    """
+    An order about one form.
+
+    :param task_instance_id: The id of the task instance that the order is about, and comes from.
+    """
+
+    task_instance_id: UUID
+
+
+class ShowForm(_Order, tag="show", frozen=True):
+    """
+    Open the form with a question, or show the question in the form that is open.
+
+    :param question_id: The question's id among all questions.
+    :param subject: The form's first line.
+    :param body: Its text, as Markdown.
+    :param options: What can be chosen.
+    :param params: Its fields.
+    :param assigned_users: Who may answer; empty for everyone whom Airflow allows.
+    :param reopen: True to remove an answer to this very question, too.
+    """
+
+    question_id: Text
+    subject: Text
+    body: Text
+    options: Annotated[list[Text], Meta(min_length=1)]
+    params: dict[Text, dict[str, Any]]
+    assigned_users: list[HITLUser]
+    reopen: bool
+
+
+class ReadForm(_Order, tag="read", frozen=True):
+    """
+    Read the answer.
+
+    :param form_id: The id of the task instance that asked; one that is no id stands for none.
+    """
+
+    form_id: str | None = None
+
+
+class CloseForm(_Order, tag="close", frozen=True):
+    """Close the form, unless it was answered."""
+
+
+FormOrder = ShowForm | ReadForm | CloseForm

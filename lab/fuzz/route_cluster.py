@@ -1,0 +1,84 @@
+"""The Airflow whose routes are fuzzed: one agent task runs in it, and another one is parked at a question."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_agent_tasks.sandbox import DEFAULT_AGENT_ID
+from airflow_agent_tasks.sandbox.server import Sandbox
+from lab.cluster.airflow_api import TaskInstance
+from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.cluster_programs import ClusterError
+from lab.paths import HOMES
+
+DAG_ID = "fuzzed"
+DAG = f"""
+from airflow.sdk import DAG
+from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+
+with DAG({DAG_ID!r}, schedule=None):
+    ShinzoTaskOperator(task_id="parked", message='#sandbox {{"steps": 1, "ask": ["Red or blue?"]}}')
+    ShinzoTaskOperator(
+        task_id="running", message='#sandbox {{"steps": 100, "step_seconds": 60}}', deferrable=False
+    )
+"""
+WANTED = {"parked": "awaiting_input", "running": "running"}
+SETTINGS = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
+#: Seconds for the two tasks to get there.
+TIMEOUT = 120.0
+
+
+@contextmanager
+def run_cluster() -> Iterator[tuple[AirflowCluster, str, list[TaskInstance]]]:
+    """
+    Start an Airflow with both tasks, whose API server takes nobody for a user who brings no key.
+
+    :raises ClusterError: if it does not start, or the tasks do not.
+    """
+    home = HOMES / "fuzz"
+    dags_folder = home / "dags"
+    shutil.rmtree(dags_folder, ignore_errors=True)
+    dags_folder.mkdir(parents=True)
+    (dags_folder / f"{DAG_ID}.py").write_text(DAG)
+    with Sandbox() as sandbox:
+        connection = {
+            "conn_type": "shinzo",
+            "host": sandbox.url,
+            "password": sandbox.api_key,
+            "extra": {"agent_id": DEFAULT_AGENT_ID},
+        }
+        environment = {**SETTINGS, "AIRFLOW_CONN_SHINZO_DEFAULT": json.dumps(connection)}
+        with AirflowCluster(home / "airflow", dags_folder=dags_folder, environment=environment) as cluster:
+            cluster.wait_for_dags([DAG_ID])
+            run_id = cluster.api.trigger(DAG_ID)
+            tasks = _wait_for_tasks(cluster, run_id)
+            user = cluster.api.request_token()
+            cluster.environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "False"
+            cluster.stop_program("api-server")
+            cluster.start_component("api-server")
+            _wait_for_api_server(cluster)
+            yield cluster, user, tasks
+
+
+def _wait_for_tasks(cluster: AirflowCluster, run_id: str) -> list[TaskInstance]:
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        tasks = cluster.api.list_tasks(DAG_ID, run_id)
+        if {task.task_id: task.state for task in tasks} == WANTED:
+            return tasks
+        cluster.check_programs()
+        time.sleep(0.5)
+    raise ClusterError(f"the tasks of {DAG_ID} are not where they should be after {TIMEOUT:g} s")
+
+
+def _wait_for_api_server(cluster: AirflowCluster) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not cluster.api.read_health():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"the API server does not answer after {TIMEOUT:g} s")
+        cluster.check_programs()
+        time.sleep(0.5)
