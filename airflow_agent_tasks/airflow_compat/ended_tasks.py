@@ -63,7 +63,7 @@ class EndedTask:
 
 
 def read_record(ended: EndedTask) -> Submission | None:
-    """Return what the task state store holds of the task's agent task, or None; raises as its ``from_json``."""
+    """Return the record of the task's agent task, or None; raises AgentTaskError where it is none of ours."""
     stored: Any = get_state_backend().get(ended.scope, RECORD_KEY)
     if stored is None:
         return None
