@@ -19,11 +19,13 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pins peers check test matrix upgrade coverage lint format demo faults parked answers bench imports up down build clean
+.PHONY: help venv pins peers check test matrix upgrade coverage lint format demo faults fuzz parked answers bench imports up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (8 minutes each)"
+	@echo "make fuzz     send 2,000 hostile replies to both clients and 3,000 requests to the plugin's routes, and print what they"
+	@echo "              broke (5 minutes)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
 	@echo "make answers  answer 200 questions the moment they appear, in each setup, and print for how long that was delayed"
 	@echo "              (5 minutes a setup); SETUPS='local celery' runs some of them"
@@ -113,6 +115,10 @@ demo: $(INSTALLED)
 
 faults: $(INSTALLED) $(PEERS)
 	@$(BIN)/python -m lab.faults --runs $(RUNS) --peers
+
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m lab.fuzz.replies
+	@$(BIN)/python -m lab.fuzz.routes
 
 parked: $(INSTALLED)
 	@$(BIN)/python -m lab.benchmarks.measure_parked_tasks
