@@ -39,11 +39,13 @@ class AgentTaskError(Exception):
     """
     Base of all errors of this package.
 
-    ``task`` is the agent task as it was last seen, or None if no agent task was seen; callbacks of a failed
-    Airflow task find it in ``context["exception"]``.
+    Callbacks of a failed Airflow task find it in ``context["exception"]``.
     """
 
+    #: The agent task as it was last seen, or None if no agent task was seen.
     task: AgentTask | None = None
+    #: Whether Airflow makes a retry, and why, as a sentence; empty where :attr:`is_final` says it.
+    retry_note: str = ""
 
     #: A retry would fail in the same way.
     is_final: bool = False

@@ -47,8 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
-    | {"operators.arguments", "operators.argument_names", "operators.keywords", "worker.airflow_errors"},
-    "decorators": GROUND | {"services", "operators", "worker.airflow_errors"},
+    | {"operators.arguments", "operators.argument_names", "operators.keywords", "worker.failures"},
+    "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
     "provider_info": {"connection_form"},
@@ -419,7 +419,7 @@ def test_a_private_part_of_airflow_is_found_wherever_it_stands() -> None:
 @pytest.mark.parametrize(
     ("module", "target", "expected"),
     [
-        ("sensors.agent_task", "worker.airflow_errors", True),
+        ("sensors.agent_task", "worker.failures", True),
         ("sensors.agent_task", "operators.agent_task", False),
         ("operators.agent_task", "sensors.agent_task", False),
         ("worker.driver", "operators.agent_task", False),

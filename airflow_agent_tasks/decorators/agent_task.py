@@ -29,7 +29,7 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.services.base import Capability
 from airflow_agent_tasks.services.start_fields import RENDERED_LATER
 from airflow_agent_tasks.text import shorten
-from airflow_agent_tasks.worker.airflow_errors import airflow_failures
+from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,7 +60,8 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
         returned = self.python_callable(*self.op_args, **self.determine_kwargs(context))
         if inspect.iscoroutine(returned):
             returned = asyncio.run(returned)
-        with airflow_failures():
+        reported = reported_failures(context["ti"], self.log, pushes_xcoms=bool(self.do_xcom_push))
+        with reported, airflow_failures():
             for name, value in self._read_fields(returned).items():
                 setattr(self, name, value)
         return AgentTaskOperator.execute(self, context)

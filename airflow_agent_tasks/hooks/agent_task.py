@@ -267,6 +267,6 @@ class AgentTaskHook(BaseHook):
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:
-    if refusal and not task.is_terminal:
+    if refusal and not task.is_stopped:
         raise refusal
     return task

@@ -38,7 +38,15 @@ from airflow_agent_tasks.lifecycle.question_form import (
     names_other_question,
     read_response,
 )
-from airflow_agent_tasks.lifecycle.question_log import STOP, Question, Questions, Reply, Stage, Standing
+from airflow_agent_tasks.lifecycle.question_log import (
+    MAX_AUTOMATIC_REPLIES,
+    STOP,
+    Question,
+    Questions,
+    Reply,
+    Stage,
+    Standing,
+)
 from airflow_agent_tasks.lifecycle.send_reply import save_question, send_reply
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -47,8 +55,6 @@ from airflow_agent_tasks.text import quote_lines, shorten
 
 #: Seconds between two checks whether the agent has taken in a reply.
 SETTLING_CHECK = 2.0
-#: How often in a row the very same question is answered without asking anyone.
-MAX_AUTOMATIC_REPLIES = 3
 OTHER_QUESTION = "it was given in a form that showed an earlier question."
 
 
@@ -104,7 +110,7 @@ def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | No
 def _reply_automatically(execution: Execution, task: AgentTask, questions: Questions) -> Flow[Reply | None]:
     if not execution.settings.has_reply:
         return None
-    if questions.count_repeats() > MAX_AUTOMATIC_REPLIES:
+    if not questions.may_answer_automatically(questions.require_last()):
         yield from warning(
             "The agent asks the same again after %s replies in a row: reply is not called any more.",
             MAX_AUTOMATIC_REPLIES,
@@ -130,7 +136,7 @@ def take_answer(execution: Execution, event: Any, question_id: str | None) -> Fl
         # Someone may have answered in the last moment.
         event = yield from CloseForm()
         response = read_response(event)
-        if response is None and questions.count_repeats() <= MAX_AUTOMATIC_REPLIES:
+        if response is None and questions.may_answer_automatically(question):
             response = build_default_reply(execution.settings.input_default, now=(yield from ReadClock()))
     if response is None:
         return (yield from _give_up(execution, question))
@@ -191,18 +197,20 @@ def _show(asking: Asking, *, reopen: bool = False) -> Flow[bool]:
 
 def _describe(execution: Execution, task: AgentTask, question: Question, notice: str = "") -> Flow[Asking]:
     service = yield from FindService()
-    settings = execution.settings
+    settings, questions = execution.settings, (yield from execution.require_questions())
+    is_default_sent = questions.may_answer_automatically(question)
     return Asking(
         number=question.number,
         question_id=question.id,
         task=task,
         title=service.title,
-        instruction=str(settings.start_fields.get(service.instruction_field, "")),
+        # After a resume it is not known what a decorated function returned.
+        instruction=str(settings.start_fields.get(service.instruction_field) or ""),
         log_url=execution.task_try.log_url,
         notice=notice,
         asked_at=question.asked_at,
         input_timeout=settings.input_timeout,
-        input_default=settings.input_default,
+        input_default=settings.input_default if is_default_sent else None,
         on_timeout=settings.on_timeout,
     )
 
@@ -240,6 +248,8 @@ def _give_up(execution: Execution, question: Question) -> Flow[Decision]:
     task, fate = yield from stop_or_leave(execution)
     if task and task.status is TaskState.COMPLETED:
         return Decision(Verdict.REACHED, task=task)
+    if execution.settings.input_default is not None:
+        fate = f"input_default was sent {MAX_AUTOMATIC_REPLIES} times in a row, and not once more. {fate}"
     raise AgentTaskTimeoutError(
         f"Nobody answered question {question.number} of {execution.name} within the input_timeout of "
         f"{execution.settings.input_timeout:g} s: {shorten(question.text, 500)!r}. {fate}"
@@ -253,10 +263,13 @@ def _stop(execution: Execution, question: Question, decision: Reply) -> Flow[Dec
     if task and task.status is TaskState.COMPLETED:
         return Decision(Verdict.REACHED, task=task)
     user = decision.answered_by
-    raise AgentTaskCancelledError(
+    failure = AgentTaskCancelledError(
         f"{user['name']} (id {user['id']}) chose {STOP!r} at {decision.answered_at}, when asked question "
         f"{question.number}. {fate}",
         task=task,
         # A next try stops what could not be stopped.
         is_final=task is not None,
     )
+    if failure.is_final:
+        failure.retry_note = "Airflow does not retry the task: a user decided to stop the agent."
+    raise failure

@@ -29,7 +29,7 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.stop import stop_and_look
-from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.start_fields import read_rendered
 
@@ -71,6 +71,29 @@ class _Start:
             key, task_try.try_number, task_try.max_tries, conn_id=conn_id, on_kill_policy=policy
         )
 
+    def locate(self, found: Submission) -> StartedTask | None:
+        """Return the agent task of a record; with this try's own agent where the record has lost its own."""
+        started = found.started
+        return (
+            replace(started, agent_id=self.execution.settings.agent_id)
+            if started and self._is_lost(found)
+            else started
+        )
+
+    def check_gone(self, found: Submission, error: AgentTaskNotFoundError) -> None:
+        """Raise AgentTaskError, which is final, if it is not known whether the agent task is gone."""
+        if self._is_lost(found):
+            failure = AgentTaskError(
+                f"The record of agent task {found.task_id} has lost which agent runs it: it may still run. "
+                f"{error} Look for it on {self.service.title}, and stop it. Then delete the key "
+                f"{RECORD_KEY!r} in Airflow's task state store, and clear the task."
+            )
+            failure.is_final = True
+            raise failure from None
+
+    def _is_lost(self, found: Submission) -> bool:
+        return found.agent_id is None and Capability.AGENT_CHOICE in self.service.capabilities
+
     def describe_search(self, submission: Submission) -> str:
         return (
             f"Search {self.service.title} for a task with the metadata idempotency_key = "
@@ -94,9 +117,10 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     # first try from the retries would fail once a user edits them.
     if found.max_tries not in (None, execution.task_try.max_tries):
         return (yield from _start_over(start, found))
-    if found.started is None:
+    started = start.locate(found)
+    if started is None:
         return (yield from _repeat(start, found))
-    return (yield from _attach(start, found, found.started))
+    return (yield from _attach(start, found, started))
 
 
 def _submit(start: _Start) -> Flow[AgentTask]:
@@ -189,6 +213,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
     try:
         task = yield from GetTask(started)
     except AgentTaskNotFoundError as error:
+        start.check_gone(found, error)
         yield from warning("%s, %s, is gone; starting a new one. %s", task_id, origin, error)
         return (yield from _submit(start))
     except AgentTaskError as error:
@@ -216,7 +241,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
 
 def _start_over(start: _Start, found: Submission) -> Flow[AgentTask]:
     lost = f"The start of try {found.try_number}, before the clear, was never answered."
-    old = found.started
+    old = start.locate(found)
     if old is None and start.is_idempotent:
         yield from info("%s Sending it again with its idempotency key.", lost)
         task = yield from _send(start, found)
@@ -227,16 +252,18 @@ def _start_over(start: _Start, found: Submission) -> Flow[AgentTask]:
     if old is None:
         yield from warning("%s %s", lost, start.describe_search(found))
     else:
-        yield from _stop_earlier(old, found.try_number)
+        yield from _stop_earlier(start, found, old)
     return (yield from _submit(start))
 
 
-def _stop_earlier(old: StartedTask, try_number: int) -> Flow[None]:
+def _stop_earlier(start: _Start, found: Submission, old: StartedTask) -> Flow[None]:
+    try_number = found.try_number
     try:
         task = yield from GetTask(old)
         if not task.is_terminal:
             task = yield from stop_and_look(old)
     except AgentTaskNotFoundError as error:
+        start.check_gone(found, error)
         yield from info("%s of try %s, before the clear, is gone: %s", old.agent_task_id, try_number, error)
     else:
         yield from info("Starting over after a clear; the agent task of try %s is now %s", try_number, task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY, format_time
-from airflow_agent_tasks.lifecycle.question_log import SEND, Reply
+from airflow_agent_tasks.lifecycle.question_log import DEFAULT_ID, REPLY_ID, SEND, Reply
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.text import shorten
 
@@ -22,7 +22,7 @@ def call_reply(
     except Exception as error:  # of the user's own code; someone can still answer
         log.warning("reply (%s) failed, so it answers nothing: %s", name, shorten(repr(error), 500))
         return None
-    reply = None if text is None else Reply(SEND, text, {"id": "reply", "name": name}, format_time(clock()))
+    reply = None if text is None else Reply(SEND, text, {"id": REPLY_ID, "name": name}, format_time(clock()))
     if reply and (fault := find_fault(reply)):
         log.warning("reply (%s) answers nothing: %s", name, fault)
         return None
@@ -33,7 +33,7 @@ def build_default_reply(text: str | None, *, now: float) -> Reply | None:
     """Return the operator's ``input_default`` as a reply, or None where there is none."""
     if text is None:
         return None
-    return Reply(SEND, text, {"id": "input_default", "name": "input_default"}, format_time(now))
+    return Reply(SEND, text, {"id": DEFAULT_ID, "name": DEFAULT_ID}, format_time(now))
 
 
 def find_fault(reply: Reply) -> str | None:
@@ -41,5 +41,5 @@ def find_fault(reply: Reply) -> str | None:
     if not isinstance(reply.text, str) or not reply.text.strip():
         return "it was empty."
     if len(reply.text) > MAX_REPLY:
-        return f"it had {len(reply.text)} characters, and {MAX_REPLY} are the most."
+        return f"it had {len(reply.text)} characters, and the limit is {MAX_REPLY}."
     return None

@@ -65,7 +65,9 @@ def check_still_wanted(execution: Execution) -> Flow[None]:
     state = yield from ReadFinalState()
     if state and execution.settings.on_kill_policy == "stop":
         fate = (yield from stop(execution))[1]
-        raise AgentTaskCancelledError(f"The task was marked {state} meanwhile. {execution.name}: {fate}")
+        failure = AgentTaskCancelledError(f"The task was marked {state} meanwhile. {execution.name}: {fate}")
+        failure.retry_note = f"Airflow does not retry the task: it was marked {state}."
+        raise failure
 
 
 def _log_change(execution: Execution, seen: str, *, is_odd: bool) -> Flow[None]:

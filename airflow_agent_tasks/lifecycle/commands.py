@@ -124,9 +124,14 @@ class ReadClock(Command[float], frozen=True):
 
 
 class Sleep(Command[None], frozen=True):
-    """Wait on the worker; raises AgentTaskCancelledError once a kill has stopped the agent task."""
+    """
+    Wait on the worker; raises AgentTaskCancelledError once a kill has stopped the agent task.
+
+    :param minds_kill: False for a wait that a kill does not end: the agent task is being stopped anyway.
+    """
 
     seconds: float
+    minds_kill: bool = True
 
 
 class Defer(Command[NoReturn], frozen=True):
@@ -175,19 +180,13 @@ class ReadFinalState(Command[str | None], frozen=True):
 
 
 class PushTask(Command[None], frozen=True):
-    """Push what has changed of id, status, exit code, question and progress to XCom."""
+    """Push what has changed of id, status, exit code, question and progress to XCom. Never fails."""
 
     task: AgentTask
 
 
-class PushError(Command[None], frozen=True):
-    """Push why the Airflow task fails to XCom. Never fails."""
-
-    reason: str
-
-
 class PushAnswers(Command[None], frozen=True):
-    """Push who answered what to XCom, if it has changed."""
+    """Push who answered what to XCom, if it has changed. Never fails."""
 
     answers: list[dict[str, Any]]
 

@@ -22,6 +22,9 @@ from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 
+#: Seconds by which the clocks of two workers may differ.
+CLOCK_DIFFERENCE = 600.0
+
 
 @dataclass(frozen=True)
 class TaskSettings:
@@ -125,8 +128,10 @@ class Execution:
         """Return the record, read once."""
         if self.submission is None:
             found = yield from LoadSubmission()
-            if found and found.task_id and not found.submitted_at:  # the limits count from now
-                found = replace(found, submitted_at=(yield from ReadClock()))
+            now = yield from ReadClock()
+            if found and found.task_id and not 0.0 < found.submitted_at <= now + CLOCK_DIFFERENCE:
+                # Lost or damaged: the limits count from now.
+                found = replace(found, submitted_at=now)
             self.submission = found
         return self.submission
 

@@ -15,15 +15,14 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.lifecycle.commands import Flow, Log, PushError, PushTask, info, warning
+from airflow_agent_tasks.lifecycle.commands import Flow, PushTask, info, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import shorten
 
-#: The most characters of an agent's words in an error, and of an error in the log: both are one line.
+#: The most characters of an agent's words in an error.
 MAX_SAID = 2_000
-MAX_ERROR = 2 * MAX_SAID
 
 
 @dataclass(frozen=True)
@@ -83,39 +82,47 @@ def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     raise build_failure(task, is_final=task.exit_code in settings.no_retry_on_exit_code)
 
 
-def report_failure(execution: Execution, error: AgentTaskError) -> Flow[None]:
-    """Write why the Airflow task fails to its log and to XCom, and whether Airflow tries again."""
-    error.task = error.task or execution.last_task
-    text = f"{error} {describe_retry(execution, error)}"
-    yield Log("error", "%s", (shorten(text, MAX_ERROR),))
-    yield PushError(shorten(str(error), MAX_ERROR))
+def describe_retry(error: AgentTaskError, *, try_number: int, max_tries: int) -> str:
+    """
+    Say whether Airflow tries again after a failure, and why.
 
-
-def describe_retry(execution: Execution, error: AgentTaskError) -> str:
-    """Say whether Airflow tries again after a failure, and why."""
-    task_try, task = execution.task_try, error.task
-    tries = f"{task_try.max_tries + 1}"
-    if not error.is_final:
-        if task_try.has_next:
-            return f"Airflow retries the task: try {task_try.try_number + 1} of {tries} is next."
-        return f"Airflow does not retry the task: this was try {task_try.try_number} of {tries}."
-    if isinstance(error, AgentTaskUncertainError):
-        reason = "what was sent may have been carried out, and would be done twice"
-    elif isinstance(error, AgentTaskFailedError) and task:
-        reason = f"exit code {task.exit_code} is one of no_retry_on_exit_code"
-    elif isinstance(error, AgentTaskCancelledError):
-        reason = "a user decided to stop the agent"
-    else:
-        reason = "a retry would fail in the same way"
-    return f"Airflow does not retry the task: {reason}."
+    :param error: The failure.
+    :param try_number: The number of the try that failed, from 1.
+    :param max_tries: Airflow's ``max_tries``; the last try has one more.
+    """
+    if error.retry_note:
+        return error.retry_note
+    if error.is_final:
+        is_doubt = isinstance(error, AgentTaskUncertainError)
+        doubt = "what was sent may have been carried out, and would be done twice"
+        return (
+            f"Airflow does not retry the task: {doubt if is_doubt else 'a retry would fail in the same way'}."
+        )
+    if try_number <= max_tries:
+        return f"Airflow retries the task: try {try_number + 1} of {max_tries + 1} is next."
+    return f"Airflow does not retry the task: this was try {try_number} of {max_tries + 1}."
 
 
 def build_failure(task: AgentTask, *, is_final: bool) -> AgentTaskFailedError | AgentTaskCancelledError:
     """Return the error of an agent task that ended badly: which task, which state, what the agent said."""
-    said = task.result if isinstance(task.result, str) else json.dumps(task.result, ensure_ascii=False)
-    hint = f" The agent said: {shorten(said, MAX_SAID)!r}." if task.result is not None else ""
+    failure: AgentTaskFailedError | AgentTaskCancelledError
     if task.status is TaskState.CANCELLED:
-        return AgentTaskCancelledError(
-            f"{task} was cancelled on the service.{hint}", task=task, is_final=is_final
+        failure = AgentTaskCancelledError(
+            f"{task} was cancelled on the service.{describe_words(task)}", task=task
         )
-    return AgentTaskFailedError(f"{task} did not succeed.{hint}", task=task, is_final=is_final)
+    else:
+        failure = AgentTaskFailedError(f"{task} did not succeed.{describe_words(task)}", task=task)
+    if is_final:
+        failure.is_final = True
+        failure.retry_note = (
+            f"Airflow does not retry the task: exit code {task.exit_code} is one of no_retry_on_exit_code."
+        )
+    return failure
+
+
+def describe_words(task: AgentTask) -> str:
+    """Return what the agent returned, as a sentence that follows another, or nothing."""
+    if task.result is None:
+        return ""
+    said = task.result if isinstance(task.result, str) else json.dumps(task.result, ensure_ascii=False)
+    return f" The agent said: {shorten(said, MAX_SAID)!r}."

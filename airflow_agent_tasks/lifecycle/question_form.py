@@ -42,9 +42,9 @@ MAX_SUBJECT = 120
 #: Lines for the notice and both blocks together, of which the question has what the others leave.
 MAX_LINES = 11
 LINES_OF_NOTICE = 2
-ANYONE = "everyone whom Airflow lets answer for this DAG"
+ANYONE = "anyone allowed to answer for this DAG"
 #: The line of an instruction that only the sandbox reads.
-_SANDBOX_LINE = re.compile(r"\A\s*#sandbox(?![^\s{]).*\n?")
+_SANDBOX_LINE = re.compile(r"\A\s*#sandbox(?![^\s{])[^\r\n]*(?:\r\n?|\n)?")
 #: The units of a time, from the longest; one is used from twice its length on.
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("s", 1))
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
-from itertools import takewhile
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -21,6 +20,11 @@ from airflow_agent_tasks.agent_task import AgentTask, TaskState
 
 #: Seconds since 1970, up to the year 9999, or a length of time in seconds: what is stored may be damaged.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+
+#: Who replies without being asked: the operator's ``reply``, and its ``input_default``.
+REPLY_ID, DEFAULT_ID = "reply", "input_default"
+#: How often in a row the same question is answered without asking anyone.
+MAX_AUTOMATIC_REPLIES = 5
 
 #: The options of the form.
 SEND = "Send"
@@ -205,10 +209,15 @@ class Questions:
         """Return the questions with the newest one changed to this."""
         return Questions((*self.items[:-1], question))
 
-    def count_repeats(self) -> int:
-        """Return how often in a row the agent has asked its newest question."""
-        newest = self.require_last().fingerprint
-        return len(list(takewhile(lambda question: question.fingerprint == newest, reversed(self.items))))
+    def may_answer_automatically(self, asked: Question) -> bool:
+        """Return False once the agent has asked the same too often in a row, and got automatic replies."""
+        count = 0
+        for question in reversed([item for item in self.items if item.number < asked.number]):
+            is_automatic = question.reply and question.reply.answered_by["id"] in (REPLY_ID, DEFAULT_ID)
+            if question.text != asked.text or not is_automatic:
+                break
+            count += 1
+        return count < MAX_AUTOMATIC_REPLIES
 
     def seconds_waited(self, since: float, now: float) -> float:
         """Return for how many seconds since a moment questions have waited for someone's answer."""

@@ -55,8 +55,10 @@ def resume_after_wait(
     :param has_questions: True where there were any, one of which may have been settled meanwhile.
     """
     yield from execution.adopt(started)
-    if has_questions:
-        yield from execution.load()
+    submission = (yield from execution.load()) if has_questions else None
+    if submission and submission.started and submission.task_id == started.agent_task_id:
+        # The trigger counts from the last reply, but the limits count from the start.
+        execution.last_started = submission.started
     if reported.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
         return (yield from resolve(execution, reported))
     return (yield from _finish(execution, (yield from check_after(execution, reported))))

@@ -28,11 +28,21 @@ def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
     for seconds in PAUSES_BEFORE_LOOKS:
         if task.is_stopped:
             return task
-        yield from Sleep(seconds)
+        yield from Sleep(seconds, minds_kill=False)
         task = yield from GetTask(started)
     if not task.is_stopped:
-        raise AgentTaskError(f"The service accepted the stop, but the agent task goes on: {task}.")
+        raise AgentTaskError(f"The service accepted the stop, but the agent task {describe_stop(task)}.")
     return task
+
+
+def describe_stop(task: AgentTask) -> str:
+    """Return what a stop has done to an agent task, as it was seen after it, as the end of a sentence."""
+    if not task.is_stopped:
+        return f"goes on after the stop: {task}"
+    # A stop makes it one of these two; in any other end it came too late.
+    if task.status in (TaskState.CANCELLED, TaskState.PAUSED):
+        return f"was stopped (now {task.status})"
+    return f"had ended before: {task}"
 
 
 def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
@@ -54,7 +64,7 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
         return task, "It had completed just before; the next try takes its result."
     # What was stopped is over: the next try starts a new one, also where stopping is no more than a pause.
     yield from warn_on_failure(execution.drop())
-    return task, f"It was stopped: {task}."
+    return task, f"It {describe_stop(task)}."
 
 
 def stop_on_execution_timeout(execution: Execution) -> Flow[AgentTaskTimeoutError]:

@@ -44,7 +44,7 @@ class Submission:
     try_number: int
     max_tries: int | None
     task_id: _Text | None = None
-    agent_id: str | None = None
+    agent_id: _Text | None = None
     submitted_at: Seconds = 0.0
     conn_id: str = ""
     on_kill_policy: _Policy = "leave"

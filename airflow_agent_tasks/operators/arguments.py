@@ -40,10 +40,12 @@ def is_rendered_later(value: Any) -> bool:
     """Return whether Airflow replaces a value before the task runs: a template, or another task's output."""
     if isinstance(value, str):
         return any(mark in value for mark in _TEMPLATE_MARKS)
-    if isinstance(value, Mapping):
-        return any(map(is_rendered_later, value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(map(is_rendered_later, value))
+    items = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        try:
+            return any(map(is_rendered_later, items))
+        except RecursionError:  # it contains itself, which no field may
+            return False
     return value is RENDERED_LATER or hasattr(value, "iter_references") or hasattr(value, "template_fields")
 
 
@@ -115,7 +117,7 @@ def check_text(name: str, value: Any) -> Any:
 
 
 def check_name(name: str, value: Any) -> Any:
-    """Return the name of a connection or an agent, which no number stands for."""
+    """Return the name of a connection or an agent, which must be text."""
     if not is_rendered_later(value):
         text(name).validate(value)
     return value
@@ -166,7 +168,7 @@ def check_notifiers(name: str, value: T | Collection[T] | None) -> list[T]:
     for notifier in notifiers:
         if not callable(notifier) or isinstance(notifier, type):
             raise AgentTaskArgumentError(
-                f"{name} must be an Airflow notifier such as SmtpNotifier(…), or a list of such; it has "
+                f"{name} must be an Airflow notifier such as SmtpNotifier(…), or a list of them; it has "
                 f"{shorten(repr(notifier))}."
             )
     return notifiers
@@ -178,7 +180,7 @@ def check_users(name: str, value: HITLUser | Collection[HITLUser] | None) -> lis
     for user in users:
         if not isinstance(user, Mapping) or not all(_is_word(user.get(key)) for key in ("id", "name")):
             raise AgentTaskArgumentError(
-                f"{name} must be {{'id': …, 'name': …}}, both texts, or a list of such, with the ids of "
+                f"{name} must be {{'id': …, 'name': …}}, both texts, or a list of them, with the ids of "
                 f"Airflow's users; it has {shorten(repr(user))}."
             )
     return users

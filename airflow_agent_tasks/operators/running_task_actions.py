@@ -21,7 +21,7 @@ from airflow_agent_tasks.operators.arguments import (
     read_id,
     read_text,
 )
-from airflow_agent_tasks.worker.airflow_errors import airflow_failures
+from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -65,7 +65,8 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do it once, and return the agent task as the service then describes it."""
-        with airflow_failures():
+        reported = reported_failures(context["ti"], self.log, pushes_xcoms=bool(self.do_xcom_push))
+        with reported, airflow_failures():
             self.agent_task_id = read_text("agent_task_id", self.agent_task_id)
             self.agent_id = read_id(self.agent_id)
             task = self.act(find_hook(self.conn_id))

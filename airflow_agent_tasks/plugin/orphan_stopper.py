@@ -32,6 +32,7 @@ from airflow_agent_tasks.client import sync_client  # noqa: F401 - imported by h
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.plugin.background_calls import BackgroundCalls
 from airflow_agent_tasks.provider_info import get_provider_info
 
@@ -143,9 +144,8 @@ def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> t
         if task.is_terminal:
             return task, f"; its agent task had ended before: {task}."
     task = hook.stop_task(task_id, agent_id)
-    if task.is_stopped:
-        return task, f", so agent task {task.task_id} was stopped (now {task.status})."
-    return task, f", but its agent task goes on after the stop: {task}."
+    joint = "so" if task.is_stopped else "but"
+    return task, f", {joint} agent task {task.task_id} {describe_stop(task)}."
 
 
 def _until(condition: Callable[[], bool]) -> Generator[float, None, bool]:

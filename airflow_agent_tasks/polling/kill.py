@@ -17,6 +17,7 @@ from typing import Any
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, aread_state
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.shared_poller import SharedPoller, use_poller
 from airflow_agent_tasks.polling.state_xcoms import StateXComs
@@ -92,4 +93,4 @@ async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str
         if task.is_terminal or is_returned:
             return task, f"was left as it is ({task.status})"
     task = await poller.stop_task(started.agent_task_id, started.agent_id)
-    return task, f"was stopped (now {task.status})" if task.is_stopped else f"goes on after the stop ({task})"
+    return task, describe_stop(task)

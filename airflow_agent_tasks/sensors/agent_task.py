@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.outcome import describe_words
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.operators.argument_names import check_names
@@ -38,7 +40,7 @@ from airflow_agent_tasks.operators.arguments import (
 from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
-from airflow_agent_tasks.worker.airflow_errors import airflow_failures
+from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -121,18 +123,23 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait for a target state, in the triggerer if deferrable."""
         if not self.deferrable:
-            return super().execute(context)
+            with self._reported(context):
+                return super().execute(context)
         # Airflow applies soft_fail and never_fail to what resumes, not to what runs before the deferral.
         return self.resume_execution("check_or_defer", None, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; ``never_fail`` covers our own errors too, as it does while poking."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except AgentTaskError as error:
-            if self.never_fail:
-                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-            raise
+        with self._reported(context):
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except AgentTaskError as error:
+                if self.never_fail:
+                    raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+                raise
+
+    def _reported(self, context: Context) -> AbstractContextManager[None]:
+        return reported_failures(context["ti"], self.log, pushes_xcoms=bool(self.do_xcom_push))
 
     def check_or_defer(self, context: Context) -> Any:
         """Check once, and defer unless a target state is reached."""
@@ -172,7 +179,8 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
             raise decision.error or AgentTaskError(f"Agent task {self.agent_task_id} has no known state.")
         if decision.verdict is Verdict.UNREACHABLE:
             raise AgentTaskUnreachableStateError(
-                f"{decision.task} can no longer become {' or '.join(self.target_states)}.",
+                f"{decision.task} can no longer become {' or '.join(self.target_states)}."
+                f"{describe_words(decision.task)}",
                 task=decision.task,
                 is_final=True,
             )

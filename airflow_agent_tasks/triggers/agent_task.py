@@ -35,17 +35,17 @@ class AgentTaskTrigger(BaseTrigger):
     :param conn_id: The Airflow connection; its type names the service.
     :param agent_task_id: The service's id of the task.
     :param agent_id: The agent that runs it, where the service has agents.
-    :param started_at: When it was submitted, in seconds since 1970.
-    :param working_since: When it got its last reply, in seconds since 1970: poll intervals grow with the time
-        since then. Default: ``started_at``.
+    :param started_at: When it was submitted or got its last reply, in seconds since 1970; poll intervals grow
+        with the time since.
     :param target_states: The states to wait for; default: completed, failed, cancelled and awaiting_input.
     :param poll_interval: Fixed seconds between status checks; None (default) for growing intervals.
     :param not_before: Time of the first status check, in seconds since 1970, as set by the worker that
         checked last. If it has passed, as after a restart, a random time within the first interval.
     :param deadline: When to give up, in seconds since 1970; None (default) for never.
     :param max_outage: Seconds for which the service may fail to answer before the wait gives up; default 600.
-    :param notes_progress: Push the agent's status and progress to XCom while waiting; default False.
-    :param noted_status: The status that is in XCom already, or None (default).
+    :param notes_progress: Push the agent's status and progress to XCom while waiting: the status that is in
+        XCom already, or True where it is not known. Default False. (One argument, so that a triggerer with
+        an earlier version of this package understands it.)
     :param on_kill_policy: ``"stop"`` stops the agent task when its Airflow task is marked failed, success or
         skipped while deferred; ``"leave"`` (default) leaves it running.
     """
@@ -57,27 +57,23 @@ class AgentTaskTrigger(BaseTrigger):
         agent_task_id: str,
         agent_id: str | None = None,
         started_at: float,
-        working_since: float | None = None,
         target_states: Collection[str] = _ENDED_OR_ASKING,
         poll_interval: float | None = None,
         not_before: float = 0.0,
         deadline: float | None = None,
         max_outage: float = MAX_OUTAGE,
-        notes_progress: bool = False,
-        noted_status: str | None = None,
+        notes_progress: bool | str = False,
         on_kill_policy: str = "leave",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.started = StartedTask(agent_task_id, agent_id, started_at)
-        self.working_since = started_at if working_since is None else working_since
         self.target_states = sorted(TaskState(state).value for state in target_states)
         self.poll_interval = poll_interval
         self.not_before = not_before
         self.deadline = deadline
         self.max_outage = max_outage
         self.notes_progress = notes_progress
-        self.noted_status = noted_status
         self.on_kill_policy = on_kill_policy
         self._is_done = False
 
@@ -86,14 +82,12 @@ class AgentTaskTrigger(BaseTrigger):
         kwargs = {
             "conn_id": self.conn_id,
             **self.started.to_kwargs(),
-            "working_since": None if self.working_since == self.started.started_at else self.working_since,
             "target_states": self.target_states,
             "poll_interval": self.poll_interval,
             "not_before": self.not_before,
             "deadline": self.deadline,
             "max_outage": self.max_outage,
             "notes_progress": self.notes_progress,
-            "noted_status": self.noted_status,
             "on_kill_policy": self.on_kill_policy,
         }
         # Airflow stores these, and sends them to a triggerer, for each task that waits.
@@ -126,12 +120,13 @@ class AgentTaskTrigger(BaseTrigger):
         # dag.test() has neither a task instance nor a supervisor here.
         if not self.notes_progress or self.task_instance is None:
             return None
-        return StateXComs(self.task_instance, self.log, noted_status=self.noted_status)
+        noted = self.notes_progress if isinstance(self.notes_progress, str) else None
+        return StateXComs(self.task_instance, self.log, noted_status=noted)
 
     def build_wait(self) -> TaskWait:
         """Return the policy of the wait."""
         return TaskWait(
-            working_since=self.working_since,
+            working_since=self.started.started_at,
             targets=[TaskState(state) for state in self.target_states],
             poll_interval=self.poll_interval,
             deadline=self.deadline,

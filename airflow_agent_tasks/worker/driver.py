@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,10 +19,10 @@ from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, TaskTry
-from airflow_agent_tasks.lifecycle.outcome import Outcome, report_failure
+from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.worker.airflow_errors import build_airflow_failure
+from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
 from airflow_agent_tasks.worker.notifiers import notify
@@ -86,18 +86,21 @@ class Driver:
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
         """Perform a flow of the execution, and return the agent task or raise what Airflow expects."""
-        try:
-            outcome = self.perform(flow)
-        except AgentTaskError as error:
-            self.perform(report_failure(self.execution, error))
-            raise build_airflow_failure(error) from None
-        except AirflowTaskTimeout:
-            late = self.perform(stop_on_execution_timeout(self.execution))
-            self.perform(report_failure(self.execution, late))
-            raise build_airflow_failure(late, AirflowTaskTimeout) from None
+        with reported_failures(self._ti, self._log, pushes_xcoms=self._pushes_xcoms):
+            outcome = self._run(flow)
         if outcome.skip_reason:
             raise AirflowSkipException(outcome.skip_reason)
         return outcome.task
+
+    def _run(self, flow: cmd.Flow[Outcome]) -> Outcome:
+        try:
+            return self.perform(flow)
+        except AgentTaskError as error:
+            error.task = error.task or self.execution.last_task
+            raise build_airflow_failure(error) from None
+        except AirflowTaskTimeout:
+            late = self.perform(stop_on_execution_timeout(self.execution))
+            raise build_airflow_failure(late, AirflowTaskTimeout) from None
 
     def on_kill(self) -> None:
         """Stop the agent task if no next try will attach to it; runs in a signal handler."""
@@ -122,14 +125,16 @@ class Driver:
                 return self._use_store(command)
             case cmd.ShowForm() | cmd.MakeForm() | cmd.ReadForm() | cmd.CloseForm():
                 return self._forms.perform(command)
-            case cmd.PushTask() | cmd.PushAnswers() | cmd.PushError():
+            case cmd.PushTask() if self._is_stopped_by_kill:
+                return None  # what was seen before the kill is no longer true
+            case cmd.PushTask() | cmd.PushAnswers():
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)
             case cmd.ReadClock():
                 return time.time()
-            case cmd.Sleep(seconds):
-                return self._sleep(seconds)
+            case cmd.Sleep(seconds, minds_kill):
+                return self._sleep(seconds, minds_kill=minds_kill)
             case cmd.Defer():
                 return self._defer(command)
             case cmd.Park():
@@ -181,17 +186,26 @@ class Driver:
         # Killed while the start was on its way: first its id is saved, then it is decided what to do with it.
         self._is_kill_pending = self._is_killed
 
-    def _sleep(self, seconds: float) -> None:
-        self._check_not_killed()
+    def _sleep(self, seconds: float, *, minds_kill: bool) -> None:
+        if minds_kill:
+            self._check_not_killed()
         time.sleep(seconds)
 
     def _check_not_killed(self) -> None:
         if self._is_killed and self._kill and self._kill.is_undecided:
             self.on_kill()
-        if self._is_killed and self._kill is None:
+        if self._is_stopped_by_kill:
             # To some next tries a clear looks like a retry: they must not wait for what is paused now.
             self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
-            raise AgentTaskCancelledError(f"{self.execution.name} was stopped, because this task was killed.")
+            failure = AgentTaskCancelledError(
+                f"{self.execution.name} was stopped, because this task was killed."
+            )
+            failure.retry_note = "Whether Airflow retries the task depends on who killed it."
+            raise failure
+
+    @property
+    def _is_stopped_by_kill(self) -> bool:
+        return self._is_killed and self._kill is None
 
     def _defer(self, command: cmd.Defer) -> NoReturn:
         # Imported here: every DAG file would pay for the trigger and its event loop.
@@ -202,14 +216,13 @@ class Driver:
         self._callbacks.defer(
             trigger=AgentTaskTrigger(
                 conn_id=settings.conn_id,
-                **command.started.to_kwargs(),
-                working_since=command.working_since,
+                # It counts its intervals from there.
+                **replace(command.started, started_at=command.working_since).to_kwargs(),
                 poll_interval=settings.poll_interval,
                 not_before=command.not_before,
                 deadline=deadline,
                 max_outage=settings.max_outage,
-                notes_progress=self._pushes_xcoms,
-                noted_status=command.status if self._pushes_xcoms else None,
+                notes_progress=(command.status or True) if self._pushes_xcoms else False,
                 on_kill_policy=settings.on_kill_policy,
             ),
             method_name="execute_complete",

@@ -12,6 +12,7 @@ from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.lifecycle.commands import CloseForm, Command, MakeForm, ReadForm, ShowForm
 from airflow_agent_tasks.lifecycle.question_form import Asking
 from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.text import clean
 
 if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
@@ -59,4 +60,6 @@ class Forms:
 
 
 def _redact(text: str | None) -> str:
-    return str(redact(text or ""))
+    # Cleaned first: the form leaves out invisible characters, which may have split a secret.
+    text = text or ""
+    return str(redact(clean(text, len(text))))

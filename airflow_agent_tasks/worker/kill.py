@@ -10,6 +10,7 @@ from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.logger_protocol import Log
 
 #: Airflow sends SIGKILL 5 s after SIGTERM. Only where its server ended the task, or at ``execution_timeout``,
@@ -89,11 +90,9 @@ class WorkerKill:
         except AgentTaskError as error:
             self._log.warning("The task was killed, and its agent task may still be running: %s", error)
             return
-        if not task.is_stopped:
-            self._log.warning("The task was killed, but its agent task goes on after the stop: %s", task)
-            return
-        self.has_stopped = True
-        self._log.info("The task was killed, so its agent task was stopped: %s", task)
+        self.has_stopped = task.is_stopped
+        log = self._log.info if task.is_stopped else self._log.warning
+        log("The task was killed: its agent task %s", describe_stop(task))
         self._push_status(task)
 
 

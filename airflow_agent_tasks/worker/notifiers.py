@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from copy import copy, deepcopy
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.text import shorten
@@ -12,8 +15,16 @@ from airflow_agent_tasks.text import shorten
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
 
+#: How deep in a notifier another one is looked for.
+MAX_DEPTH = 12
 
-def notify(notifiers: Iterable[BaseNotifier], context: Context, question: str | None, log: Log) -> None:
+
+def notify(
+    notifiers: Iterable[BaseNotifier | Callable[[Context], None]],
+    context: Context,
+    question: str | None,
+    log: Log,
+) -> None:
     """
     Call each notifier; a failure of one is logged, and changes nothing else.
 
@@ -24,21 +35,61 @@ def notify(notifiers: Iterable[BaseNotifier], context: Context, question: str | 
     """
     for notifier in notifiers:
         try:
-            _copy(notifier)(cast("Context", {**context, "question": question}))
+            _copy(notifier, {})(cast("Context", {**context, "question": question}))
         except Exception as error:
             # Its text may hold the agent's words.
             log.warning("A notifier failed, the question stays open: %s", shorten(repr(error), 500))
 
 
-def _copy(notifier: BaseNotifier) -> BaseNotifier:
+def _copy(value: Any, known: dict[int, Any], depth: int = 0) -> Any:
     """
-    Return a notifier that may be called once.
+    Return a notifier that may be called once, or a part of it.
 
     Airflow's notifiers render their fields in place: called again, one would render what the agent said the
-    first time, and so carry out the templates in it.
+    first time, and so carry out the templates in it. Everything else of a notifier is shared with the copy.
+
+    :param value: A notifier, or something that may hold one.
+    :param known: What became of the objects so far, by their ids.
+    :param depth: How deep in a notifier it stands.
     """
-    once = copy(notifier)
-    for name in getattr(notifier, "template_fields", ()):
-        if hasattr(notifier, name):
-            setattr(once, name, deepcopy(getattr(notifier, name)))
-    return once
+    if id(value) not in known and depth <= MAX_DEPTH:
+        known[id(value)] = value  # for what holds itself
+        known[id(value)] = _copy_parts(value, lambda part: _copy(part, known, depth + 1))
+    return known.get(id(value), value)
+
+
+def _copy_parts(value: Any, copy_part: Callable[[Any], Any]) -> Any:
+    """Return the value itself, unless something in it is rendered when it is called."""
+    if type(value) in (list, tuple, set):
+        parts = [copy_part(part) for part in value]
+        return type(value)(parts) if _differ(parts, value) else value
+    if type(value) is dict:
+        parts = [copy_part(part) for part in value.values()]
+        return dict(zip(value, parts, strict=True)) if _differ(parts, value.values()) else value
+    if isinstance(value, partial):
+        keywords = {name: copy_part(part) for name, part in value.keywords.items()}
+        return partial(copy_part(value.func), *map(copy_part, value.args), **keywords)
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, copy_part(value.__self__))
+    if isinstance(value, type | ModuleType | FunctionType) or not hasattr(value, "__dict__"):
+        return value
+    return _copy_object(value, copy_part)
+
+
+def _copy_object(value: Any, copy_part: Callable[[Any], Any]) -> Any:
+    copied = {name: copy_part(part) for name, part in vars(value).items()}
+    changed = {name: part for name, part in copied.items() if part is not vars(value)[name]}
+    for name in getattr(value, "template_fields", ()):
+        with suppress(Exception):  # what cannot be copied cannot be rendered in place either
+            changed[name] = deepcopy(getattr(value, name))
+    if not changed:
+        return value
+    made = copy(value)
+    for name, part in changed.items():
+        with suppress(AttributeError):  # a property
+            setattr(made, name, part)
+    return made
+
+
+def _differ(parts: Iterable[Any], others: Iterable[Any]) -> bool:
+    return any(part is not other for part, other in zip(parts, others, strict=True))

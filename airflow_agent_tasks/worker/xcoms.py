@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
-from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushError, PushTask
+from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushTask
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
-
-ERROR_KEY = "error"
 
 
 class XComs:
     """
-    Pushes to the XCom of one task instance what has changed.
+    Pushes to the XCom of one task instance what has changed; a failure to do so is only logged.
 
     :param task_instance: Whose XCom.
     :param log: The task's log.
@@ -37,13 +35,11 @@ class XComs:
                 self._push_task(task)
             case PushAnswers(answers):
                 self._push("answers", answers)
-            case PushError(reason):
-                self._push_at_the_end(ERROR_KEY, reason)
 
     def push_status(self, task: AgentTask) -> None:
-        """Push the status alone, at the end of a worker: a failure to do so is logged."""
+        """Push the status alone, at the end of a worker."""
         if self._is_wanted:
-            self._push_at_the_end(STATUS_KEY, task.status.value)
+            self._push(STATUS_KEY, task.status.value)
 
     def _push_task(self, task: AgentTask) -> None:
         self._push("task_id", task.task_id)
@@ -55,13 +51,12 @@ class XComs:
         if task.progress:
             self._push(PROGRESS_KEY, task.progress.to_json())
 
-    def _push_at_the_end(self, key: str, value: Any) -> None:
-        try:
-            self._push(key, value)
-        except Exception as error:  # which would hide why the task ends
-            self._log.warning("Could not push %s to XCom: %r", key, error)
-
     def _push(self, key: str, value: Any) -> None:
-        if key not in self._pushed or value != self._pushed[key]:
+        if key in self._pushed and value == self._pushed[key]:
+            return
+        try:
             self._xcom_push(key=key, value=value)
+        except Exception as error:  # which would end a wait, or hide why it ended
+            self._log.warning("Could not push the %s to XCom: %r", key, error)
+        else:
             self._pushed[key] = value

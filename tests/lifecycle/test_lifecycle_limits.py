@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
-from airflow_agent_tasks.lifecycle.answer_questions import MAX_AUTOMATIC_REPLIES
-from airflow_agent_tasks.lifecycle.question_log import SETTLING_TIME
+from airflow_agent_tasks.lifecycle.question_log import MAX_AUTOMATIC_REPLIES, SETTLING_TIME
 from airflow_agent_tasks.lifecycle.run import run
 from airflow_agent_tasks.lifecycle.stop import PAUSES_BEFORE_LOOKS
 from airflow_agent_tasks.services.base import Dialect
@@ -113,14 +112,25 @@ def test_the_default_reply_is_sent_so_often_and_then_nobody_has_answered(service
     world = live(service, StuckAgent, questions=("Sure?",), people="silent", settings=settings)
     assert world.state == "failed"
     assert heard(world) == ["Yes."] * MAX_AUTOMATIC_REPLIES
-    assert "Nobody answered question 4" in str(world.error)
+    assert "Nobody answered question 6" in str(world.error)
+    assert "input_default was sent 5 times in a row" in str(world.error)
     assert not world.service.list_active(world.now)
 
 
-def test_an_agent_that_makes_a_step_after_each_reply_is_answered_as_often_as_it_asks() -> None:
-    questions = ("Go on?",) * 7
+@pytest.mark.parametrize("policy", ["ask", "fail"])
+def test_the_same_words_count_as_the_same_question_although_the_agent_makes_steps(policy: str) -> None:
+    settings = {"has_reply": True, "on_awaiting_input": policy}
+    world = live(SHINZO, SimulatedTask, questions=("Go on?",) * 7, settings=settings)
+    people = len(world.desk.answered)
+    assert (world.state, people) == (("success", 1) if policy == "ask" else ("failed", 0))
+    # After an answer of a person, reply is called again.
+    assert len(heard(world)) == (7 if policy == "ask" else MAX_AUTOMATIC_REPLIES)
+
+
+def test_other_questions_are_answered_as_often_as_they_are_asked() -> None:
+    questions = tuple(f"Go on with {number}?" for number in range(9))
     world = live(SHINZO, SimulatedTask, questions=questions, settings={"has_reply": True})
-    assert (world.state, len(heard(world))) == ("success", 7)
+    assert (world.state, len(heard(world))) == ("success", 9)
 
 
 # --- stops without effect

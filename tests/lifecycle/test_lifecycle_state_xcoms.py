@@ -68,7 +68,7 @@ def test_whoever_stops_the_agent_writes_its_end(
     world = World(Script(service, {**settings, "deferrable": deferrable}, work=1e6, retries=0))
     world.live()
     assert world.xcoms["status"] == status[service is SHINZO]
-    assert world.xcoms["error"]
+    assert world.error
 
 
 @BOTH_SERVICES

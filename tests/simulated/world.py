@@ -16,7 +16,7 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
-from airflow_agent_tasks.lifecycle.outcome import Outcome, report_failure
+from airflow_agent_tasks.lifecycle.outcome import Outcome, describe_retry
 from airflow_agent_tasks.lifecycle.run import (
     resume_after_wait,
     resume_with_answer,
@@ -171,18 +171,13 @@ class World:
 
     def _after_failure(self, error: AgentTaskError) -> Any:
         self._note(f"  failed: {type(error).__name__}: {error}")
-        cmd.perform_all(report_failure(self.execution, error), self._report)
+        self._note(f"  {describe_retry(error, try_number=self.try_number, max_tries=self.max_tries)}")
         self.error = error
         if self.is_killed:
             return self._end("killed")
         if error.is_final:
             return self._end("failed")
         return self._next_try("up for retry")
-
-    def _report(self, command: cmd.Command[Any]) -> None:
-        self.journal.append(command)
-        if isinstance(command, cmd.PushError):
-            self.xcoms["error"] = command.reason
 
     def _next_try(self, why: str) -> Any:
         if self.try_number > self.max_tries:
@@ -364,8 +359,8 @@ class World:
         match command:  # the most frequent ones first
             case cmd.GetTask(started):
                 return self.service.get_task(started, self.now)
-            case cmd.Sleep(seconds):
-                if self.is_killed:
+            case cmd.Sleep(seconds, minds_kill):
+                if self.is_killed and minds_kill:
                     raise AgentTaskCancelledError("killed") if self.armed is None else WorkerLostError
                 self.now += seconds
             case cmd.PushTask(task):

@@ -204,5 +204,5 @@ def test_a_failure_is_the_same_if_xcom_cannot_be_written(run_dag: Any, capfd: An
     )
     printed = capfd.readouterr().out
     assert run.task_state("agent") == "failed"
-    assert "Could not push error to XCom: RuntimeError('no XCom today')" in printed
+    assert "Could not push the error to XCom: RuntimeError('no XCom today')" in printed
     assert "AgentTaskFailedError: lightcone agent task" in printed

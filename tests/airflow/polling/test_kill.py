@@ -65,13 +65,13 @@ def test_a_trigger_stops_what_a_user_ended(
     assert f"marked {state}, and its agent task {started.agent_task_id} was stopped (now {fate})." in log
 
 
-@pytest.mark.parametrize("noted", [None, "queued", "running"])
+@pytest.mark.parametrize("noted", [True, "queued", "running"])
 def test_the_end_of_what_a_trigger_stops_is_in_xcom(
-    started: StartedTask, noted: str | None, airflow_returns: Any, mocker: Any
+    started: StartedTask, noted: str | bool, airflow_returns: Any, mocker: Any
 ) -> None:
     airflow_returns("failed")
     aset = mocker.patch.object(BaseXCom, "aset")
-    kill_trigger(started, notes_progress=True, noted_status=noted)
+    kill_trigger(started, notes_progress=noted)
     pushed = dict(call.args for call in aset.call_args_list)
     assert pushed["status"] == ("cancelled" if started.agent_id else "paused")
 

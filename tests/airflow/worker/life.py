@@ -56,6 +56,8 @@ class Life:
         self.script: dict[str, Any] = LONG
         self.settled_by: set[int] = set()
         self.on_uncertain_submit = "fail"
+        self.agent_id: str | None = None
+        self.started_at = 0.0
 
     def run_try(self) -> AgentTask:
         self.try_number += 1
@@ -70,6 +72,7 @@ class Life:
             {field: f"#sandbox {json.dumps(self.script)}", **self.fields},
             conn_id=conn_id,
             on_uncertain_submit=self.on_uncertain_submit,
+            agent_id=self.agent_id,
             no_retry_on_exit_code=frozenset(self.settled_by),
         )
         callbacks = Callbacks(lambda: find_hook(conn_id), lambda **_: None, None, (), ())
@@ -78,6 +81,7 @@ class Life:
         found = driver.perform(driver.execution.load())
         task = driver.perform(attach_or_submit(driver.execution, found))
         assert driver.execution.started.agent_task_id == task.task_id
+        self.started_at = driver.execution.started.started_at
         return task
 
     def clear(self) -> None:

@@ -30,6 +30,11 @@ def life(agent_task_sandbox: Any, service: str) -> Life:
 
 
 @pytest.fixture
+def states(agent_task_sandbox: Any) -> Callable[[], list[str]]:
+    return lambda: [task["status"] for task in agent_task_sandbox.tasks()]
+
+
+@pytest.fixture
 def count(agent_task_sandbox: Any) -> Callable[[], int]:
     return lambda: len(agent_task_sandbox.tasks())
 
@@ -92,3 +97,34 @@ def test_a_store_that_knows_the_try_no_more_is_explained(life: Life, caplog: Any
         "this try is over for Airflow, because the task was cleared or ended in the meantime" in caplog.text
     )
     assert "reason" not in caplog.text
+
+
+@pytest.mark.parametrize("service", ["shinzo"])
+@pytest.mark.parametrize("value", [..., None, 5, "", " ", [], {}], ids=repr)
+@pytest.mark.parametrize("is_cleared", [False, True], ids=["retried", "cleared"])
+def test_an_agent_that_the_record_has_lost_is_not_taken_for_a_task_that_is_gone(
+    life: Life, count: Callable[[], int], states: Any, value: Any, is_cleared: bool
+) -> None:
+    life.agent_id = "agt_other"
+    first = life.run_try()
+    record = {key: kept for key, kept in life.store[RECORD_KEY].items() if key != "agent_id"}
+    life.store[RECORD_KEY] = record if value is ... else {**record, "agent_id": value}
+    # The DAG still says which agent it is.
+    assert life.run_try().task_id == first.task_id
+    # Now it says another one.
+    life.agent_id = "agt_third"
+    if is_cleared:
+        life.clear()
+    with pytest.raises(AgentTaskError, match="has lost which agent runs it: it may still run") as caught:
+        life.run_try()
+    assert caught.value.is_final
+    assert (count(), states()) == (1, ["queued"]) or states() == ["running"]
+
+
+@BOTH
+@pytest.mark.parametrize("moment", [1e11, 253_402_300_799.0])
+def test_a_start_in_the_future_counts_as_one_of_now(life: Life, moment: float) -> None:
+    life.run_try()
+    life.store[RECORD_KEY] = {**life.store[RECORD_KEY], "submitted_at": moment}
+    life.run_try()
+    assert life.started_at < moment / 10

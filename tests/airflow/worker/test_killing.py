@@ -97,7 +97,7 @@ def test_a_stop_that_changes_nothing_is_not_believed(
     pushed: list[str] = []
     assert not kill_worker(started, task_instance("failed"), pushed)
     assert not is_stopped()
-    assert pushed == []
+    assert pushed in (["queued"], ["running"])
     assert "its agent task goes on after the stop" in caplog.text
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import threading
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -113,3 +115,48 @@ def test_a_notifier_that_fails_does_not_keep_the_next_from_being_called(caplog: 
     notify([Fails(), Recorder("{{ question }}", sent)], {}, "Which?", LOG)
     assert sent == ["Which?"]
     assert "A notifier failed, the question stays open" in caplog.text
+
+
+class Fan:
+    """Calls the notifiers that it holds."""
+
+    def __init__(self, *inner: Any) -> None:
+        self.inner = {"list": list(inner), "itself": self}
+
+    def __call__(self, context: Any) -> None:
+        for notifier in self.inner["list"]:
+            notifier(context)
+
+
+WRAPPERS: dict[str, Callable[[Recorder], Any]] = {
+    "held by another": Fan,
+    "held by one that is held": lambda notifier: Fan(Fan(notifier)),
+    "partial": lambda notifier: functools.partial(notifier),
+    "partial argument": lambda notifier: functools.partial(lambda inner, context: inner(context), notifier),
+    "bound method": lambda notifier: notifier.__call__,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_notifier_in_another_object_is_copied_as_well(name: str) -> None:
+    sent: list[Any] = []
+    wrapped = WRAPPERS[name](Recorder("asked: {{ question }}", sent))
+    for question in ("{{ secret[::-1] }}", "{{ secret }}"):
+        notify([wrapped], {"secret": SECRET}, question, LOG)  # type: ignore[typeddict-unknown-key]
+    assert sent == ["asked: {{ secret[::-1] }}", "asked: {{ secret }}"]
+
+
+def test_fields_that_cannot_be_copied_or_set_keep_nobody_from_being_notified() -> None:
+    class Odd(Recorder):
+        template_fields = ("text", "fixed", "stubborn")
+        fixed = property(lambda self: "fixed")
+
+        def __init__(self, sent: list[Any]) -> None:
+            super().__init__("{{ question }}", sent)
+            self.stubborn = threading.Lock()
+
+    sent: list[Any] = []
+    notifier = Odd(sent)
+    Odd.template_fields = ("text",)  # Airflow itself cannot render the others
+    notify([notifier], {}, "Which?", LOG)
+    assert sent == ["Which?"]

@@ -1,13 +1,45 @@
-"""Error mapping: from our errors to Airflow's."""
+"""What a failure leaves: a line in the log, the XCom ``error``, and an exception that Airflow understands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.outcome import describe_retry
+from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.text import shorten
+
+ERROR_KEY = "error"
+#: The most characters of a failure in the log and in XCom.
+MAX_ERROR = 4_000
+
+
+@contextmanager
+def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> Iterator[None]:
+    """
+    Write why an Airflow task fails, and whether Airflow tries again, to its log and to XCom; raises the same.
+
+    :param task_instance: The Airflow task instance.
+    :param log: The task's log.
+    :param pushes_xcoms: The operator's ``do_xcom_push``.
+    """
+    try:
+        yield
+    except AgentTaskError as error:
+        ti = task_instance
+        retry = describe_retry(error, try_number=ti.try_number, max_tries=ti.max_tries)
+        # Without a traceback: Airflow logs one below.
+        log.error("%s", shorten(f"{error} {retry}", MAX_ERROR))  # noqa: TRY400
+        if pushes_xcoms:
+            try:
+                ti.xcom_push(key=ERROR_KEY, value=shorten(str(error), MAX_ERROR))
+            except Exception as failure:  # which would hide the error itself
+                log.warning("Could not push the error to XCom: %r", failure)
+        raise
 
 
 @contextmanager
