@@ -107,7 +107,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         ``"return"`` succeeds with the status ``awaiting_input`` and the question in XCom; ``"fail"`` stops
         the agent task and fails. The time that a question waits for an answer counts towards no timeout.
     :param reply: A function that is called with each question first; it returns the reply, or None to leave
-        the question to ``on_awaiting_input``. The very same question is answered three times in a row at
+        the question to ``on_awaiting_input``. The very same question is answered five times in a row at
         most. Default None.
     :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default None: everyone who may
         edit the task.
@@ -116,8 +116,8 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         them (``{{ question | e }}``). Default None.
     :param input_timeout: Seconds to wait for an answer to each question; then ``input_default`` is sent.
         Without it the task fails, and ``on_timeout`` decides about the agent task. Default None: no limit.
-    :param input_default: The reply that is sent when nobody answers in time. Default None; needs
-        ``input_timeout``.
+    :param input_default: The reply that is sent when nobody answers in time; for the very same question five
+        times in a row at most. Default None; needs ``input_timeout``.
     :param input_recheck_interval: Seconds after which a parked task checks whether the agent still asks.
         Default 600.
     :param skip_on_exit_code: Exit code or codes that skip the Airflow task. Default None.

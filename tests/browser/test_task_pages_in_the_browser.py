@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -93,31 +94,60 @@ class Pages:
         self._cluster.api.mark_run(self.find(), "failed")
 
 
-#: What the agent does, what is done then, and the state of the Airflow task on its page.
-LIVES: dict[str, tuple[dict[str, Any], Callable[[Pages], None], str]] = {
-    "running": ({"steps": 500, "step_seconds": 0.3}, Pages.wait_for_progress, "deferred"),
-    "answered": (ASKS, Pages.answer, "success"),
-    "failed": ({"steps": 2, "step_seconds": 0.2, **FAILURE}, Pages.wait_for_end, "failed"),
-    "marked-failed": ({"steps": 500, "step_seconds": 0.3}, Pages.mark, "failed"),
-    "stopped": (ASKS, Pages.stop, "failed"),
+@dataclass(frozen=True)
+class Life:
+    """
+    What becomes of a task, and what its page shows then.
+
+    :param script: What the agent does.
+    :param act: What is done meanwhile.
+    :param state: The state of the Airflow task.
+    :param status: The status of the agent task, in XCom.
+    :param error: What the XCom ``error`` and the log say; empty where there is no error.
+    """
+
+    script: dict[str, Any]
+    act: Callable[[Pages], None]
+    state: str
+    status: str
+    error: str = ""
+
+
+WORKS = {"steps": 500, "step_seconds": 0.3}
+LIVES = {
+    "running": Life(WORKS, Pages.wait_for_progress, "deferred", "running"),
+    "answered": Life(ASKS, Pages.answer, "success", "completed"),
+    "failed": Life(
+        {"steps": 2, "step_seconds": 0.2, **FAILURE},
+        Pages.wait_for_end,
+        "failed",
+        "failed",
+        FAILURE["result"],
+    ),
+    "marked-failed": Life(WORKS, Pages.mark, "failed", "cancelled"),
+    "stopped": Life(ASKS, Pages.stop, "failed", "cancelled", "chose 'Stop the agent'"),
 }
 
 
-@pytest.mark.parametrize("life", LIVES)
+@pytest.mark.parametrize("name", LIVES)
 def test_the_page_of_a_task_shows_its_log_and_its_xcoms(
-    life: str, cluster: Any, visitor: Visitor, required_actions: RequiredActions
+    name: str, cluster: Any, visitor: Visitor, required_actions: RequiredActions
 ) -> None:
-    script, act, state = LIVES[life]
-    pages = Pages(cluster, visitor, required_actions, script)
-    act(pages)
+    life = LIVES[name]
+    pages = Pages(cluster, visitor, required_actions, life.script)
+    life.act(pages)
     task = pages.find()
-    assert task.state == state
-    for tab, words in (("", "tsk_"), ("xcom", "task_id")):
+    assert task.state == life.state
+    # After a mark it is written by whoever stops the agent task.
+    assert wait_until(
+        lambda: cluster.api.read_xcoms(task, ["status"]).get("status") == life.status, timeout=30
+    ), cluster.api.read_xcoms(task, ["status"])
+    for tab, words in (("", life.error or "tsk_"), ("xcom", life.error or life.status)):
         required_actions.show(task, tab)
         visitor.page.get_by_text(words).first.wait_for()
         # The frames of a failure are paths of this machine.
         visitor.evaluate("document.querySelectorAll('details').forEach(frames => frames.open = false)")
-        visitor.take_screenshot(f"{life}-{tab or 'log'}", folder=FOLDER)
+        visitor.take_screenshot(f"{name}-{tab or 'log'}", folder=FOLDER)
     assert visitor.foreign_urls == []
     assert visitor.errors == []
     pages.end()

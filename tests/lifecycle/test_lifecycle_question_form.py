@@ -225,6 +225,8 @@ def test_the_line_for_the_sandbox_is_no_part_of_the_instruction() -> None:
         (f"{script}\nFind it.", "Find it."),
         (f" \n {script}\r\nFind it.", "Find it."),
         ("Find it.\n#sandbox", "Find it. #sandbox"),
+        ("#sandbox {}\rFind it.", "Find it."),
+        ("#sandbox {}\r\nFind it.", "Find it."),
         ("#sandboxes are found", "#sandboxes are found"),
         (script, None),
         ("\n" * 1_000_000 + "Find it.", None),

@@ -206,3 +206,36 @@ def test_a_failure_is_the_same_if_xcom_cannot_be_written(run_dag: Any, capfd: An
     assert run.task_state("agent") == "failed"
     assert "Could not push the error to XCom: RuntimeError('no XCom today')" in printed
     assert "AgentTaskFailedError: lightcone agent task" in printed
+
+
+OTHERS = {
+    "sensor": (
+        "chain(start, AgentTaskSensor(task_id='agent', TARGET, target_states='running', deferrable={}))",
+        "can no longer become running. The agent said: 'No such page'.",
+    ),
+    "action": (
+        "chain(start, AgentTaskPauseOperator(task_id='agent', TARGET))",
+        "Shinzo has no pause",
+    ),
+    "decorator": (
+        "@task.shinzo(task_id='agent')\ndef ask():\n    return 5\n\nstart >> ask()",
+        "it returned a int",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+def test_sensors_actions_and_decorators_leave_a_line_and_an_error_too(
+    run_dag: Any, capfd: Any, name: str, deferrable: bool
+) -> None:
+    body, said = OTHERS[name]
+    target = "agent_task_id=start.output['task_id'], conn_id='shinzo_default'"
+    started = script("shinzo", status="failed", result="No such page").replace("'agent'", "'start'")
+    body = body.replace("TARGET", target).replace("{}", str(deferrable))
+    run = run_dag(f"start = {started}, wait_for_completion=False)\n{body}")
+    assert run.task_state("agent") == "failed"
+    assert said in run.xcom("agent", "error")
+    printed = capfd.readouterr().out
+    (line,) = [line for line in printed.splitlines() if SAME_AGAIN in line]
+    assert said in line

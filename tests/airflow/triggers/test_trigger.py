@@ -45,6 +45,17 @@ def test_a_trigger_is_recreated_from_what_it_serializes() -> None:
     assert AgentTaskTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
+def test_a_triggerer_with_version_0_1_understands_every_argument() -> None:
+    # While components are upgraded one after the other, and on the way back.
+    known = {
+        *("conn_id", "agent_task_id", "agent_id", "started_at", "target_states", "poll_interval"),
+        *("not_before", "deadline", "max_outage", "notes_progress", "on_kill_policy"),
+    }
+    _, arguments = build_trigger(notes_progress="running", on_kill_policy="stop", deadline=5e9).serialize()
+    assert set(arguments) <= known
+    assert arguments["notes_progress"]  # which it takes for True
+
+
 @pytest.mark.parametrize("age", [60.0, 3600.0, 1e6])
 def test_the_interval_is_short_again_after_a_reply(age: float) -> None:
     now = time.time()
