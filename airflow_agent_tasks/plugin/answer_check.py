@@ -101,7 +101,7 @@ def check_answer(event: Mapping[str, Any], form: OpenForm) -> None:
     """
     Refuse an answer that its worker would reject.
 
-    :raises HTTPException: with what is wrong, and what to do; the Airflow UI shows it.
+    :raises HTTPException: with what is wrong, and what to do; the Airflow UI shows no more than the status.
     """
     if form.question_id is not None and names_other_question(event, form.question_id):
         raise HTTPException(HTTPStatus.CONFLICT, OTHER_QUESTION)  # as Airflow 3.4 does

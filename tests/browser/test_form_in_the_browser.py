@@ -96,7 +96,7 @@ def test_the_form_says_that_everyone_may_answer_and_what_fails_then(
     text = required_actions.open_form(task).inner_text()
     assert text.count("Red or blue?") == 1
     (facts,) = required_actions.blocks
-    assert "everyone whom Airflow lets answer for this DAG" in facts
+    assert "anyone allowed to answer for this DAG" in facts
     assert "about 10 minutes after the question" in facts
     assert "this task fails, and the agent is stopped" in facts
     end(cluster, task)

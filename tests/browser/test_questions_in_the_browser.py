@@ -198,7 +198,7 @@ def test_stop_the_agent_cancels_its_task_and_fails_the_airflow_task(
     assert "Anonymous (id Anonymous) chose 'Stop the agent'" in log
 
 
-def test_send_without_a_reply_asks_again_and_sends_nothing(
+def test_send_without_a_reply_is_refused_at_once_and_sends_nothing(
     cluster: Any, sandbox: Any, visitor: Visitor, required_actions: RequiredActions
 ) -> None:
     task = start_agent(cluster, "shinzo_asks", ["Red or blue?"])
@@ -206,7 +206,8 @@ def test_send_without_a_reply_asks_again_and_sends_nothing(
     required_actions.open_form(task)
     answer = required_actions.press("Send")
     assert answer.status == 400
-    visitor.page.get_by_text("was not sent: it was empty").first.wait_for()
+    assert "The reply was not sent: it was empty." in answer.text()
+    visitor.page.get_by_text("Response failed").first.wait_for()
     visitor.take_screenshot("refused")
     assert list_messages(find_remote_task(cluster, sandbox, task)) == []
     required_actions.write_reply("Blue.")
