@@ -308,7 +308,7 @@ MISTAKES = {
     "the stop is forgotten after a clear": (
         "lightcone, on the worker: plain",
         "attach_or_submit",
-        "        yield from _stop_earlier(old, found.try_number)",
+        "        yield from _stop_earlier(start, found, old)",
         "        pass",
     ),
     "the result is dropped": (

@@ -41,7 +41,7 @@ def test_a_function_answers_under_its_own_name_and_with_the_time() -> None:
         (lambda question: 7, "reply (<lambda>) answers nothing: it was empty."),
         (
             lambda question: "x" * (MAX_REPLY + 1),
-            "reply (<lambda>) answers nothing: it had 10001 characters, and 10000 are the most.",
+            "reply (<lambda>) answers nothing: it had 10001 characters, and the limit is 10000.",
         ),
     ],
 )
