@@ -97,7 +97,7 @@ upgrade: $(INSTALLED)
 # Without the package's own pytest plugin, which would import the pure rooms before they are measured; and without the
 # tests that repeat what others cover a hundred thousand times.
 coverage: $(INSTALLED)
-	$(BIN)/pytest -n 2 tests/services tests/lifecycle tests/polling -p no:airflow_agent_tasks -k "not (pair_of_crashes or planted or kill_whose)" \
+	$(BIN)/pytest -n 2 tests/services tests/lifecycle tests/polling tests/test_text.py -p no:airflow_agent_tasks -k "not (pair_of_crashes or planted or kill_whose)" \
 		--cov=airflow_agent_tasks.services --cov=airflow_agent_tasks.lifecycle --cov=airflow_agent_tasks.text \
 		--cov=airflow_agent_tasks.agent_task --cov=airflow_agent_tasks.polling.circuit_breaker --cov-branch --cov-report=term-missing --cov-fail-under=100
 

@@ -15,13 +15,8 @@ from airflow_agent_tasks.text import shorten
 Check = Callable[[Any], bool]
 
 
-class _RenderedLater:
-    def __repr__(self) -> str:
-        return "RENDERED_LATER"
-
-
 #: Stands for a value that is not known before the task runs; every field accepts it.
-RENDERED_LATER = _RenderedLater()
+RENDERED_LATER: Any = object()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from airflow_agent_tasks.lifecycle.run import run
 from airflow_agent_tasks.lifecycle.stop import PAUSES_BEFORE_LOOKS
 from airflow_agent_tasks.services.base import Dialect
 from tests.service_samples import LIGHTCONE, SHINZO
-from tests.simulated.script import CLEAR_AFTER_THE_END, Interruption, Script
+from tests.simulated.script import CLEAR_AFTER_THE_END, Failure, Interruption, Script
 from tests.simulated.service import BEGIN, SHOWN_LATE, SimulatedTask
 from tests.simulated.world import WorkerLostError, World, describe
 
@@ -184,3 +184,36 @@ def test_where_the_record_has_lost_the_time_of_the_start_the_limit_counts_from_n
     assert [*world.service.tasks] == ["tsk_1"]
     assert limit in str(world.error)
     assert 30.0 <= world.now - lost_at < 30.0 + 2 * SLACK
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.service)
+def test_a_user_who_stops_an_agent_that_goes_on_leaves_it_to_the_next_try(service: Dialect) -> None:
+    world = live(service, DeafAgent, questions=("Sure?",), people="stops", retries=1)
+    assert world.state == "failed"
+    assert (world.try_number, [*world.service.tasks]) == (2, ["tsk_1"])
+    assert "chose 'Stop the agent'" in str(world.error)
+    assert world.error
+    assert not world.error.is_final
+
+
+@pytest.mark.parametrize("is_cleared", [False, True], ids=["retried", "cleared"])
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.service)
+def test_a_task_that_is_not_found_is_gone_only_if_it_is_known_where_it_ran(
+    service: Dialect, is_cleared: bool
+) -> None:
+    unknown = Failure("GetTask", first=2, times=99, status=404)
+    world = World(Script(service, retries=3, failures=(unknown,)), (Interruption("crash", 9, is_after=True),))
+    with pytest.raises(WorkerLostError):
+        world.drive(world.begin(run))
+    assert world.store
+    world.store = replace(world.store, agent_id=None)
+    if is_cleared:
+        world.max_tries += 1
+    world.lose_worker()
+    world.live()
+    started = len(world.service.tasks)
+    if service is LIGHTCONE:  # which has no agents to lose
+        assert started > 1
+    else:
+        assert (world.state, started) == ("failed", 1)
+        assert "has lost which agent runs it" in str(world.error)

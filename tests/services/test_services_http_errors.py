@@ -303,3 +303,18 @@ def test_an_agents_name_cannot_make_an_error_long() -> None:
 )
 def test_foreign_text_is_shortened_to_one_line(text: str, limit: int, line: str) -> None:
     assert shorten(text, limit) == line
+
+
+@pytest.mark.parametrize("dialect", [LIGHTCONE, SHINZO], ids=lambda dialect: dialect.service)
+@pytest.mark.parametrize("status", [200, 202, 400, 409, 401, 404, 500, 503])
+def test_a_stop_is_accepted_or_came_too_late_or_failed(dialect: Any, status: int) -> None:
+    request = dialect.build_action(dialect.stop_capability, "tsk_1", "agt_1")
+    if status in (200, 202):
+        assert dialect.check_stop(request, Response(status), now=0.0) is None
+    elif status in (400, 409):
+        refusal = dialect.check_stop(request, Response(status), now=0.0)
+        assert refusal
+        assert refusal.status == status
+    else:
+        with pytest.raises(AgentTaskRequestError):
+            dialect.check_stop(request, Response(status), now=0.0)

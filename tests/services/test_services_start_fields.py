@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
-from airflow_agent_tasks.services.start_fields import read_rendered
+from airflow_agent_tasks.services.start_fields import RENDERED_LATER, read_rendered
 from airflow_agent_tasks.text import shorten
 from tests.service_samples import AGENT_ID, DIALECTS, LIGHTCONE, SHINZO, build_start
 
@@ -321,3 +321,18 @@ def test_values_that_are_no_text_and_unknown_names_are_not_read() -> None:
 def test_what_is_sent_can_be_written_as_json(service: str) -> None:
     fields = {name: kind.good[0] for name, kind in KINDS[service].items() if name != "webhook_url"}
     assert json.loads(json.dumps(build_start(DIALECTS[service], **fields).json, allow_nan=False)) == fields
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"callback_mode": RENDERED_LATER},
+        {"callback_mode": "webhook", "webhook_url": RENDERED_LATER},
+        {"callback_mode": RENDERED_LATER, "webhook_url": "https://example.com/done"},
+        {"webhook_url": RENDERED_LATER},
+    ],
+    ids=str,
+)
+def test_what_is_rendered_later_is_checked_later(fields: dict[str, Any]) -> None:
+    given = {"message": RENDERED_LATER, "priority": RENDERED_LATER, **fields}
+    assert SHINZO.check_start_fields(given) == given
