@@ -41,7 +41,8 @@ async def _answer_all(seed: int, reader: asyncio.StreamReader, writer: asyncio.S
             writer.write(HEALTHY)
             await writer.drain()
             continue
-        reply = generate(seed, int(found[1]))
+        # In a thread: a healthy reply must not wait for a hostile one.
+        reply = await asyncio.to_thread(generate, seed, int(found[1]))
         writer.write(reply.data)
         await writer.drain()
         if reply.drip is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -174,3 +175,34 @@ def test_an_odd_field_is_the_same_with_and_without_the_result(field: str, value:
         except Exception as error:
             outcomes.append(str(error))
     assert outcomes[0] == outcomes[1]
+
+
+LONG = b'"' + fill(rb"\\\\", 60_000) + b'"'
+ALL_FIELDS = b",".join(
+    b'"%s":%s' % (name, LONG)
+    for name in (
+        b"status",
+        b"exit_code",
+        b"question",
+        b"prompt",
+        b"input_request",
+        b"message",
+        b"current_step",
+    )
+)
+
+
+def test_what_is_kept_of_many_long_fields_is_cut_to_what_is_shown() -> None:
+    body = b'{%s,"progress":{%s}}' % (ALL_FIELDS, ALL_FIELDS)
+    kept = keep_state(Response(200, {}, body))
+    state = read_state(Response(200, {}, kept))
+    assert len(state["question"]) == len(state["progress"]["prompt"]) == 10_000
+    assert len(state["status"]) == len(state["exit_code"]) == 1_000
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\n", b"\t\r"])
+def test_megabytes_of_blanks_cost_no_time(blank: bytes) -> None:
+    body = b'{"a"' + fill(blank, 10_000_000) + b':NaN,"status":"running",}'
+    began = time.thread_time()
+    assert read_state(Response(200, {}, body))["status"] is None  # the comma is one too many
+    assert time.thread_time() - began < 0.5
