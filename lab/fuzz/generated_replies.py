@@ -164,8 +164,8 @@ def _draw_large_body(draw: random.Random) -> bytes:
         value = b"0" + draw.choice([b" ", b"\n"]) * size
     elif kind < 0.7:
         text = b'"' + draw.choice([rb"\\", rb"\u0025", b"%41", b"&#9;", b"\x7f"]) * (size // 20 // 6) + b'"'
-        fields = b",".join(b'"%s":%s' % (key.encode(), text) for key in _KEYS)
-        return b'{%s,"progress":{%s},"status":"running"}' % (fields, fields)
+        texts = b",".join(b'"%s":%s' % (key.encode(), text) for key in _KEYS)
+        return b'{%s,"progress":{%s},"status":"running"}' % (texts, texts)
     else:
         value = (
             b"["

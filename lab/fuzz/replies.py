@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count as number_from
@@ -67,8 +67,16 @@ class Findings:
     still_wall_ms: float = 0.0
     growth_mb: float = 0.0
 
-    def add(self, name: str, outcome: AgentTask | BaseException, seconds: float, attempts: int) -> None:
+    def add(
+        self,
+        hook: AgentTaskHook,
+        name: str,
+        outcome: AgentTask | BaseException,
+        seconds: float,
+        attempts: int,
+    ) -> None:
         """Judge the outcome of one call."""
+        name = f"{hook.conn_type} {name}"
         self.calls += 1
         kind = type(outcome).__name__
         self.errors[kind] = self.errors.get(kind, 0) + 1
@@ -78,15 +86,15 @@ class Findings:
             text = "".join(traceback.format_exception(outcome))
             if not isinstance(outcome, AgentTaskError):
                 self.raw.append(f"{name}: {text[-300:]}")
-        if is_leaked(text):
-            self.leaks.append(f"{name}: {text[:300]}")
+        if is_leaked(text, [KEY, PROXY_PASSWORD] if hook.settings.proxy else [KEY]):
+            self.leaks.append(f"{name}: {text[-300:]}")
         if seconds > attempts * (TIMEOUT + GRACE):
             self.late.append(f"{name}: {seconds:.1f} s, {outcome!r:.200}")
 
 
-def is_leaked(text: str) -> bool:
+def is_leaked(text: str, secrets: list[str]) -> bool:
     """Return whether the text shows a secret, also to whoever decodes it."""
-    return any(_shows(text, secret) for secret in (KEY, PROXY_PASSWORD))
+    return any(_shows(text, secret) for secret in secrets)
 
 
 def _shows(text: str, secret: str) -> bool:
@@ -151,11 +159,11 @@ def call_on_worker(hook: AgentTaskHook, number: int, findings: Findings) -> None
     except Exception as error:
         outcome = error
     attempts = {"get": 1, "stop": 2}.get(name, ATTEMPTS)
-    findings.add(f"{hook.conn_type} {name} {number}", outcome, time.monotonic() - began, attempts)
+    findings.add(hook, f"{name} {number}", outcome, time.monotonic() - began, attempts)
 
 
-async def call_on_triggerer(hook: AgentTaskHook, number: int, findings: Findings) -> None:
-    """Make the call of a triggerer that the number stands for, and judge it."""
+async def call_on_triggerer(hook: AgentTaskHook, number: int) -> tuple[Any, ...]:
+    """Make the call of a triggerer that the number stands for; return what ``Findings.add`` takes."""
     call = hook.aget_task if number % 4 else hook.astop_task
     began = time.monotonic()
     try:
@@ -163,7 +171,7 @@ async def call_on_triggerer(hook: AgentTaskHook, number: int, findings: Findings
     except Exception as error:
         outcome = error
     attempts = 1 if number % 4 else 2 * ATTEMPTS
-    findings.add(f"{hook.conn_type} a{number}", outcome, time.monotonic() - began, attempts)
+    return hook, f"a{number}", outcome, time.monotonic() - began, attempts
 
 
 async def measure_stand_still(findings: Findings) -> None:
@@ -215,13 +223,11 @@ async def run_triggerer(
         watchers.append(asyncio.create_task(poll_healthy(hook, findings)))
     slots = asyncio.Semaphore(at_once)
 
-    async def limited(call: Awaitable[None]) -> None:
+    async def call(number: int) -> tuple[Any, ...]:
         async with slots:
-            await call
+            return await call_on_triggerer(hooks[number % 2], number)
 
-    await asyncio.gather(
-        *(limited(call_on_triggerer(hooks[number % 2], number, findings)) for number in numbers)
-    )
+    outcomes = await asyncio.gather(*map(call, numbers))
     for watcher in watchers:
         watcher.cancel()
     for result in await asyncio.gather(*watchers, return_exceptions=True):
@@ -229,6 +235,8 @@ async def run_triggerer(
             findings.raw.append(f"healthy: {result!r}")
     for hook in hooks:
         await hook.aclose()
+    for outcome in outcomes:  # not before: it would block the event loop that is measured
+        findings.add(*outcome)
 
 
 def run(count: int = 2_000, seed: int = 1) -> int:
