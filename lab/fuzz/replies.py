@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import html
+import gc
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 import traceback
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count as number_from
 from itertools import islice
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]
 
@@ -41,6 +38,8 @@ from airflow_agent_tasks.hooks.lightcone import LightconeHook
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from lab.command_line import build_parser, log_progress, print_table, run_command
 from lab.fuzz.generated_replies import KEY, PROXY_PASSWORD, GeneratedReply, generate
+from lab.fuzz.leaks import is_leaked
+from lab.fuzz.process import Peak, read_queued
 
 TIMEOUT = 0.6
 #: Seconds after its deadline in which a call may end; this machine is busy.
@@ -90,27 +89,6 @@ class Findings:
             self.leaks.append(f"{name}: {text[-300:]}")
         if seconds > attempts * (TIMEOUT + GRACE):
             self.late.append(f"{name}: {seconds:.1f} s, {outcome!r:.200}")
-
-
-def is_leaked(text: str, secrets: list[str]) -> bool:
-    """Return whether the text shows a secret, also to whoever decodes it."""
-    return any(_shows(text, secret) for secret in secrets)
-
-
-def _shows(text: str, secret: str) -> bool:
-    encoded = [secret.encode().hex(), b64encode(f"user:{secret}".encode()).decode()[8:-4]]
-    decoders: list[Callable[[str], str]] = [
-        *(str, unquote, html.unescape, _unescape),
-        lambda text: unquote(text.replace("%25", "%").replace("%25", "%")),
-        lambda text: "".join(filter(str.isprintable, text)),
-        lambda text: re.sub(r"\\+u\{(\w\w)\}", lambda found: chr(int(found[1], 16)), text),
-    ]
-    return any(secret in decode(text) for decode in decoders) or any(known in text for known in encoded)
-
-
-def _unescape(text: str) -> str:
-    text = text.replace("\\\\", "\\").replace(r"\/", "/")
-    return text.encode("ascii", "ignore").decode("unicode_escape", "ignore")
 
 
 @contextlib.contextmanager
@@ -190,15 +168,6 @@ async def measure_stand_still(findings: Findings) -> None:
         findings.still_ms = max(findings.still_ms, (seconds - (read_queued() - queued)) * 1_000)
 
 
-def read_queued() -> float:
-    """Return the seconds for which this process's threads were ready to run, and had no CPU."""
-    seconds = 0.0
-    for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            seconds += int((thread / "schedstat").read_text().split()[1]) / 1e9
-    return seconds
-
-
 async def poll_healthy(hook: AgentTaskHook, findings: Findings) -> None:
     """Poll a healthy task on the connection of the hostile ones."""
     while True:
@@ -246,7 +215,9 @@ def run(count: int = 2_000, seed: int = 1) -> int:
     with run_server(seed) as url:
         hooks = [build_hook(LightconeHook, url, has_proxy=False), build_hook(ShinzoHook, url, has_proxy=True)]
         asyncio.run(run_triggerer(hooks, range(half, half + 20), Findings(), 1))  # imports, pools, caches
-        before, peak = process.memory_info().rss, _Peak(process)
+        gc.collect()
+        gc.freeze()  # walking through all that Airflow has imported takes 100 ms, at any time
+        before, peak = process.memory_info().rss, Peak(process)
         log_progress("a triggerer's calls, a few at once")
         asyncio.run(run_triggerer(hooks, range(half, count), findings, FEW_AT_ONCE))
         log_progress("a hundred large replies at once")
@@ -268,25 +239,6 @@ def is_large(reply: GeneratedReply) -> bool:
     return len(reply.data) > 1_000_000 or (
         b"Content-Encoding: gzip" in reply.data and len(reply.data) > 1_000
     )
-
-
-class _Peak:
-    """The largest size of the process, seen every 10 ms."""
-
-    def __init__(self, process: psutil.Process) -> None:
-        self._peak, self._is_over = 0, False
-        self._threads = ThreadPoolExecutor(1)
-        self._future = self._threads.submit(self._watch, process)
-
-    def _watch(self, process: psutil.Process) -> None:
-        while not self._is_over:
-            self._peak = max(self._peak, process.memory_info().rss)
-            time.sleep(0.01)
-
-    def stop(self) -> int:
-        self._is_over = True
-        self._threads.shutdown()
-        return self._peak
 
 
 def report(findings: Findings) -> int:
