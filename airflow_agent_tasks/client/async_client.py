@@ -2,7 +2,7 @@
 The triggerer's client, on aiohttp: one session for all triggers of an event loop and connection.
 
 No response may block the event loop, whatever its size and shape. A small body is returned as it is. Of a
-large one only the state is kept, which is all that a triggerer reads: in a thread, for few at a time.
+large one only the state is kept, which is all that a triggerer reads: in a thread, one body at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -26,25 +27,25 @@ from yarl import URL
 
 from airflow_agent_tasks.client import transport_errors
 from airflow_agent_tasks.client.content_encoding import unpack
+from airflow_agent_tasks.client.large_bodies import find_large_bodies
 from airflow_agent_tasks.client.lookup import look_up
 from airflow_agent_tasks.client.redaction import Redactor
 from airflow_agent_tasks.client.retry_policy import RetryPolicy
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response
+from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response, keep
+from airflow_agent_tasks.services.http_errors import MAX_ERROR_BYTES
 from airflow_agent_tasks.services.state_fields import keep_state
 
 #: Seconds for which an idle connection is kept: more than the longest poll interval, or each poll opens one.
 KEEP_ALIVE = 60.0
 
-#: A body that can be parsed in a few milliseconds.
-SMALL_BODY_BYTES = 64 * 1024
+#: A body that can be unpacked, parsed and searched for secrets in some milliseconds, whatever it holds. It is
+#: also all that is read of an error's body.
+SMALL_BODY_BYTES = MAX_ERROR_BYTES
 #: What one step of the event loop reads at most, about: a body may come in chunks of a single byte, of which
 #: 64 kilobytes would block it for 50 ms.
 RECEIVE_BYTES = 16 * 1024
-#: Larger bodies that one client reads at once: each takes up to 40 MB.
-LARGE_BODIES = 1
-
 
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
@@ -110,7 +111,6 @@ class AsyncClient:
         self._sleep = sleep
         self._proxy, verify = network
         self._redactor = Redactor(settings.api_key, self._proxy)
-        self._large_bodies = asyncio.Semaphore(LARGE_BODIES)
         self._in_flight = 0
         self._is_closing = False
         self._session = aiohttp.ClientSession(
@@ -188,36 +188,35 @@ class AsyncClient:
             if len(received) > SMALL_BODY_BYTES:
                 break
         else:
-            body = unpack(response.headers.get("Content-Encoding", ""), bytes(received), SMALL_BODY_BYTES)
+            body = _unpack(response, bytes(received), SMALL_BODY_BYTES, ends_at)
             if body is not None:
                 return self._redactor.build_response(response.status, response.headers, body)
-        # What waits here is not read on, so that a hundred large bodies take no more memory than one.
-        await asyncio.wait_for(self._large_bodies.acquire(), max(0.0, ends_at - time.monotonic()))
-        try:
+        large_bodies = find_large_bodies()
+        with large_bodies.receive(received):
             async for chunk in response.content.iter_any():
-                received += chunk
+                await large_bodies.add(received, chunk, ends_at)
                 if len(received) > MAX_BODY_BYTES:
                     raise transport_errors.too_large(request, self.settings, response.status)
-            packed = bytes(received)
-            received.clear()
-            reduced = await asyncio.to_thread(self._reduce, response, packed)
-        finally:
-            self._large_bodies.release()
+            reduced = await large_bodies.parse(partial(self._reduce, response, received, ends_at), ends_at)
         if reduced is None:
             raise transport_errors.too_large(request, self.settings, response.status)
         return reduced
 
-    def _reduce(self, response: aiohttp.ClientResponse, received: bytes) -> Response | None:
+    def _reduce(
+        self, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
+    ) -> Response | None:
         """Return a response with only the state of its body, or None if the body is too large."""
-        body = unpack(response.headers.get("Content-Encoding", ""), received, MAX_BODY_BYTES)
+        packed = bytes(received)
+        received.clear()
+        body = _unpack(response, packed, MAX_BODY_BYTES, ends_at)
         if body is None:
             return None
         whole = self._redactor.build_response(response.status, response.headers, body)
-        kept = whole.body[: SMALL_BODY_BYTES + 1]  # what an error message shows of it
         if 200 <= whole.status < 300:
             with suppress(ValueError):
-                kept = keep_state(whole.body)
-        return dataclasses.replace(whole, body=kept)
+                return dataclasses.replace(whole, body=keep_state(whole), redact=keep)
+        # One more than the longest error that is parsed, so that it is not taken for a whole one.
+        return dataclasses.replace(whole, body=whole.body[: MAX_ERROR_BYTES + 1])
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
         return self._session.request(
@@ -232,6 +231,14 @@ class AsyncClient:
             allow_redirects=False,
             proxy=self._proxy,
         )
+
+
+def _unpack(response: aiohttp.ClientResponse, packed: bytes, limit: int, ends_at: float) -> bytes | None:
+    def check() -> None:
+        if time.monotonic() > ends_at:
+            raise asyncio.TimeoutError
+
+    return unpack(response.headers.get("Content-Encoding", ""), packed, limit, check)
 
 
 def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext | bool]:

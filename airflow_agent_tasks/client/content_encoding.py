@@ -1,47 +1,65 @@
-"""Unpacks compressed bodies to a limit: a few kilobytes may unpack to gigabytes."""
+"""Unpacks compressed bodies within limits: a few kilobytes may become gigabytes, or take minutes."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
+#: What we can unpack, for the header ``Accept-Encoding``.
+ACCEPTED_ENCODINGS = "gzip, deflate"
+#: Parts of one gzip body. Servers that flush often send a few; each of a million would take its own unpacker.
+_MOST_PARTS = 100
+_MOST_ENCODINGS = 5
+#: Packed bytes per step, after each of which the deadline is checked.
+_STEP_BYTES = 64 * 1024
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
-def unpack(encodings: str, body: bytes, limit: int) -> bytes | None:
+def unpack(encodings: str, body: bytes, limit: int, check: Callable[[], object]) -> bytes | None:
     """
     Return an unpacked body, or None if it has more bytes than the limit.
 
     :param encodings: The ``Content-Encoding``; what we do not know, and did not accept, is left as it is.
     :param body: The body as it was received.
     :param limit: The most bytes to unpack.
+    :param check: Raises TimeoutError once the request's deadline has passed.
     :raises ValueError: if the body is broken.
+    :raises TimeoutError: if ``check`` does.
     """
-    for encoding in reversed(encodings.lower().split(",")[:5]):
+    if len(body) > limit:
+        return None
+    for encoding in reversed(encodings.lower().split(",")[:_MOST_ENCODINGS]):
         name = encoding.strip()
+        unpacked: bytes | None = body
         if body and name in ("gzip", "x-gzip"):
-            unpacked = _unpack(body, _GZIP, limit)
+            unpacked = _unpack(body, _GZIP, limit, check, most_parts=_MOST_PARTS)
         elif body and name == "deflate":
             # Some services leave out the header.
-            unpacked = _unpack(body, _ZLIB if body[0] & 0xF == 8 else _RAW, limit)
-        else:
-            unpacked = body if len(body) <= limit else None
+            unpacked = _unpack(body, _ZLIB if body[0] & 0xF == 8 else _RAW, limit, check, most_parts=1)
         if unpacked is None:
             return None
         body = unpacked
     return body
 
 
-def _unpack(body: bytes, window: int, limit: int) -> bytes | None:
-    parts, size = [], 0
-    while body:
+def _unpack(
+    body: bytes, window: int, limit: int, check: Callable[[], object], *, most_parts: int
+) -> bytes | None:
+    unpacked, position = bytearray(), 0
+    for part in range(most_parts):
         unpacker = zlib.decompressobj(window)
-        try:
-            part = unpacker.decompress(body, limit + 1 - size)
-        except zlib.error:
-            raise ValueError("the body is not packed as its header says") from None
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            return None
-        body = unpacker.unused_data  # gzip may have several parts
-    return b"".join(parts)
+        while position < len(body) and not unpacker.eof:
+            check()
+            step = body[position : position + _STEP_BYTES]
+            try:
+                unpacked += unpacker.decompress(step, limit + 1 - len(unpacked))
+            except zlib.error:
+                if part:  # other clients pass over what follows the first part, too
+                    return bytes(unpacked)
+                raise ValueError("the body is not packed as its header says") from None
+            if len(unpacked) > limit:
+                return None
+            position += len(step) - len(unpacker.unused_data)
+    if position < len(body):
+        raise ValueError(f"the body has more than {most_parts} packed parts")
+    return bytes(unpacked)

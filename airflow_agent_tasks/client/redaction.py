@@ -1,9 +1,10 @@
 """
 Redacts secrets in responses: a service that echoes one must not put it into logs, errors or XComs.
 
-What is spelled out is replaced in the bytes. Other spellings show only in the texts of the parsed body, which
-:attr:`Response.redact` is for: JSON and percent escapes, HTML entities, base64 (as in "Authorization: Basic")
-and hexadecimal digits.
+What is spelled out, in base64 (as in "Authorization: Basic") or in hexadecimal digits is replaced in the
+bytes. Other spellings show only in the texts of the parsed body, which :attr:`Response.redact` is for:
+escapes of JSON and JavaScript, percent escapes and HTML entities, also several times over, and characters
+that nobody sees between those of the secret.
 """
 
 from __future__ import annotations
@@ -23,8 +24,20 @@ _LONGEST_HEADER = 1_000
 #: Shorter ones would replace words that mean something else.
 _SHORTEST_PASSWORD = 5
 _SHORTEST_ENCODED = 8
-#: What each way to write a character as another text begins with.
-_ESCAPES = ("\\", "%", "&")
+#: What each way to write a character as another text begins with. U+007F is the only invisible character that
+#: JSON in ASCII may hold as it is.
+_ESCAPES = ("\\", "%", "&", "\x7f")
+#: How often a text may be escaped over and over: each time costs as much as the first one.
+_MOST_LEVELS = 8
+
+_BACKSLASHES = re.compile(
+    r"\\+(?:u([0-9a-fA-F]{4})|u\{0*([0-9a-fA-F]{1,5})\}|x([0-9a-fA-F]{2})|(?P<octal>[01][0-7]{2}))?"
+)
+#: JavaScript's %u0073, and the percent sign itself, escaped any number of times.
+_PERCENT = re.compile("%(?:25)*(?:u00)?(?=[0-9a-fA-F]{2})")
+# Not html.unescape alone: it fails for a number of thousands of digits.
+_ENTITY = re.compile("&(?:#(?:[xX]0*(?P<hex>[0-9a-fA-F]{1,5})|0*(?P<decimal>[0-9]{1,6}))|[a-zA-Z]{2,31});?")
+_TOKEN = re.compile(r"\S+")
 
 
 class Redactor:
@@ -37,11 +50,14 @@ class Redactor:
 
     def __init__(self, api_key: str, proxy: str | None = None) -> None:
         secrets = [*_list_proxy_secrets(proxy), api_key]
-        encoded = [text for secret in secrets for text in _encode(secret)]
+        self._texts = [*secrets, *(text for secret in secrets for text in _encode(secret))]
         self._secrets = [secret.encode() for secret in secrets]
-        self._texts = [*secrets, *encoded]
-        self._hints = [text.encode() for text in (*_ESCAPES, *encoded)]
-        self._spellings = re.compile("|".join(map(_build_pattern, secrets)))
+        self._bytes = [text.encode() for text in self._texts]
+        # Unescaped themselves, since a password may hold what looks like an escape.
+        self._unescaped = [
+            plain for text in self._texts if len(plain := _unescape(text)) >= _SHORTEST_PASSWORD
+        ]
+        self._shortest = min(map(len, self._texts))
 
     def build_response(self, status: int, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """
@@ -56,27 +72,70 @@ class Redactor:
         }
         if body is None:
             return Response(status, cleaned, redact=self.redact)
-        for secret in self._secrets:
-            if secret in body:
-                body = body.replace(secret, MASK.encode())
-        if any(hint in body for hint in self._hints):
-            return Response(status, cleaned, body, self.redact)
-        return Response(status, cleaned, body)
+        for known in self._bytes:
+            if known in body:
+                body = body.replace(known, MASK.encode())
+        # Most bodies have none of these, and megabytes of texts need not be searched one by one.
+        if body.isascii() and not any(escape.encode() in body for escape in _ESCAPES):
+            return Response(status, cleaned, body)
+        return Response(status, cleaned, body, self.redact)
 
     def redact(self, text: str) -> str:
-        """Return a text without the secrets, however they are spelled."""
+        """
+        Return a text without the secrets, however they are spelled.
+
+        Of a spelling that shows only once it is unescaped, the whole word is replaced.
+        """
+        if len(text) < self._shortest:
+            return text
         for known in self._texts:
             if known in text:
                 text = text.replace(known, MASK)
-        if any(escape in text for escape in _ESCAPES):
-            text = self._spellings.sub(MASK, text)
-        return text
+        if not self._is_spelled_in(text):
+            return text
+        text = _TOKEN.sub(lambda token: MASK if self._is_spelled_in(token[0]) else token[0], text)
+        return MASK if self._is_spelled_in(text) else text
 
     def redact_chunks(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield a body without the secrets, even if two chunks share one; delays what may be part of one."""
         for secret in self._secrets:
             chunks = _redact_chunks(chunks, secret)
         yield from chunks
+
+    def _is_spelled_in(self, text: str) -> bool:
+        if text.isprintable() and not any(escape in text for escape in _ESCAPES):
+            return False
+        plain = _unescape(text)
+        return any(known in plain for known in self._unescaped)
+
+
+def _unescape(text: str) -> str:
+    """Return a text without invisible characters and backslashes, and with its escapes resolved."""
+    for _ in range(_MOST_LEVELS):
+        before = text
+        if not text.isprintable():
+            text = "".join(filter(str.isprintable, text))
+        if "\\" in text:
+            text = _BACKSLASHES.sub(_read_backslash, text)
+        if "%" in text:
+            text = unquote(_PERCENT.sub("%", text))
+        if "&" in text:
+            text = _ENTITY.sub(_read_entity, text)
+        if text == before:
+            break
+    return text
+
+
+def _read_backslash(escape: re.Match[str]) -> str:
+    if escape.lastindex is None:
+        return ""
+    return chr(int(escape[escape.lastindex], 8 if escape.lastgroup == "octal" else 16))
+
+
+def _read_entity(entity: re.Match[str]) -> str:
+    if digits := entity["hex"]:
+        return chr(int(digits, 16))
+    return chr(int(entity["decimal"])) if entity["decimal"] else html.unescape(entity[0])
 
 
 def _list_proxy_secrets(proxy: str | None) -> list[str]:
@@ -99,21 +158,6 @@ def _encode(secret: str) -> Iterator[str]:
         first = -(-shift * 8 // 6)
         text = b64encode(b"\0" * shift + data).decode()[first : (shift + len(data)) * 8 // 6]
         yield from {text, text.replace("+", "-").replace("/", "_")}
-
-
-def _build_pattern(secret: str) -> str:
-    return "".join(map(_build_character_pattern, secret))
-
-
-def _build_character_pattern(character: str) -> str:
-    code = ord(character)
-    digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
-    # More than one backslash stands in JSON within JSON; without a limit, many would take for ever.
-    escaped = [rf"\\{{0,8}}{re.escape(character)}", rf"\\{{1,8}}(?:u00|x){digits}", f"%(?:25)?{digits}"]
-    escaped.append(f"&#(?:0{{0,5}}{code}|[xX]0{{0,5}}{digits});?")
-    if (named := html.escape(character)) != character:
-        escaped.append(named)
-    return f"(?:{'|'.join(escaped)})"
 
 
 def _redact_chunks(chunks: Iterable[bytes], secret: bytes) -> Iterator[bytes]:

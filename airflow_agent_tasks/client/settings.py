@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from airflow_agent_tasks.client.content_encoding import ACCEPTED_ENCODINGS
 from airflow_agent_tasks.errors import AgentTaskConfigurationError
 from airflow_agent_tasks.services.http import Request
 
@@ -79,7 +80,11 @@ class ClientSettings:
 
     def build_headers(self, request: Request) -> dict[str, str]:
         """Return the headers of a request, without the key."""
-        return {"Accept": request.accept, "User-Agent": "airflow-agent-tasks"}
+        return {
+            "Accept": request.accept,
+            "Accept-Encoding": ACCEPTED_ENCODINGS,
+            "User-Agent": "airflow-agent-tasks",
+        }
 
     def resolve_network(self) -> tuple[str | None, bool | str]:
         """

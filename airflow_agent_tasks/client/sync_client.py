@@ -13,6 +13,7 @@ import urllib3
 from tenacity import Retrying
 
 from airflow_agent_tasks.client import transport_errors
+from airflow_agent_tasks.client.content_encoding import unpack
 from airflow_agent_tasks.client.deadline import Deadline
 from airflow_agent_tasks.client.redaction import Redactor
 from airflow_agent_tasks.client.retry_policy import RetryPolicy
@@ -156,20 +157,24 @@ class SyncClient:
             deadline = Deadline(STREAM_TIMEOUT)
             deadline.is_sent = True
             with self._transport_errors(request, deadline, transport_errors.too_silent), deadline:
-                chunk = _read_chunk(response)
+                # read1 returns what has arrived. iter_content waits for a full chunk: an event would arrive
+                # after the next ones.
+                chunk = response.raw.read1(CHUNK_BYTES, decode_content=True)
             if not chunk:
                 return
             yield chunk
 
     def _read_response(self, request: Request, response: requests.Response, deadline: Deadline) -> Response:
-        body = bytearray()
-        while chunk := _read_chunk(response):
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
+        received = bytearray()
+        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+            received += chunk
+            if len(received) > MAX_BODY_BYTES:
                 raise transport_errors.too_large(request, self.settings, response.status_code)
-            # Unpacking may go on without another read.
-            deadline.check()
-        return self._redactor.build_response(response.status_code, response.headers, bytes(body))
+        encoding = response.headers.get("Content-Encoding", "")
+        body = unpack(encoding, bytes(received), MAX_BODY_BYTES, deadline.check)
+        if body is None:
+            raise transport_errors.too_large(request, self.settings, response.status_code)
+        return self._redactor.build_response(response.status_code, response.headers, body)
 
     @contextmanager
     def _transport_errors(
@@ -190,13 +195,6 @@ class SyncClient:
             if deadline.seconds_left <= 0 or isinstance(error, _TIMEOUTS):
                 raise too_slow(request, self.settings) from None
             raise transport_errors.cut_off(request, self.settings) from None
-
-
-def _read_chunk(response: requests.Response) -> bytes:
-    # read1 returns what has arrived. iter_content waits for a full chunk: an event would arrive after the
-    # next ones.
-    chunk: bytes = response.raw.read1(CHUNK_BYTES, decode_content=True)
-    return chunk
 
 
 def _explain_unsent(error: Exception, request: Request, settings: ClientSettings) -> AgentTaskError:

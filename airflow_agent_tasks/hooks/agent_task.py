@@ -28,7 +28,7 @@ from airflow_agent_tasks.hooks.connection_settings import (
 from airflow_agent_tasks.hooks.connection_test import try_connection
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.event_stream import EventStreamParser
-from airflow_agent_tasks.services.http import Request
+from airflow_agent_tasks.services.http import Request, Response
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -100,20 +100,24 @@ class AgentTaskHook(BaseHook):
         request = self.dialect.build_stream(fields, agent_id=self.resolve_agent_id(agent_id))
         return self._read_events(request)
 
-    def get_task(self, task_id: str, agent_id: str | None = None, *, retries: bool = True) -> AgentTask:
+    def get_task(
+        self, task_id: str, agent_id: str | None = None, *, retries: bool = True, has_result: bool = True
+    ) -> AgentTask:
         """
         Get an agent task.
 
         :param task_id: The service's id of the task.
         :param agent_id: The agent that runs it; default: the connection's.
         :param retries: False for a single attempt, for callers that do the waiting; default True.
+        :param has_result: False to skip the result, which may be large, where only the state is used; default
+            True.
         :raises AgentTaskNotFoundError: if the service has no such task.
         :raises AgentTaskRequestError: if the service rejected the request or could not be reached.
         """
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
         response = self._client.send(request, retries=retries)
-        return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
+        return self._parse(request, response, task_id, agent_id, has_result=has_result)
 
     async def aget_task(
         self, task_id: str, agent_id: str | None = None, *, retries: bool = False
@@ -122,9 +126,7 @@ class AgentTaskHook(BaseHook):
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
         response = await self.async_client.send(request, retries=retries)
-        return self.dialect.parse_task(
-            request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=False
-        )
+        return self._parse(request, response, task_id, agent_id, has_result=False)
 
     def send_message(self, task_id: str, message: str, agent_id: str | None = None) -> AgentTask:
         """Send a message to a running agent task, or the reply to one that awaits input."""
@@ -147,14 +149,15 @@ class AgentTaskHook(BaseHook):
         Stop an agent task: cancel it, or pause it if the service has no cancel.
 
         :param retries: False for a single attempt; default True.
-        :return: The agent task as it is seen after that: only what is seen is believed. One that had already
-            ended is returned unchanged.
+        :return: The agent task as it is seen after that, without its result: only what is seen is believed.
+            One that had already ended is returned unchanged.
         """
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
         response = self._client.send(request, retries=retries)
         refusal = self.dialect.check_stop(request, response, now=time.time())
-        return _require_end(self.get_task(task_id, agent_id, retries=retries), refusal)
+        task = self.get_task(task_id, agent_id, retries=retries, has_result=False)
+        return _require_end(task, refusal)
 
     async def astop_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
         """Stop an agent task from an event loop and return it without its result; see :meth:`stop_task`."""
@@ -254,8 +257,20 @@ class AgentTaskHook(BaseHook):
     ) -> AgentTask:
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(capability, task_id, agent_id, message=message)
-        response = self._client.send(request, retries=retries)
-        return self.dialect.parse_task(request, response, task_id=task_id, agent_id=agent_id, now=time.time())
+        return self._parse(request, self._client.send(request, retries=retries), task_id, agent_id)
+
+    def _parse(
+        self,
+        request: Request,
+        response: Response,
+        task_id: str,
+        agent_id: str | None,
+        *,
+        has_result: bool = True,
+    ) -> AgentTask:
+        return self.dialect.parse_task(
+            request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=has_result
+        )
 
     def _read_events(self, request: Request) -> Iterator[dict[str, Any]]:
         with self._client.stream(request) as (response, chunks):

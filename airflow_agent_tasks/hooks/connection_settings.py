@@ -13,7 +13,7 @@ from urllib.request import getproxies
 from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
 from airflow_agent_tasks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER, ConnectionForm
 from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
-from airflow_agent_tasks.services.http import MAX_ID_LENGTH
+from airflow_agent_tasks.services.http import ID_RULE, is_usable_id
 from airflow_agent_tasks.text import shorten
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
 def read_id(extra: Mapping[str, Any], name: str, source: str) -> str | None:
     """Return the id in a field of the extra, or None; raises AgentTaskConfigurationError."""
     value = read_text(extra, name, source)
-    if value and (len(value) > MAX_ID_LENGTH or not value.isprintable() or value in (".", "..", "None")):
-        raise _wrong(name, source, f"an id of at most {MAX_ID_LENGTH} characters", value)
+    if value and not is_usable_id(value):
+        raise _wrong(name, source, f"an id ({ID_RULE})", value)
     return value
 
 

@@ -46,7 +46,7 @@ def try_connection(hook: Hook) -> tuple[bool, str]:
     title = hook.dialect.title
     try:
         request = hook.dialect.build_status(NO_SUCH_ID, hook.resolve_agent_id(None) or NO_SUCH_ID)
-        # Nobody knows of the task that is asked for, so no message is to name it.
+        # Nobody knows of the task that is asked for, so the message does not name it.
         request = replace(request, purpose="check the key")
         response = hook.get_conn().send(request, retries=False)
         if response.status != HTTPStatus.NOT_FOUND:

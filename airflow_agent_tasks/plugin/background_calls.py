@@ -43,8 +43,9 @@ class BackgroundCalls:
             self._put(call, 0.0)
             if self._threads == self._max_threads:
                 return
+            # Counted once it runs: a thread that cannot be started must not take the place of a later one.
+            threading.Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
             self._threads += 1
-        threading.Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
 
     def _put(self, call: Call, seconds: float) -> None:
         heapq.heappush(self._waiting, (time.monotonic() + seconds, next(self._numbers), call))

@@ -136,7 +136,7 @@ def _reported(ended: EndedTask) -> Iterator[None]:
 def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> tuple[AgentTask, str]:
     """Stop an agent task unless it has ended; return it, and what was done as the end of a sentence."""
     try:
-        task = hook.get_task(task_id, agent_id)
+        task = hook.get_task(task_id, agent_id, has_result=False)
     except AgentTaskError as error:
         if not error.is_transient:
             raise

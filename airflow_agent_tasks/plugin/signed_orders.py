@@ -56,9 +56,8 @@ def take_orders(
                 return JSONResponse({"detail": f"This order is malformed: {shorten(str(error))}"}, 400)
             return await run_in_threadpool(carry_out, order)
         except Exception as error:
-            # Without its traceback, which may hold the order's text: a database names its parameters.
-            reason = shorten(str(getattr(error, "orig", error)))
-            log.error("An order of a worker was not carried out: %s: %s", type(error).__name__, reason)  # noqa: TRY400
+            # Only the type: its message and traceback may hold the order's text, which a database quotes.
+            log.error("An order of a worker was not carried out: %s", type(error).__name__)  # noqa: TRY400
             return JSONResponse({"detail": "This order was not carried out: see the API server's log."}, 503)
 
     return endpoint

@@ -16,6 +16,8 @@ from airflow_agent_tasks.text import shorten
 #: Larger responses are not read to the end: a broken or hostile service must not fill a worker's memory.
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_ID_LENGTH = 256
+#: What an id must be, for messages.
+ID_RULE = f"1 to {MAX_ID_LENGTH} printable characters, not '.' or '..'"
 
 #: Characters that need no quoting in a path segment (RFC 3986, ``pchar``), as in the official SDK.
 _SAFE_IN_ID = "!$&'()*+,;=:@"
@@ -155,7 +157,7 @@ def quote_id(name: str, value: object) -> str:
         value), ``.`` or ``..`` (quoting does not change dots, so the request would go to another path), or
         has more than 256 characters.
     """
-    if not isinstance(value, str) or value.strip() in _UNUSABLE_IDS:
+    if not isinstance(value, str) or not _names_something(value):
         raise AgentTaskArgumentError(f"{name} must be a non-empty id, not {shorten(repr(value))}.")
     if len(value) > MAX_ID_LENGTH:
         raise AgentTaskArgumentError(
@@ -166,12 +168,15 @@ def quote_id(name: str, value: object) -> str:
 
 def is_usable_id(value: str) -> bool:
     """
-    Return whether a service's new id can name the same agent task in later requests and processes.
+    Return whether an id can name the same agent task, or agent, in all requests and processes.
 
     :func:`quote_id` must accept it, and it must be printable: control characters may be changed on the way,
     and U+FFFD stands where reading already changed something. It stands in many lines of the log, so it must
     not forge a part of one.
     """
-    is_accepted = value.strip() not in _UNUSABLE_IDS and len(value) <= MAX_ID_LENGTH
     is_harmless = value.isprintable() and shorten(value, MAX_ID_LENGTH) == value
-    return is_accepted and is_harmless and "\N{REPLACEMENT CHARACTER}" not in value
+    return _names_something(value) and is_harmless and "\N{REPLACEMENT CHARACTER}" not in value
+
+
+def _names_something(value: str) -> bool:
+    return value.strip() not in _UNUSABLE_IDS

@@ -15,7 +15,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.services import response_values
-from airflow_agent_tasks.services.http import MAX_ID_LENGTH, MAY_HAVE_ACTED, Request, Response, decode
+from airflow_agent_tasks.services.http import ID_RULE, MAY_HAVE_ACTED, Request, Response, decode
 from airflow_agent_tasks.services.retry_advice import read_retry_after
 from airflow_agent_tasks.services.status_meaning import Executed, read_meaning
 from airflow_agent_tasks.text import shorten
@@ -72,8 +72,8 @@ def unusable_id(service: str, request: Request, response: Response, task_id: str
     """Return the error of a start whose agent task has an id that no later request can use."""
     return _uncertain(
         f"Could not {request.purpose}: {service} answered {response.status} with the task_id "
-        f"{shorten(repr(task_id), 60)} ({len(task_id)} characters), which no later request can use: an id "
-        f"has 1 to {MAX_ID_LENGTH} printable characters and is not '.' or '..'.",
+        f"{shorten(repr(task_id), 60)} ({len(task_id)} characters), which no later request can use: an id is "
+        f"{ID_RULE}.",
         response.status,
     )
 

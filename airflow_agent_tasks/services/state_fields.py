@@ -10,22 +10,23 @@ need not even be valid: NaN, invalid UTF-8, or a result nested 100,000 levels de
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from airflow_agent_tasks.services.http import Response, decode, parse_json
-from airflow_agent_tasks.services.response_values import MAX_QUESTION, QUESTION_KEYS
+from airflow_agent_tasks.services.response_values import MAX_QUESTION, MAX_TEXT, QUESTION_KEYS
 
 #: The fields of a response that describe a task's state, besides "progress".
 _STATE_KEYS = ("status", "exit_code", *QUESTION_KEYS)
 _PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps", *QUESTION_KEYS)
-#: Bytes of one field: JSON spells a character with 12 bytes at most, "\ud83d\ude42".
+#: The fields of which a question is shown, so in more characters than of all others.
+_LONG_KEYS = frozenset({*QUESTION_KEYS, "current_step"})
+#: Bytes of one field: JSON spells a character with 12 bytes at most, "\ud83d\ude42". That is more than is
+#: shown of most texts, so that a secret at the end of what is shown is whole, and recognised.
 MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
-#: Characters of one field: a question, and a secret that stands at its end.
-_MAX_REDACTED = MAX_QUESTION + 2_000
 #: Strings to step over: about half a second.
 _MAX_STEPS = 200_000
 #: What Python writes into JSON although it is none, and valid numbers of the same length.
@@ -38,7 +39,7 @@ _STRING = re.compile(rb'"[^"]*"')
 #: Strings of the same level. Not more at once: matching blocks other threads.
 _STRINGS = re.compile(rb'(?:"[^"]*"[^"\[\]{}]*){1,2000}')
 _BLANKS = b" \t\r\n"
-_BLANK = (b" ", b"\t", b"\r", b"\n")
+_COLON = re.compile(rb"[ \t\r\n]*:")
 
 
 def _build_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
@@ -57,31 +58,22 @@ def read_state(response: Response) -> dict[str, Any]:
 
     :raises ValueError: if the body is not a JSON object.
     """
-    found = _find_state(response.body)
-    progress = found.pop("progress", None)
-    values: dict[str, Any] = {name: _parse(raw, response) for name, raw in found.items()}
-    if isinstance(progress, dict):
-        values["progress"] = {name: _parse(raw, response) for name, raw in progress.items()}
-    return values
+    found: dict[str, Any] = _find_fields(response.body, _STATE_DECODER, (*_STATE_KEYS, "progress"))
+    if progress := found.pop("progress", None):
+        with suppress(ValueError):
+            found["progress"] = _find_fields(progress, _PROGRESS_DECODER, _PROGRESS_KEYS)
+    return _read_values(found, response.redact)
 
 
-def keep_state(body: bytes) -> bytes:
+def keep_state(response: Response) -> bytes:
     """
-    Return a body with only the fields that describe the state: at most a megabyte.
+    Return the body with only the fields that describe the state, without secrets: at most a megabyte.
 
     Takes up to a second for ten hostile megabytes; run it in a thread, where no step blocks others for long.
 
     :raises ValueError: if the body is not a JSON object.
     """
-    return _join(_find_state(body))
-
-
-def _find_state(body: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = _find_fields(body, _STATE_DECODER, (*_STATE_KEYS, "progress"))
-    if progress := found.pop("progress", None):
-        with suppress(ValueError):
-            found["progress"] = _find_fields(progress, _PROGRESS_DECODER, _PROGRESS_KEYS)
-    return found
+    return msgspec.json.encode(read_state(response))
 
 
 def _find_fields(body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]) -> dict[str, bytes]:
@@ -142,22 +134,16 @@ def _scan(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
         steps += 1
         if steps > _MAX_STEPS:
             raise ValueError("not a JSON object that can be read in time")
-        if depth != 1 or (colon := _find_colon(plain, position)) is None:
+        if depth != 1 or (colon := _COLON.match(plain, position)) is None:
             continue
         if name:
             yield name, body[start:quote].rstrip(_BLANKS).removesuffix(b",").strip(_BLANKS)
-        name, start = wanted.get(string.group()), colon + 1
+        name, start = wanted.get(string.group()), colon.end()
     depth += _count_levels(plain, position, len(plain))
     if depth or plain.find(b'"', position) >= 0:
         raise ValueError("not a JSON object")
     if name:
         yield name, body[start:-1].strip(_BLANKS)
-
-
-def _find_colon(text: bytes, position: int) -> int | None:
-    while text[position : position + 1] in _BLANK:
-        position += 1
-    return position if text[position : position + 1] == b":" else None
 
 
 def _count_levels(text: bytes, start: int, end: int) -> int:
@@ -185,18 +171,17 @@ def _cut(raw: bytes) -> bytes:
     return b"null"
 
 
-def _parse(raw: bytes, response: Response) -> Any:
+def _read_values(found: dict[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
+    return {
+        name: _read_values(raw, redact) if isinstance(raw, dict) else _read_value(name, raw, redact)
+        for name, raw in found.items()
+    }
+
+
+def _read_value(name: str, raw: bytes, redact: Callable[[str], str]) -> Any:
     try:
-        value = parse_json(decode(raw))
+        value = parse_json(decode(raw), redact)
     except ValueError:
         return None
-    # What follows is shown nowhere, and looking for secrets in it would take long.
-    return response.redact(value[:_MAX_REDACTED]) if isinstance(value, str) else value
-
-
-def _join(fields: Mapping[str, Any]) -> bytes:
-    parts = (
-        b'"%s":%s' % (name.encode(), raw if isinstance(raw, bytes) else _join(raw))
-        for name, raw in fields.items()
-    )
-    return b"{" + b",".join(parts) + b"}"
+    limit = MAX_QUESTION if name in _LONG_KEYS else MAX_TEXT
+    return value[:limit] if isinstance(value, str) else value

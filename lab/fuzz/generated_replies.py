@@ -6,6 +6,7 @@ import gzip
 import html
 import json
 import random
+import string
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
@@ -13,7 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-KEY = "sk_fuzz/very+secret_0123456789"
+#: As long as a signed token, with what JSON, URLs, base64 and HTML spell in their own ways.
+KEY = "sk_fuzz/very+secret&<" + "".join(
+    random.Random(1).choices(string.ascii_letters + string.digits + "-_./", k=1_000)  # noqa: S311
+)
+PROXY_PASSWORD = "p-w/rd@0123"  # noqa: S105 - of no proxy
 #: What a response may have at most.
 MAX_BODY = 10 * 1024 * 1024
 
@@ -75,6 +80,9 @@ _DRIPS = [
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X-A: b\r\n"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n{" + b" " * 100_000, b" "),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n{" + b" " * 8_000_000, b" "),
+    (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9000000\r\n\r\n", gzip.compress(b"")),
     (b"", b""),
 ]
 
@@ -82,6 +90,12 @@ _DRIPS = [
 _PACKERS: list[tuple[bytes, Callable[[bytes], bytes]]] = [
     (b"gzip", gzip.compress),
     (b"deflate", zlib.compress),
+    (b"deflate", lambda body: zlib.compress(body)[2:-4]),
+    (b"gzip", lambda body: b"".join(map(gzip.compress, (body[:100], body[100:200], body[200:])))),
+    (b"gzip", lambda body: gzip.compress(b"") * 50_000 + gzip.compress(body)),
+    (b"gzip", lambda body: gzip.compress(body) + b"\0" * 1_000_000),
+    (b"deflate", lambda body: b"\x03\x00" * 500_000),
+    (b"gzip, gzip", lambda body: gzip.compress(gzip.compress(body))),
     (b"gzip", bytes),
     (b"br", bytes),
 ]
@@ -146,6 +160,12 @@ def _draw_large_body(draw: random.Random) -> bytes:
         value = b'"' + draw.choice([b"a", rb"\n", rb"\u005f", rb"\\", rb"\"", b"\xff"]) * (size // 6) + b'"'
     elif kind < 0.5:
         value = b"{" + draw.choice([b'"a":1,', b'"":1,', b'"status":1,']) * (size // 11) + b'"b":NaN}'
+    elif kind < 0.6:
+        value = b"0" + draw.choice([b" ", b"\n"]) * size
+    elif kind < 0.7:
+        text = b'"' + draw.choice([rb"\\", rb"\u0025", b"%41", b"&#9;", b"\x7f"]) * (size // 20 // 6) + b'"'
+        texts = b",".join(b'"%s":%s' % (key.encode(), text) for key in _KEYS)
+        return b'{%s,"progress":{%s},"status":"running"}' % (texts, texts)
     else:
         value = (
             b"["
@@ -179,7 +199,7 @@ def _draw_object(draw: random.Random, depth: int) -> dict[str, Any]:
 
 
 def _spell(draw: random.Random) -> str:
-    """Return the key as a service might echo it."""
+    """Return the key, or the proxy's password, as a service might echo it."""
     ways: list[Callable[[str], str]] = [
         str,
         lambda key: quote(key, safe=""),
@@ -189,8 +209,14 @@ def _spell(draw: random.Random) -> str:
         lambda key: html.escape(key).replace("_", "&#95;"),
         lambda key: "Basic " + b64encode(f"user:{key}".encode()).decode(),
         lambda key: key.encode().hex(),
+        lambda key: "".join(f"%2525{ord(letter):02X}" for letter in key),
+        lambda key: "".join(rf"\u{{{ord(letter):x}}}" for letter in key),
+        lambda key: draw.choice("\u200b\u00ad\x01\x7f").join(key),
     ]
-    return draw.choice(["", "Bearer ", "a" * 9_990]) + draw.choice(ways)(KEY) + draw.choice(["", ".", "/x"])
+    secret = draw.choice([KEY, PROXY_PASSWORD])
+    return (
+        draw.choice(["", "Bearer ", "a" * 9_990]) + draw.choice(ways)(secret) + draw.choice(["", ".", "/x"])
+    )
 
 
 def _frame(draw: random.Random, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ import contextlib
 import re
 import sys
 
-from lab.fuzz.generated_replies import generate
+from lab.fuzz.generated_replies import GeneratedReply, generate
 
 #: In the id, or the instruction, of a request: the number of its reply.
 MARK = re.compile(rb"fuzz-(\d+)-")
@@ -23,7 +23,7 @@ async def serve(seed: int) -> None:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
-            await asyncio.wait_for(_answer_all(seed, reader, writer), LONGEST)
+            await _answer_all(seed, reader, writer)
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1_000)
@@ -41,16 +41,22 @@ async def _answer_all(seed: int, reader: asyncio.StreamReader, writer: asyncio.S
             writer.write(HEALTHY)
             await writer.drain()
             continue
-        reply = generate(seed, int(found[1]))
-        writer.write(reply.data)
+        # In a thread: a healthy reply must not wait for a hostile one.
+        reply = await asyncio.to_thread(generate, seed, int(found[1]))
+        await asyncio.wait_for(_send(reply, reader, writer), LONGEST)
+        return
+
+
+async def _send(reply: GeneratedReply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(reply.data)
+    await writer.drain()
+    if reply.drip is None:
+        return
+    while reply.drip:
+        await asyncio.sleep(DRIP_SECONDS)
+        writer.write(reply.drip)
         await writer.drain()
-        if reply.drip is None:
-            return
-        while reply.drip:
-            await asyncio.sleep(DRIP_SECONDS)
-            writer.write(reply.drip)
-            await writer.drain()
-        await reader.read(1)
+    await reader.read(1)
 
 
 if __name__ == "__main__":

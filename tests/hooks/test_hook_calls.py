@@ -323,3 +323,11 @@ def test_a_connection_is_not_looked_up_before_it_is_needed(service: Any) -> None
     hook = service.hook("not_there")
     with pytest.raises(AgentTaskConfigurationError, match="'not_there' does not exist"):
         hook.get_conn()
+
+
+def test_a_stop_does_not_read_the_result(service: Any, serve: Any, hook_for: Any) -> None:
+    ended = {"status": "completed", "exit_code": 0, "result": [[1]]}
+    hook = hook_for(service, serve(reply(200, ended)))
+    assert hook.stop_task("t1").result is None
+    assert hook.get_task("t1", has_result=False).result is None
+    assert hook.get_task("t1").result == [[1]]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import html
 import json
 import traceback
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -18,38 +15,10 @@ from airflow_agent_tasks.client.redaction import MASK, Redactor
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import afind_hook
 from airflow_agent_tasks.hooks.lightcone import LightconeHook
+from airflow_agent_tasks.services.state_fields import keep_state
 from tests.raw_server import reply
-
-#: With what JSON, URLs, base64 and HTML spell in their own ways.
-KEY = "sk_very/secret+0123&456<789"
-PASSWORD = "p-w/rd@0123"
-
-
-def escape(text: str, write: Callable[[int], str]) -> str:
-    return "".join(write(ord(letter)) for letter in text)
-
-
-#: How a service may write a secret into a text.
-SPELLINGS: dict[str, Callable[[str], str]] = {
-    "as it is": str,
-    "percent-encoded": lambda key: quote(key, safe=""),
-    "percent-encoded in lower case": lambda key: quote(key, safe="").lower(),
-    "percent-encoded in full": lambda key: escape(key, "%{:02X}".format),
-    "percent-encoded twice": lambda key: quote(quote(key, safe=""), safe=""),
-    "JSON in JSON": lambda key: json.dumps({"key": key}).replace("/", r"\/"),
-    "JSON in JSON in JSON": lambda key: json.dumps(json.dumps({"key": key}).replace("/", r"\/")),
-    "JSON escapes": lambda key: escape(key, r"\u{:04x}".format),
-    "JSON escapes in upper case": lambda key: escape(key, r"\u{:04X}".format),
-    "hexadecimal escapes": lambda key: escape(key, r"\x{:02x}".format),
-    "HTML": html.escape,
-    "HTML in numbers": lambda key: escape(key, "&#{};".format),
-    "HTML in hexadecimal numbers": lambda key: escape(key, "&#x{:X};".format),
-    "basic authorization": lambda key: "Basic " + b64encode(f"user:{key}".encode()).decode(),
-    "base64": lambda key: b64encode(key.encode()).decode(),
-    "base64 of a header": lambda key: b64encode(f"Bearer {key}\r\n".encode()).decode(),
-    "base64 for URLs": lambda key: b64encode(f"a{key}?".encode(), b"-_").decode(),
-    "hexadecimal digits": lambda key: key.encode().hex(),
-}
+from tests.secret_spellings import KEY, SPELLINGS, show_plain
+from tests.service_samples import AGENT_ID, NOW, SHINZO, TASK_ID, build_status
 
 
 def in_ascii(value: Any) -> bytes:
@@ -60,29 +29,6 @@ def in_escapes(value: Any) -> bytes:
     """Return JSON with every letter and sign of its texts escaped."""
     written = json.dumps(value)
     return "".join(rf"\u{ord(letter):04x}" if letter in "_/+&<sp" else letter for letter in written).encode()
-
-
-@pytest.mark.parametrize("name", SPELLINGS)
-@pytest.mark.parametrize("secret", [KEY, PASSWORD])
-def test_every_spelling_is_masked(name: str, secret: str) -> None:
-    redactor = Redactor(KEY, f"http://user:{quote(PASSWORD, safe='')}@proxy.example.com")
-    spelled = SPELLINGS[name](secret)
-    redacted = redactor.redact(f"before {spelled} after")
-    assert spelled not in redacted
-    assert MASK in redacted
-    assert redacted.startswith("before ")
-    assert redacted.endswith(" after")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "a", "100 %", "C:\\users", "&amp;", "%%%%", "\\" * 1_000, "sk_very", "**", "ä🙂"]
-)
-def test_other_texts_stay_as_they_are(text: str) -> None:
-    assert Redactor(KEY, "http://user:abc@proxy.example.com").redact(text) == text
-
-
-def test_a_short_password_masks_no_words() -> None:
-    assert Redactor(KEY, "http://user:run@proxy.example.com").redact("running") == "running"
 
 
 @pytest.fixture
@@ -120,14 +66,41 @@ PLACES: dict[str, Callable[[str], Any]] = {
 }
 
 
+def check(spelled: str, shown: str) -> None:
+    assert KEY not in show_plain(shown)
+    assert spelled not in shown
+    assert json.dumps(spelled)[1:-1] not in shown
+
+
 @pytest.mark.parametrize("name", SPELLINGS)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("write", [in_ascii, in_escapes])
-def test_no_spelling_is_shown(
-    name: str, place: str, write: Callable[[Any], bytes], hook_with_key: Any
-) -> None:
+def test_no_spelling_is_shown(name: str, place: str, write: Callable[[Any], bytes]) -> None:
     spelled = SPELLINGS[name](KEY)
     body = write(PLACES[place](spelled))
+    redactor = Redactor(KEY)
+    for status, has_result in ((200, True), (200, False), (400, True)):
+        response = redactor.build_response(status, {"content-type": f"text/{spelled}"}, body)
+
+        def parse(response: Any = response, has_result: bool = has_result) -> Any:
+            return SHINZO.parse_task(
+                build_status(SHINZO),
+                response,
+                task_id=TASK_ID,
+                agent_id=AGENT_ID,
+                now=NOW,
+                has_result=has_result,
+            )
+
+        check(spelled, show(parse))
+    check(spelled, json.dumps(keep_state(redactor.build_response(200, {}, body)).decode()))
+
+
+@pytest.mark.parametrize("name", ["as it is", "percent-encoded in full", "one after the other", "base64"])
+@pytest.mark.parametrize("place", ["the result", "the question", "an error"])
+def test_no_spelling_is_shown_of_a_service(name: str, place: str, hook_with_key: Any) -> None:
+    spelled = SPELLINGS[name](KEY)
+    body = in_escapes(PLACES[place](spelled))
     for answer in (
         reply(200, body, kind=f"text/{spelled}"),
         reply(400, body, retry_after=spelled),
@@ -143,11 +116,8 @@ def test_no_spelling_is_shown(
             finally:
                 await found.aclose()
 
-        for call in (lambda hook=hook: hook.get_task("t1", retries=False), lambda: asyncio.run(ask())):
-            shown = show(call)
-            assert KEY not in shown
-            assert spelled not in shown
-            assert json.dumps(spelled)[1:-1] not in shown
+        check(spelled, show(lambda hook=hook: hook.get_task("t1", retries=False)))
+        check(spelled, show(lambda: asyncio.run(ask())))
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
@@ -162,6 +132,5 @@ def test_no_spelling_is_streamed(name: str, serve: Any, connect: Any) -> None:
     server = serve(reply(200, body, kind="text/event-stream"))
     connect("lightcone_default", conn_type="lightcone", host=server.url, password=KEY)
     shown = json.dumps(list(LightconeHook().stream_task(instruction="Go.")), ensure_ascii=False)
-    assert KEY not in shown
-    assert json.dumps(spelled)[1:-1] not in shown
+    check(spelled, shown)
     assert MASK in shown

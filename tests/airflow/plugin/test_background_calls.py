@@ -90,3 +90,18 @@ def test_a_call_that_comes_as_the_last_thread_ends_is_made() -> None:
         done = threading.Event()
         calls.start(done.set)  # type: ignore[arg-type]
         assert done.wait(20)
+
+
+def test_a_thread_that_cannot_start_takes_no_place(monkeypatch: Any) -> None:
+    calls = BackgroundCalls(1)
+    done = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _fail)
+        with pytest.raises(RuntimeError):
+            calls.start(lambda: None)
+    calls.start(done.set)  # type: ignore[arg-type]
+    assert done.wait(20)
+
+
+def _fail(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
