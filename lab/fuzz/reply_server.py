@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import sys
 
+from lab.command_line import build_parser, run_command
 from lab.fuzz.generated_replies import GeneratedReply, generate
 
 #: In the id, or the instruction, of a request: the number of its reply.
@@ -59,5 +59,13 @@ async def _send(reply: GeneratedReply, reader: asyncio.StreamReader, writer: asy
     await reader.read(1)
 
 
+def main() -> int:
+    """Parse the command line, and serve."""
+    parser = build_parser("lab.fuzz.reply_server", __doc__)
+    parser.add_argument("seed", type=int, help="of the replies")
+    asyncio.run(serve(parser.parse_args().seed))
+    return 0
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    run_command(main)
