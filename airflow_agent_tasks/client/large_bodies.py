@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from time import monotonic
 from typing import TypeVar
 
 #: Bytes of all bodies beyond which only the largest one is read on.
-MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -27,8 +27,9 @@ class LargeBodies:
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
         self._has_ended = asyncio.Event()
-        #: Held while a body is unpacked and parsed, which takes up to four times its size.
-        self._parsing = asyncio.Lock()
+        # One thread, because parsing takes up to four times the size of a body, and each thread that has
+        # parsed keeps some of that.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="agent-tasks-large-bodies")
 
     @contextmanager
     def receive(self, body: bytearray) -> Iterator[None]:
@@ -51,12 +52,9 @@ class LargeBodies:
         self._sizes[id(body)] = len(body)
 
     async def parse(self, call: Callable[[], T], ends_at: float) -> T:
-        """Call a function in a thread, one at a time; raises TimeoutError if it lasts longer."""
-        await asyncio.wait_for(self._parsing.acquire(), ends_at - monotonic())
-        parsing = asyncio.ensure_future(asyncio.to_thread(call))
-        # Not when the caller has enough of it: no thread can be stopped.
-        parsing.add_done_callback(partial(_end, self._parsing))
-        return await asyncio.wait_for(asyncio.shield(parsing), ends_at - monotonic())
+        """Call a function in a thread, one at a time; raises TimeoutError if that lasts longer."""
+        parsing = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return await asyncio.wait_for(parsing, ends_at - monotonic())
 
 
 def find_large_bodies() -> LargeBodies:
@@ -65,9 +63,3 @@ def find_large_bodies() -> LargeBodies:
 
 
 _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LargeBodies] = weakref.WeakKeyDictionary()
-
-
-def _end(parsing: asyncio.Lock, call: asyncio.Future[T]) -> None:
-    parsing.release()
-    if not call.cancelled():
-        call.exception()  # or asyncio logs one that nobody has waited for
