@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
+from airflow_agent_tasks.services.http import MAX_BODY_BYTES
+
 #: Bytes of all bodies beyond which only the largest one is read on.
-MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = MAX_BODY_BYTES
 
 T = TypeVar("T")
 

@@ -39,7 +39,7 @@ from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 from lab.command_line import build_parser, log_progress, print_table, run_command
 from lab.fuzz.generated_replies import KEY, PROXY_PASSWORD, GeneratedReply, generate
 from lab.fuzz.leaks import is_leaked
-from lab.fuzz.process import Peak, read_queued
+from lab.fuzz.process import Peak, count_queued, read_queued
 
 TIMEOUT = 0.6
 #: Seconds after its deadline in which a call may end; this machine is busy.
@@ -165,7 +165,7 @@ async def measure_stand_still(findings: Findings) -> None:
         seconds = time.monotonic() - began
         findings.still_cpu_ms = max(findings.still_cpu_ms, (time.thread_time() - before) * 1_000)
         findings.still_wall_ms = max(findings.still_wall_ms, seconds * 1_000)
-        findings.still_ms = max(findings.still_ms, (seconds - (read_queued() - queued)) * 1_000)
+        findings.still_ms = max(findings.still_ms, (seconds - count_queued(queued, read_queued())) * 1_000)
 
 
 async def poll_healthy(hook: AgentTaskHook, findings: Findings) -> None:
@@ -205,7 +205,11 @@ async def run_triggerer(
         async with slots:
             return await call_on_triggerer(hooks[number % 2], number)
 
-    outcomes = await asyncio.gather(*map(call, numbers))
+    calls = []
+    for number in numbers:
+        calls.append(asyncio.create_task(call(number)))
+        await asyncio.sleep(0)  # triggers do not start in one step of the event loop either
+    outcomes = await asyncio.gather(*calls)
     for watcher in watchers:
         watcher.cancel()
     for result in await asyncio.gather(*watchers, return_exceptions=True):
