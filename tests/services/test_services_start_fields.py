@@ -331,7 +331,6 @@ def test_what_is_sent_can_be_written_as_json(service: str) -> None:
         {"callback_mode": RENDERED_LATER, "webhook_url": "https://example.com/done"},
         {"webhook_url": RENDERED_LATER},
     ],
-    ids=str,
 )
 def test_what_is_rendered_later_is_checked_later(fields: dict[str, Any]) -> None:
     given = {"message": RENDERED_LATER, "priority": RENDERED_LATER, **fields}
