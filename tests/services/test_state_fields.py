@@ -206,3 +206,16 @@ def test_megabytes_of_blanks_cost_no_time(blank: bytes) -> None:
     began = time.thread_time()
     assert read_state(Response(200, {}, body))["status"] is None  # the comma is one too many
     assert time.thread_time() - began < 0.5
+
+
+def test_a_body_with_too_many_strings_to_step_over_is_given_up() -> None:
+    body = b'{"x": +1, ' + b'"y": 1, ' * 200_001 + b'"status": "running"}'
+    with pytest.raises(ValueError, match="in time"):
+        keep_state(Response(200, {}, body))
+
+
+@pytest.mark.parametrize("value", [b"1" * (MAX_FIELD_BYTES + 9), b"-" * (MAX_FIELD_BYTES + 9)])
+def test_a_number_that_is_longer_than_any_field_is_cut_or_left_out(value: bytes) -> None:
+    body = b'{"x": NaN, "status": ' + value + b"}"
+    status = read_state(Response(200, {}, body)).get("status")
+    assert status is None or len(str(status)) <= MAX_FIELD_BYTES
