@@ -27,9 +27,11 @@ def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
     task = yield from StopTask(started)
     for seconds in PAUSES_BEFORE_LOOKS:
         if task.is_stopped:
-            return task
+            break
         yield from Sleep(seconds, minds_kill=False)
         task = yield from GetTask(started)
+    if task.status is TaskState.COMPLETED:
+        return (yield from GetTask(started))  # a stop reads no result
     if not task.is_stopped:
         raise AgentTaskError(f"The service accepted the stop, but the agent task {describe_stop(task)}.")
     return task
