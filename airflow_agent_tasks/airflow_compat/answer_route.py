@@ -26,7 +26,7 @@ def add_check(app: Any, check: Callable[[Request], Awaitable[None]]) -> None:
     :param check: Called with the request, whose body has been read; raises ``HTTPException`` to refuse it.
     :raises LookupError: if Airflow's route is not as this needs it.
     """
-    # Imported here, as all else of a server: FastAPI has taken much of a second by itself.
+    # Imported here, as all else of a server: importing FastAPI alone takes much of a second.
     from fastapi.dependencies.utils import get_parameterless_sub_dependant
     from fastapi.params import Depends
 

@@ -25,13 +25,13 @@ def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
     :raises AgentTaskError: where stopping it failed, or it still runs after a few seconds.
     """
     task = yield from StopTask(started)
-    for seconds in PAUSES_BEFORE_LOOKS:
-        if task.is_stopped:
-            break
-        yield from Sleep(seconds, minds_kill=False)
-        task = yield from GetTask(started)
     if task.status is TaskState.COMPLETED:
         return (yield from GetTask(started))  # a stop reads no result
+    for seconds in PAUSES_BEFORE_LOOKS:
+        if task.is_stopped:
+            return task
+        yield from Sleep(seconds, minds_kill=False)
+        task = yield from GetTask(started)
     if not task.is_stopped:
         raise AgentTaskError(f"The service accepted the stop, but the agent task {describe_stop(task)}.")
     return task

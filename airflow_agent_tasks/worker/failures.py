@@ -12,8 +12,8 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.outcome import describe_retry
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.text import shorten
+from airflow_agent_tasks.worker.xcoms import XComs
 
-ERROR_KEY = "error"
 #: The most characters of a failure in the log and in XCom.
 MAX_ERROR = 4_000
 
@@ -34,11 +34,7 @@ def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> It
         retry = describe_retry(error, try_number=ti.try_number, max_tries=ti.max_tries)
         # Without a traceback: Airflow logs one below.
         log.error("%s", shorten(f"{error} {retry}", MAX_ERROR))  # noqa: TRY400
-        if pushes_xcoms:
-            try:
-                ti.xcom_push(key=ERROR_KEY, value=shorten(str(error), MAX_ERROR))
-            except Exception as failure:  # which would hide the error itself
-                log.warning("Could not push the error to XCom: %r", failure)
+        XComs(ti, log, is_wanted=pushes_xcoms).push_error(shorten(str(error), MAX_ERROR))
         raise
 
 

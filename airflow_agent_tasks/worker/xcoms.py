@@ -9,6 +9,8 @@ from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushTas
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
 
+ERROR_KEY = "error"
+
 
 class XComs:
     """
@@ -41,6 +43,11 @@ class XComs:
         if self._is_wanted:
             self._push(STATUS_KEY, task.status.value)
 
+    def push_error(self, reason: str) -> None:
+        """Push why the Airflow task fails."""
+        if self._is_wanted:
+            self._push(ERROR_KEY, reason)
+
     def _push_task(self, task: AgentTask) -> None:
         self._push("task_id", task.task_id)
         self._push(STATUS_KEY, task.status.value)
@@ -56,7 +63,7 @@ class XComs:
             return
         try:
             self._xcom_push(key=key, value=value)
-        except Exception as error:  # which would end a wait, or hide why it ended
+        except Exception as error:  # which would end a wait, or hide why it ended or failed
             self._log.warning("Could not push the %s to XCom: %r", key, error)
         else:
             self._pushed[key] = value

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,6 @@ def finish_stops() -> None:
 @pytest.fixture(scope="session")
 def api_server(airflow_home: Path) -> Iterator[str]:
     """Airflow's API server, on the database of ``dag.test()``, with this package's plugin in it."""
-    import uvicorn
-    from airflow.api_fastapi.app import create_app
-
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         patch.setenv("AIRFLOW__API__BASE_URL", address)
@@ -105,12 +103,22 @@ def api_server(airflow_home: Path) -> Iterator[str]:
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
         # An answer is delayed by this, and a second more; the test of that has a scheduler.
         patch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
-        server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        yield address
-        server.should_exit = True
-        thread.join(10)
+        with serve_airflow(listening):
+            yield address
+
+
+@contextmanager
+def serve_airflow(listening: socket.socket) -> Iterator[None]:
+    """Serve Airflow's API, as its configuration and plugins now are, in a thread."""
+    import uvicorn
+    from airflow.api_fastapi.app import create_app
+
+    server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield
+    server.should_exit = True
+    thread.join(10)
 
 
 class Person:

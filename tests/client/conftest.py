@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -14,6 +16,7 @@ from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.sync_client import SyncClient
 from airflow_agent_tasks.services.http import Request, Response
 from airflow_agent_tasks.services.lightcone import LightconeDialect
+from lab.benchmarks.tls_certificate import write_certificate
 from tests.raw_server import NETWORK_VARIABLES, RawServer
 
 KEY = "sk_very_secret_0123456789"
@@ -117,3 +120,19 @@ def settings_for() -> Callable[..., ClientSettings]:
         return ClientSettings(base_url=url, api_key=KEY, source="connection 'c1'", **more)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a self-signed certificate of 127.0.0.1 in one file."""
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    write_certificate(path)
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    """A server's side of TLS, with that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

@@ -20,7 +20,6 @@ from airflow_agent_tasks.client.sync_client import SyncClient
 from airflow_agent_tasks.errors import AgentTaskUnavailableError, AgentTaskUncertainError
 from airflow_agent_tasks.services.http import Request
 from airflow_agent_tasks.services.lightcone import LightconeDialect
-from lab.benchmarks.tls_certificate import write_certificate
 from tests.raw_server import LONGEST_WAIT, Exchange, RawServer, head, reply, silence
 
 PATIENCE = 0.4
@@ -72,20 +71,6 @@ def in_time(times: int = 1) -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < times * (PATIENCE + GRACE)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    write_certificate(path)
-    return path
-
-
-@pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 @pytest.mark.parametrize("name", DRAWN_OUT)

@@ -174,19 +174,9 @@ def test_a_redirect_is_returned_and_not_followed(
     assert other.connections == 0
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a self-signed certificate of 127.0.0.1 in one file."""
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    write_certificate(path)
-    return path
-
-
 @pytest.fixture
-def tls_server(certificate: Path, serve: Any) -> RawServer:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server: RawServer = serve(tls=context)
+def tls_server(tls: ssl.SSLContext, serve: Any) -> RawServer:
+    server: RawServer = serve(tls=tls)
     return server
 
 

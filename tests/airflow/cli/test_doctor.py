@@ -31,6 +31,7 @@ from airflow_agent_tasks.cli import check_api_server, check_components, doctor
 from airflow_agent_tasks.cli.finding import Finding
 from airflow_agent_tasks.plugin import health_endpoint, signed_orders
 from airflow_agent_tasks.services.http import Request
+from tests.airflow.conftest import serve_airflow
 
 COMMAND = [sys.executable, "-m", "airflow", "agent-tasks", "doctor", "--output", "json"]
 ALIVE = {"SchedulerJob": -600.0, "TriggererJob": -600.0}
@@ -68,17 +69,9 @@ def alive(api_server: str) -> Iterator[Callable[..., None]]:
 @pytest.fixture(scope="module")
 def without_plugin(api_server: str, module_mocker: MockerFixture) -> Iterator[str]:
     """The address of an API server of Airflow in which no plugin is loaded."""
-    import uvicorn
-    from airflow.api_fastapi.app import create_app
-
     module_mocker.patch("airflow.plugins_manager.get_fastapi_plugins", return_value=([], []))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
+    with socket.create_server(("127.0.0.1", 0)) as listening, serve_airflow(listening):
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
 
 
 def find(conn_ids: list[str] | None = None, *, wanted: str = "failed") -> dict[str, Finding]:

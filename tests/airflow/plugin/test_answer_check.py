@@ -29,6 +29,7 @@ from airflow_agent_tasks.lifecycle.question_form import MAX_REPLY, OPTIONS, Aski
 from airflow_agent_tasks.plugin import answer_check, delay_early_answers
 from airflow_agent_tasks.plugin.shared_tasks import SharedTasks
 from lab.cluster.processes import wait_until
+from tests.airflow.conftest import serve_airflow
 
 GOOD = {"chosen_options": ["Send"], "params_input": {"reply": "One.", "question_id": "1-x"}}
 #: To the server of these tests, who brings nothing at all is a user; ``lab/fuzz`` has another one.
@@ -82,17 +83,9 @@ def send(url: str, headers: dict[str, str], body: Any = GOOD) -> requests.Respon
 @pytest.fixture
 def delaying_server(api_server: str, mocker: MockerFixture) -> Iterator[str]:
     """An API server that delays answers, whichever the executor."""
-    import uvicorn
-    from airflow.api_fastapi.app import create_app
-
     mocker.patch.object(answer_check, "find_delay", return_value=delay_early_answers.delay)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
+    with socket.create_server(("127.0.0.1", 0)) as listening, serve_airflow(listening):
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
 
 
 # --- who is asked about at all -----------------------------------------------------------------------------
