@@ -124,6 +124,7 @@ class AsyncClient:
             connector=_Connector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE, resolver=_Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            read_bufsize=RECEIVE_BYTES,  # what a hundred bodies that wait for room take meanwhile
         )
 
     @classmethod
@@ -178,8 +179,9 @@ class AsyncClient:
         except AgentTaskError:
             raise
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
-            # Its chain may hold the key.
-            raise _explain(error, request, self.settings) from None
+            explained = _explain(error, request, self.settings)
+        # Here and not above, where it would keep the chain, which holds the key and what was received.
+        raise explained
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse, ends_at: float) -> Response:
         received = bytearray()

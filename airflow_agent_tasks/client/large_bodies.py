@@ -35,12 +35,13 @@ class LargeBodies:
 
     @contextmanager
     def receive(self, body: bytearray) -> Iterator[None]:
-        """Count a body until it is parsed; :meth:`add` the rest of it."""
+        """Count a body until it is parsed, and then empty it; :meth:`add` the rest of it."""
         self._sizes[id(body)] = len(body)
         try:
             yield
         finally:
             del self._sizes[id(body)]
+            body.clear()  # the traceback of an error refers to it
             self._has_ended.set()
             self._has_ended = asyncio.Event()
 
@@ -61,7 +62,10 @@ class LargeBodies:
 
 def find_large_bodies() -> LargeBodies:
     """Return the large bodies of the running event loop."""
-    return _of_loops.setdefault(asyncio.get_running_loop(), LargeBodies())
+    loop = asyncio.get_running_loop()
+    if loop not in _of_loops:
+        _of_loops[loop] = LargeBodies()
+    return _of_loops[loop]
 
 
 _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LargeBodies] = weakref.WeakKeyDictionary()

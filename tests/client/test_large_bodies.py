@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+import traceback
 import zlib
 from typing import Any
 
 import pytest
 
-from airflow_agent_tasks.client.async_client import AsyncClient
+from airflow_agent_tasks.client.async_client import RECEIVE_BYTES, SMALL_BODY_BYTES, AsyncClient
 from airflow_agent_tasks.client.content_encoding import unpack
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Response
@@ -43,6 +44,38 @@ def test_bodies_that_hang_stop_no_large_one(serve: Any, settings_for: Any, reque
         return response
 
     assert read_state(asyncio.run(send())) == {"status": "running"}
+
+
+def break_off(exchange: Exchange) -> None:
+    exchange.send(head(content_length="9000000") + b"{" + b" " * 3_000_000)
+    exchange.socket.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [break_off, reply(200, b"{" + b" " * (MAX_BODY_BYTES + 1))], ids=["cut off", "too large"]
+)
+def test_an_error_keeps_nothing_of_the_body(
+    answer: Any, serve: Any, settings_for: Any, requests_to_send: Any
+) -> None:
+    async def send() -> None:
+        client = await AsyncClient.open(settings_for(serve(answer)))
+        try:
+            await client.send(requests_to_send.status, retries=False)
+        finally:
+            await client.close()
+
+    with pytest.raises(AgentTaskError) as caught:
+        asyncio.run(send())
+    assert caught.value.__context__ is None
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    held = [
+        value
+        for frame in frames
+        if frame.f_globals["__name__"] == AsyncClient.__module__
+        for value in frame.f_locals.values()
+        if isinstance(value, bytes | bytearray)
+    ]
+    assert sum(map(len, held)) < SMALL_BODY_BYTES + 10 * RECEIVE_BYTES
 
 
 #: What keeps an unpacker busy without unpacking anything.
