@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -19,27 +20,27 @@ import msgspec
 from airflow_agent_tasks.services.http import Response, decode, parse_json
 from airflow_agent_tasks.services.response_values import MAX_QUESTION, MAX_TEXT, QUESTION_KEYS
 
-#: The fields of a response that describe a task's state, besides "progress".
-_STATE_KEYS = ("status", "exit_code", *QUESTION_KEYS)
+#: The fields of a response that describe a task's state, and those of its "progress".
+_STATE_KEYS = ("status", "exit_code", "progress", *QUESTION_KEYS)
 _PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps", *QUESTION_KEYS)
 #: The fields of which a question is shown, so in more characters than of all others.
 _LONG_KEYS = frozenset({*QUESTION_KEYS, "current_step"})
 #: Bytes of one field: JSON spells a character with 12 bytes at most, "\ud83d\ude42". That is more than is
 #: shown of most texts, so that a secret at the end of what is shown is whole, and recognised.
 MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
-#: Strings to step over: about half a second.
-_MAX_STEPS = 200_000
-#: What Python writes into JSON although it is none, and valid numbers of the same length.
-_NUMBERS = {b"NaN": b"0e0", b"Infinity": b"1e000000"}
-#: Bytes that are counted in one step, so that a thread that reads megabytes lets others run in between.
-_STEP_BYTES = 256 * 1024
+#: Bytes that are looked at in one step: some milliseconds, in which no other thread runs.
+_STEP_BYTES = 32 * 1024
+#: Texts between quotation marks, where some are on the first level, to step over: about half a second.
+_MAX_PARTS = 1_000_000
 
+#: Bytes of a key, in which each character may be an escape.
+_LONGEST_KEY = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_STRING = re.compile(rb'"[^"]*"')
-#: Strings of the same level. Not more at once: matching blocks other threads.
-_STRINGS = re.compile(rb'(?:"[^"]*"[^"\[\]{}]*){1,2000}')
 _BLANKS = b" \t\r\n"
 _COLON = re.compile(rb"[ \t\r\n]*:")
+#: By how much each bracket changes the level, and all that is no bracket.
+_CHANGES = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - _CHANGES.keys())
 
 
 def _build_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
@@ -48,8 +49,9 @@ def _build_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(msgspec.defstruct("Fields", fields, gc=False))
 
 
-_STATE_DECODER = _build_decoder((*_STATE_KEYS, "progress"))
-_PROGRESS_DECODER = _build_decoder(_PROGRESS_KEYS)
+_DECODERS: dict[tuple[str, ...], msgspec.json.Decoder[Any]] = {
+    names: _build_decoder(names) for names in (_STATE_KEYS, _PROGRESS_KEYS)
+}
 
 
 def read_state(response: Response) -> dict[str, Any]:
@@ -58,102 +60,105 @@ def read_state(response: Response) -> dict[str, Any]:
 
     :raises ValueError: if the body is not a JSON object.
     """
-    found: dict[str, Any] = _find_fields(response.body, _STATE_DECODER, (*_STATE_KEYS, "progress"))
-    if progress := found.pop("progress", None):
-        with suppress(ValueError):
-            found["progress"] = _find_fields(progress, _PROGRESS_DECODER, _PROGRESS_KEYS)
-    return _read_values(found, response.redact)
+    return _read_state(response, _find_fields)
 
 
-def keep_state(response: Response) -> bytes:
+def keep_state(response: Response, pause: Callable[[], object]) -> bytes:
     """
     Return the body with only the fields that describe the state, without secrets: at most a megabyte.
 
     Takes up to a second for ten hostile megabytes; run it in a thread, where no step blocks others for long.
 
+    :param response: The response.
+    :param pause: Called between any two steps, to let other threads run.
     :raises ValueError: if the body is not a JSON object.
     """
-    return msgspec.json.encode(read_state(response))
+    return msgspec.json.encode(_read_state(response, lambda body, names: dict(_scan(body, names, pause))))
 
 
-def _find_fields(body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]) -> dict[str, bytes]:
+def _read_state(
+    response: Response, find: Callable[[bytes, tuple[str, ...]], dict[str, bytes]]
+) -> dict[str, Any]:
+    found: dict[str, Any] = _cut_all(find(response.body.removeprefix(_BYTE_ORDER_MARK), _STATE_KEYS))
+    if progress := found.pop("progress", None):
+        with suppress(ValueError):
+            found["progress"] = _cut_all(find(progress, _PROGRESS_KEYS))
+    return _read_values(found, response.redact)
+
+
+def _find_fields(body: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
     """Return the JSON text of these fields, as far as the object has them."""
-    body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
-        found = _decode(body, decoder, names)
+        struct = _DECODERS[names].decode(body)
     except (msgspec.MsgspecError, RecursionError):
-        found = _decode_without_nan(body, decoder, names) or dict(_scan(body, names))
-    return {name: raw if name == "progress" else _cut(raw) for name, raw in found.items() if raw}
+        return dict(_scan(body, names, lambda: None))
+    return {name: bytes(raw) for name in names if (raw := getattr(struct, name))}
 
 
-def _decode(body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]) -> dict[str, bytes]:
-    struct = decoder.decode(body)
-    # Without copies of megabytes that are cut anyway.
-    return {
-        name: bytes(memoryview(getattr(struct, name))[: None if name == "progress" else MAX_FIELD_BYTES + 1])
-        for name in names
-    }
-
-
-def _decode_without_nan(
-    body: bytes, decoder: msgspec.json.Decoder[Any], names: tuple[str, ...]
-) -> dict[str, bytes] | None:
-    """Return the fields of an object that is JSON except for NaN and Infinity, or None if it is not."""
-    for word, number in _NUMBERS.items():
-        body = body.replace(word, number)
-    try:
-        found = _decode(body, decoder, names)
-    except (msgspec.MsgspecError, RecursionError):
-        return None
-    # A question may contain the word, too.
-    is_changed = any(number in raw for raw in found.values() for number in _NUMBERS.values())
-    return None if is_changed else found
-
-
-def _scan(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def _scan(body: bytes, names: tuple[str, ...], pause: Callable[[], object]) -> Iterator[tuple[str, bytes]]:
     """
-    Yield fields of an object that msgspec rejects, such as one with NaN or deep nesting somewhere.
+    Yield fields of an object that is too large for msgspec, or that has NaN or deep nesting somewhere.
 
-    Steps from string to string, and counts the brackets between them: a field is what stands on the first
-    level between one key and the next.
+    A field is what stands on the first level between one key and the next.
     """
     body = body.strip(_BLANKS)
-    # Of the same length, so that what is found in it stands at the same place in the body. Without escapes,
-    # each remaining quotation mark begins or ends a string.
-    plain = body.replace(rb"\\", b"__").replace(rb"\"", b"__")
-    wanted = {f'"{name}"'.encode(): name for name in names}
-    if not (plain.startswith(b"{") and plain.endswith(b"}")):
+    if not (body.startswith(b"{") and body.endswith(b"}")):
         raise ValueError("not a JSON object")
-    depth, position, name, start, steps = 0, 0, None, 0, 0
-    while (quote := plain.find(b'"', position)) >= 0:
-        depth += _count_levels(plain, position, quote)
-        string = (_STRING if depth == 1 else _STRINGS).match(plain, quote)
-        if string is None:  # it does not end
-            break
-        position = string.end()
-        steps += 1
-        if steps > _MAX_STEPS:
-            raise ValueError("not a JSON object that can be read in time")
-        if depth != 1 or (colon := _COLON.match(plain, position)) is None:
+    name, value_at = None, 0
+    for begin, end in _find_strings(body, pause):
+        if (colon := _COLON.match(body, end)) is None:
             continue
         if name:
-            yield name, body[start:quote].rstrip(_BLANKS).removesuffix(b",").strip(_BLANKS)
-        name, start = wanted.get(string.group()), colon.end()
-    depth += _count_levels(plain, position, len(plain))
-    if depth or plain.find(b'"', position) >= 0:
-        raise ValueError("not a JSON object")
+            yield name, body[value_at:begin].rstrip(_BLANKS).removesuffix(b",").strip(_BLANKS)
+        key = _read_key(body[begin : min(end, begin + _LONGEST_KEY)])
+        name, value_at = key if key in names else None, colon.end()
     if name:
-        yield name, body[start:-1].strip(_BLANKS)
+        yield name, body[value_at:-1].strip(_BLANKS)
 
 
-def _count_levels(text: bytes, start: int, end: int) -> int:
-    if end - start <= _STEP_BYTES:
-        return _count(text[start:end])
-    return sum(_count(text[step : min(step + _STEP_BYTES, end)]) for step in range(start, end, _STEP_BYTES))
+def _find_strings(body: bytes, pause: Callable[[], object]) -> Iterator[tuple[int, int]]:
+    """Yield where each string on the first level begins and ends; raises ValueError if one does not."""
+    depth, position, begin, is_string, steps = 0, 0, 0, False, 0
+    while position < len(body):
+        pause()
+        piece = body[position : position + _STEP_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # an escape stays in one piece
+            piece = piece[:-1]
+        # Without escapes, each remaining quotation mark begins or ends a string.
+        parts = piece.replace(rb"\\", b"__").replace(rb"\"", b"__").split(b'"')
+        outside = b"".join(parts[is_string::2]).translate(None, _NO_BRACKETS)
+        levels = list(accumulate(map(_CHANGES.__getitem__, outside), initial=depth))
+        if min(levels) > 1:
+            depth = levels[-1]
+            is_string ^= len(parts) % 2 == 0
+            position += len(piece)
+            continue
+        for number, part in enumerate(parts):
+            if number:
+                if is_string and depth == 1:
+                    yield begin, position
+                is_string = not is_string
+                begin = position - 1
+            if not is_string:
+                depth += part.count(b"[") + part.count(b"{") - part.count(b"]") - part.count(b"}")
+            position += len(part) + 1
+        position -= 1  # no quotation mark stands behind the last part
+        steps += len(parts)
+        if steps > _MAX_PARTS:
+            raise ValueError("not a JSON object that can be read in time")
+    if depth or is_string:
+        raise ValueError("not a JSON object")
 
 
-def _count(text: bytes) -> int:
-    return text.count(b"[") + text.count(b"{") - text.count(b"]") - text.count(b"}")
+def _read_key(raw: bytes) -> Any:
+    """Return a key without its escapes; None for one that is none, or too long for one of ours."""
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(raw)
+    return None
+
+
+def _cut_all(fields: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: raw if name == "progress" else _cut(raw) for name, raw in fields.items() if raw}
 
 
 def _cut(raw: bytes) -> bytes:
