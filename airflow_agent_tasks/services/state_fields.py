@@ -37,7 +37,7 @@ _MAX_PARTS = 1_000_000
 _LONGEST_KEY = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
-_COLON = re.compile(rb"[ \t\r\n]*:")
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 #: By how much each bracket changes the level, and all that is no bracket.
 _CHANGES = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - _CHANGES.keys())
@@ -109,11 +109,20 @@ def _scan(body: bytes, names: tuple[str, ...], pause: Callable[[], object]) -> I
         if (colon := _COLON.match(body, end)) is None:
             continue
         if name:
-            yield name, body[value_at:begin].rstrip(_BLANKS).removesuffix(b",").strip(_BLANKS)
+            yield name, _copy_value(body, name, value_at, begin)
         key = _read_key(body[begin : min(end, begin + _LONGEST_KEY)])
         name, value_at = key if key in names else None, colon.end()
     if name:
-        yield name, body[value_at:-1].strip(_BLANKS)
+        yield name, _copy_value(body, name, value_at, len(body) - 1)
+
+
+def _copy_value(body: bytes, name: str, start: int, end: int) -> bytes:
+    """Return the text of a value, without what stands between it and the next key, and cut if it is long."""
+    if name == "progress":
+        return body[start : body.rfind(b"}", start, end) + 1]
+    if end - start > MAX_FIELD_BYTES:
+        return body[start : start + MAX_FIELD_BYTES + 1]
+    return body[start:end].rstrip(_BLANKS).removesuffix(b",").rstrip(_BLANKS)
 
 
 def _find_strings(body: bytes, pause: Callable[[], object]) -> Iterator[tuple[int, int]]:
@@ -167,12 +176,13 @@ def _cut(raw: bytes) -> bytes:
         return b"null"
     if len(raw) <= MAX_FIELD_BYTES:
         return raw
+    raw = raw[: MAX_FIELD_BYTES + 1]
     end = b'"' if raw[:1] == b'"' else b""
-    # Shorter by what may be the beginning of an escape.
-    for length in range(MAX_FIELD_BYTES, MAX_FIELD_BYTES - 6, -1):
+    # As it is if only blanks follow it; else shorter by what may be the beginning of an escape.
+    for text in (raw, *(raw[: MAX_FIELD_BYTES - part] + end for part in range(6))):
         with suppress(ValueError):
-            parse_json(decode(raw[:length] + end))
-            return raw[:length] + end
+            parse_json(decode(text))
+            return text
     return b"null"
 
 

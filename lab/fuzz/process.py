@@ -1,27 +1,11 @@
-"""Measures this process: its size, and how long it has waited for a CPU."""
+"""Measures this process."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
-
-
-def read_queued() -> dict[str, float]:
-    """Return the seconds for which each of this process's threads was ready to run, and had no CPU."""
-    seconds = {}
-    for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            seconds[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
-    return seconds
-
-
-def count_queued(before: dict[str, float], after: dict[str, float]) -> float:
-    """Return for how many seconds the threads were ready to run between two readings."""
-    return sum(seconds - before.get(thread, 0.0) for thread, seconds in after.items())
 
 
 class Peak:
