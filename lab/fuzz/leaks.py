@@ -20,7 +20,7 @@ def _shows(text: str, secret: str) -> bool:
         *(str, unquote, html.unescape, _unescape),
         lambda text: unquote(text.replace("%25", "%").replace("%25", "%")),
         lambda text: "".join(filter(str.isprintable, text)),
-        lambda text: re.sub(r"\\+u\{(\w\w)\}", lambda found: chr(int(found[1], 16)), text),
+        lambda text: re.sub(r"(?<!\\)\\+u\{(\w\w)\}", lambda found: chr(int(found[1], 16)), text),
     ]
     return any(secret in decode(text) for decode in decoders) or any(known in text for known in encoded)
 

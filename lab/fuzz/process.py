@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil  # type: ignore[import-untyped]
+
+
+class RunQueue:
+    """For how long the thread that makes it has been ready to run, and had no CPU."""
+
+    def __init__(self) -> None:
+        self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+
+    def read(self) -> float:
+        """Return the seconds so far, with the single system call that is cheap enough for every step."""
+        return int(os.pread(self._schedstat, 100, 0).split()[1]) / 1e9
 
 
 class Peak:
