@@ -14,6 +14,7 @@ import math
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -78,14 +79,23 @@ class _Resolver(AbstractResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._used = weakref.WeakSet[Any]()
+
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         try:
             connection = await super().connect(*args, **kwargs)
+            # What arrives at an idle connection would be taken for the response to the next request.
+            while (used := connection.protocol) and used in self._used and used.should_close:
+                connection.close()
+                connection = await super().connect(*args, **kwargs)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Also a proxy that cuts the connection, or answers with something that is not HTTP.
             raise _NotConnectedError from error
+        self._used.add(connection.protocol)
         if connection.transport and (raw := connection.transport.get_extra_info("socket")):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             # For what the system has received before; only asyncio's transport without TLS reads it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from airflow_agent_tasks.client.async_client import AsyncClient
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.errors import (
     AgentTaskConfigurationError,
@@ -21,7 +23,7 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES
 from lab.benchmarks.tls_certificate import write_certificate
-from tests.raw_server import Exchange, RawServer, cut, drip, head, reply, silence
+from tests.raw_server import LONGEST_WAIT, Exchange, RawServer, cut, drip, head, reply, silence
 
 PATIENCE = 0.4
 LARGE = 50 * 1024 * 1024
@@ -246,6 +248,32 @@ def test_a_plain_port_does_not_speak_tls(
     settings = settings_for(server.url.replace("http:", "https:"))
     outcomes = send_with_both(settings, requests_to_send.start)
     assert_same(outcomes, AgentTaskInsecureError, "No secure connection")
+
+
+def test_what_arrives_at_an_idle_connection_is_no_response_to_the_next_request(
+    serve: Any, settings_for: Any, requests_to_send: Any
+) -> None:
+    is_read, is_sent = threading.Event(), threading.Event()
+
+    def answer_twice(exchange: Exchange) -> None:
+        exchange.send(reply(200, {"status": "running"}))
+        is_read.wait(LONGEST_WAIT)
+        exchange.send(reply(200, {"status": "failed"}))
+        is_sent.set()
+        exchange.pause()
+
+    async def send() -> list[Any]:
+        client = await AsyncClient.open(settings_for(serve(answer_twice, reply(200, {"status": "queued"}))))
+        try:
+            first = await client.send(requests_to_send.status)
+            is_read.set()
+            await asyncio.to_thread(is_sent.wait, LONGEST_WAIT)
+            await asyncio.sleep(0.05)  # the event loop reads it
+            return [first.to_json(), (await client.send(requests_to_send.status)).to_json()]
+        finally:
+            await client.close()
+
+    assert asyncio.run(send()) == [{"status": "running"}, {"status": "queued"}]
 
 
 @pytest.mark.parametrize("script", ["cut", "silent"])
