@@ -70,6 +70,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "test_faults.py" not in item.nodeid)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Fail a test that leaves a connection behind, which would serve the next tests of this process."""
+    yield
+    left = [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]
+    assert not left, f"the test has left {left} in the environment"
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what tests have counted, summed over all of them."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]

@@ -135,8 +135,9 @@ def _find_strings(body: bytes, pause: Callable[[], object]) -> Iterator[tuple[in
             piece = piece[:-1]
         # Without escapes, each remaining quotation mark begins or ends a string.
         parts = piece.replace(rb"\\", b"__").replace(rb"\"", b"__").split(b'"')
-        outside = b"".join(parts[is_string::2]).translate(None, _NO_BRACKETS)
-        levels = list(accumulate(map(_CHANGES.__getitem__, outside), initial=depth))
+        brackets = b"".join(parts[is_string::2]).translate(None, _NO_BRACKETS)
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")  # of which there may be millions
+        levels = list(accumulate(map(_CHANGES.__getitem__, brackets), initial=depth))
         if min(levels) > 1:
             depth = levels[-1]
             is_string ^= len(parts) % 2 == 0

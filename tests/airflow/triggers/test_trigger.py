@@ -105,9 +105,14 @@ def test_arguments_and_event_hold_neither_the_key_nor_the_result(
 @pytest.mark.parametrize("is_scheduled", [False, True])
 @pytest.mark.parametrize("drawn", [0.0, 0.01, 1.0])
 def test_a_restarted_trigger_checks_first_at_a_random_time_within_the_first_interval(
-    agent_task_sandbox: Any, airflow_home: Any, mocker: Any, drawn: float, is_scheduled: bool
+    agent_task_sandbox: Any,
+    airflow_home: Any,
+    mocker: Any,
+    monkeypatch: Any,
+    drawn: float,
+    is_scheduled: bool,
 ) -> None:
-    mocker.patch.dict(os.environ, {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "4"})
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "4")
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
     mocker.patch.object(random, "random", return_value=drawn)
     slept: list[float] = []
