@@ -33,7 +33,7 @@ help:
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
-	@echo "make test     run all tests (about 10 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make test     run all tests (about 15 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
 	@echo "make upgrade  upgrade Airflow to the newest while agent tasks wait, and print what became of each (4 minutes, and the first"
