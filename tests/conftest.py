@@ -75,6 +75,8 @@ def pytest_runtest_teardown() -> Iterator[None]:
     """Fail a test that leaves a connection behind, which would serve the next tests of this process."""
     yield
     left = [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]
+    for name in left:
+        del os.environ[name]
     assert not left, f"the test has left {left} in the environment"
 
 

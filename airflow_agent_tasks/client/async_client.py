@@ -11,17 +11,13 @@ import asyncio
 import dataclasses
 import functools
 import math
-import socket
 import ssl
 import time
-import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from tenacity import AsyncRetrying
 from yarl import URL
@@ -29,10 +25,15 @@ from yarl import URL
 from airflow_agent_tasks.client import transport_errors
 from airflow_agent_tasks.client.content_encoding import unpack
 from airflow_agent_tasks.client.large_bodies import find_large_bodies
-from airflow_agent_tasks.client.lookup import look_up
 from airflow_agent_tasks.client.redaction import Redactor
 from airflow_agent_tasks.client.retry_policy import RetryPolicy
 from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.client.triggerer_connections import (
+    RECEIVE_BYTES,
+    Connector,
+    NotConnectedError,
+    Resolver,
+)
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response, keep
 from airflow_agent_tasks.services.http_errors import MAX_ERROR_BYTES
@@ -44,64 +45,6 @@ KEEP_ALIVE = 60.0
 #: A body that can be unpacked, parsed and searched for secrets in some milliseconds, whatever it holds. It is
 #: also all that is read of an error's body.
 SMALL_BODY_BYTES = MAX_ERROR_BYTES
-#: What one step of the event loop reads at most, about: a body may come in chunks of a single byte, of which
-#: 64 kilobytes would block it for 50 ms.
-RECEIVE_BYTES = 16 * 1024
-
-_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-
-
-class _NotConnectedError(aiohttp.ClientConnectionError):
-    """There is no connection, so nothing was sent."""
-
-
-class _Resolver(AbstractResolver):
-    # aiohttp's own one uses the event loop's threads: a few look-ups that hang would occupy all of them.
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await asyncio.wrap_future(look_up(host, port, family))
-        return [
-            ResolveResult(
-                hostname=host,
-                # With the zone of a link-local address, which the address alone does not show.
-                host=socket.getnameinfo(address, _NUMERIC)[0],
-                port=port,
-                family=found_family,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for found_family, _, protocol, _, address in found
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._used = weakref.WeakSet[Any]()
-
-    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
-        try:
-            connection = await super().connect(*args, **kwargs)
-            # What arrives at an idle connection would be taken for the response to the next request.
-            while (used := connection.protocol) and used in self._used and used.should_close:
-                connection.close()
-                connection = await super().connect(*args, **kwargs)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-            raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Also a proxy that cuts the connection, or answers with something that is not HTTP.
-            raise _NotConnectedError from error
-        self._used.add(connection.protocol)
-        if connection.transport and (raw := connection.transport.get_extra_info("socket")):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-            # For what the system has received before; only asyncio's transport without TLS reads it.
-            with suppress(AttributeError):
-                connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
-        return connection
 
 
 class AsyncClient:
@@ -131,7 +74,7 @@ class AsyncClient:
                 connect=settings.connect_timeout,
                 ceil_threshold=math.inf,  # aiohttp rounds up to whole seconds
             ),
-            connector=_Connector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE, resolver=_Resolver()),
+            connector=Connector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE, resolver=Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=RECEIVE_BYTES,  # what a hundred bodies that wait for room take meanwhile
@@ -191,7 +134,10 @@ class AsyncClient:
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
             explained = _explain(error, request, self.settings)
         # Here and not above, where it would keep the chain, which holds the key and what was received.
-        raise explained
+        try:
+            raise explained
+        finally:
+            del explained  # whose traceback refers to this frame
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse, ends_at: float) -> Response:
         received = bytearray()
@@ -209,20 +155,24 @@ class AsyncClient:
                 await large_bodies.add(received, chunk, ends_at)
                 if len(received) > MAX_BODY_BYTES:
                     raise transport_errors.too_large(request, self.settings, response.status)
-            reduced = await large_bodies.parse(partial(self._reduce, response, received, ends_at), ends_at)
-        if reduced is None:
-            raise transport_errors.too_large(request, self.settings, response.status)
-        return reduced
+            reduce = partial(self._reduce, request, response, received, ends_at)
+            reduced = await large_bodies.parse(reduce, ends_at)
+        if isinstance(reduced, Response):
+            return reduced
+        raise reduced
 
     def _reduce(
-        self, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
-    ) -> Response | None:
-        """Return a response with only the state of its body, or None if the body is too large."""
+        self, request: Request, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
+    ) -> Response | AgentTaskError:
+        """Return a response with only the state of its body, or an error: a raised one would keep the body."""
         packed = bytes(received)
         received.clear()
-        body = _unpack(response, packed, MAX_BODY_BYTES, ends_at)
+        try:
+            body = _unpack(response, packed, MAX_BODY_BYTES, ends_at)
+        except (ValueError, asyncio.TimeoutError) as error:
+            return _explain(error, request, self.settings)
         if body is None:
-            return None
+            return transport_errors.too_large(request, self.settings, response.status)
         whole = self._redactor.build_response(response.status, response.headers, body)
         if 200 <= whole.status < 300:
             with suppress(ValueError):
@@ -277,7 +227,7 @@ def _explain(error: Exception, request: Request, settings: ClientSettings) -> Ag
         return transport_errors.bad_certificate(settings)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return transport_errors.no_tls(settings)
-    if isinstance(error, _NotConnectedError | aiohttp.ConnectionTimeoutError):
+    if isinstance(error, NotConnectedError | aiohttp.ConnectionTimeoutError):
         return transport_errors.not_sent(request, settings)
     if isinstance(error, asyncio.TimeoutError):
         return transport_errors.too_slow(request, settings)

@@ -9,7 +9,6 @@ need not even be valid: NaN, invalid UTF-8, or a result nested 100,000 levels de
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import accumulate
@@ -37,10 +36,14 @@ _MAX_PARTS = 1_000_000
 _LONGEST_KEY = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
-_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_OPENING, _CLOSING, _COLON, _COMMA = b"{}:,"
 #: By how much each bracket changes the level, and all that is no bracket.
 _CHANGES = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - _CHANGES.keys())
+
+
+class _TooManyPartsError(ValueError):
+    """There is too much on the first level to step over it."""
 
 
 def _build_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
@@ -73,7 +76,14 @@ def keep_state(response: Response, pause: Callable[[], object]) -> bytes:
     :param pause: Called between any two steps, to let other threads run.
     :raises ValueError: if the body is not a JSON object.
     """
-    return msgspec.json.encode(_read_state(response, lambda body, names: dict(_scan(body, names, pause))))
+
+    def find(body: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
+        try:
+            return dict(_scan(body, names, pause))
+        except _TooManyPartsError:
+            return _decode(body, names)
+
+    return msgspec.json.encode(_read_state(response, find))
 
 
 def _read_state(
@@ -89,9 +99,16 @@ def _read_state(
 def _find_fields(body: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
     """Return the JSON text of these fields, as far as the object has them."""
     try:
+        return _decode(body, names)
+    except ValueError:
+        return dict(_scan(body, names, lambda: None))
+
+
+def _decode(body: bytes, names: tuple[str, ...]) -> dict[str, bytes]:
+    try:
         struct = _DECODERS[names].decode(body)
     except (msgspec.MsgspecError, RecursionError):
-        return dict(_scan(body, names, lambda: None))
+        raise ValueError("not a JSON object") from None
     return {name: bytes(raw) for name in names if (raw := getattr(struct, name))}
 
 
@@ -101,36 +118,60 @@ def _scan(body: bytes, names: tuple[str, ...], pause: Callable[[], object]) -> I
 
     A field is what stands on the first level between one key and the next.
     """
-    body = body.strip(_BLANKS)
-    if not (body.startswith(b"{") and body.endswith(b"}")):
+    first, last = _skip_blanks(body, 0), _find_end(body, 0, len(body)) - 1
+    if not (first < last and body[first] == _OPENING and body[last] == _CLOSING):
         raise ValueError("not a JSON object")
     name, value_at = None, 0
-    for begin, end in _find_strings(body, pause):
-        if (colon := _COLON.match(body, end)) is None:
+    for begin, end in _find_strings(body, first, last + 1, pause):
+        colon = _skip_blanks(body, end)
+        if body[colon] != _COLON:
             continue
         if name:
             yield name, _copy_value(body, name, value_at, begin)
         key = _read_key(body[begin : min(end, begin + _LONGEST_KEY)])
-        name, value_at = key if key in names else None, colon.end()
+        name, value_at = key if key in names else None, _skip_blanks(body, colon + 1)
     if name:
-        yield name, _copy_value(body, name, value_at, len(body) - 1)
+        yield name, _copy_value(body, name, value_at, last)
 
 
 def _copy_value(body: bytes, name: str, start: int, end: int) -> bytes:
     """Return the text of a value, without what stands between it and the next key, and cut if it is long."""
-    if name == "progress":
-        return body[start : body.rfind(b"}", start, end) + 1]
-    if end - start > MAX_FIELD_BYTES:
-        return body[start : start + MAX_FIELD_BYTES + 1]
-    return body[start:end].rstrip(_BLANKS).removesuffix(b",").rstrip(_BLANKS)
+    end = _find_end(body, start, end)
+    if body[end - 1] == _COMMA:
+        end = _find_end(body, start, end - 1)
+    return body[start : end if name == "progress" else min(end, start + MAX_FIELD_BYTES + 1)]
 
 
-def _find_strings(body: bytes, pause: Callable[[], object]) -> Iterator[tuple[int, int]]:
-    """Yield where each string on the first level begins and ends; raises ValueError if one does not."""
-    depth, position, begin, is_string, steps = 0, 0, 0, False, 0
+def _skip_blanks(body: bytes, position: int) -> int:
+    """Return where the next character stands that is no blank, or the end of the body."""
+    size = 1
     while position < len(body):
+        piece = body[position : position + size]
+        if rest := piece.lstrip(_BLANKS):
+            return position + len(piece) - len(rest)
+        position, size = position + len(piece), min(2 * size, _STEP_BYTES)
+    return len(body)
+
+
+def _find_end(body: bytes, start: int, end: int) -> int:
+    """Return where a text ends that stands between these places, without the blanks behind it."""
+    size = 1
+    while end > start:
+        piece = body[max(start, end - size) : end]
+        if text := piece.rstrip(_BLANKS):
+            return end - len(piece) + len(text)
+        end, size = end - len(piece), min(2 * size, _STEP_BYTES)
+    return start
+
+
+def _find_strings(
+    body: bytes, position: int, body_end: int, pause: Callable[[], object]
+) -> Iterator[tuple[int, int]]:
+    """Yield where each string on the first level begins and ends; raises ValueError if one does not."""
+    depth, begin, is_string, steps = 0, 0, False, 0
+    while position < body_end:
         pause()
-        piece = body[position : position + _STEP_BYTES]
+        piece = body[position : min(position + _STEP_BYTES, body_end)]
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # an escape stays in one piece
             piece = piece[:-1]
         # Without escapes, each remaining quotation mark begins or ends a string.
@@ -155,7 +196,7 @@ def _find_strings(body: bytes, pause: Callable[[], object]) -> Iterator[tuple[in
         position -= 1  # no quotation mark stands behind the last part
         steps += len(parts)
         if steps > _MAX_PARTS:
-            raise ValueError("not a JSON object that can be read in time")
+            raise _TooManyPartsError
     if depth or is_string:
         raise ValueError("not a JSON object")
 
@@ -177,13 +218,12 @@ def _cut(raw: bytes) -> bytes:
         return b"null"
     if len(raw) <= MAX_FIELD_BYTES:
         return raw
-    raw = raw[: MAX_FIELD_BYTES + 1]
     end = b'"' if raw[:1] == b'"' else b""
-    # As it is if only blanks follow it; else shorter by what may be the beginning of an escape.
-    for text in (raw, *(raw[: MAX_FIELD_BYTES - part] + end for part in range(6))):
+    # Shorter by what may be the beginning of an escape.
+    for length in range(MAX_FIELD_BYTES, MAX_FIELD_BYTES - 6, -1):
         with suppress(ValueError):
-            parse_json(decode(text))
-            return text
+            parse_json(decode(raw[:length] + end))
+            return raw[:length] + end
     return b"null"
 
 

@@ -215,18 +215,42 @@ def test_megabytes_of_blanks_cost_no_time(blank: bytes) -> None:
     assert time.thread_time() - began < 0.5
 
 
-@pytest.mark.parametrize("value", ['"running"', '"run\\"' + " " * 130_000 + '"', "3", "null"])
-@pytest.mark.parametrize("more", ["", ', "x": NaN'])
+@pytest.mark.parametrize("value", ['"running"', '"run\\"' + " " * 130_000 + '"', "3", "null", "-1.5e3"])
+@pytest.mark.parametrize("more", ["", ', "x": NaN', ',{blanks}"x": 1', ', "x": NaN,{blanks}"y": 1'])
 def test_a_value_is_found_among_many_blanks(value: str, more: str) -> None:
-    blanks = " " * 130_000
-    body = f'{{"status"{blanks}:{blanks}{value}{blanks}{more}{blanks}}}'.encode()
-    status = json.loads(value)
-    assert read(body) == {"status": status[:1_000] if isinstance(status, str) else status}
+    for blanks in (" " * 130_000, "\n" * 120_000):
+        after = more.replace("{blanks}", blanks)
+        status = json.loads(value)
+        body = f'{blanks}{{"status"{blanks}:{blanks}{value}{blanks}{after}{blanks}}}{blanks}'.encode()
+        assert read(body) == {"status": status[:1_000] if isinstance(status, str) else status}
+        body = f'{{"status": {value},{blanks}"x": 1}}'.encode()
+        assert read(body) == {"status": status[:1_000] if isinstance(status, str) else status}
 
 
-def test_a_body_with_too_many_strings_to_step_over_is_given_up() -> None:
+@pytest.mark.parametrize("size", range(MAX_FIELD_BYTES - 12, MAX_FIELD_BYTES + 3))
+def test_a_text_about_as_long_as_the_longest_is_read(size: int) -> None:
+    for rest in ('"}', '"  }', '",\n    "x":1}', '", "x": NaN}', '"   , "x": 1}'):
+        assert len(read(b'{"question": "' + b"x" * (size - 2) + rest.encode())["question"]) == 10_000
+
+
+FLAT = {
+    "many keys": {f"{number:x}": "" for number in range(250_000)},
+    "many lists": {f"run{number}": ["ab"] * 3_000 for number in range(200)},
+    "many keys in the progress": {"progress": {f"{number:x}": "" for number in range(250_000)}},
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_an_object_with_much_on_its_first_level_is_read(name: str) -> None:
+    body = json.dumps({**FLAT[name], "status": "completed"}).encode()
+    assert read(body)["status"] == "completed"
+    body = json.dumps({"status": "running", "progress": {**FLAT[name], "current_step": "x"}}).encode()
+    assert read(body) == {"status": "running", "progress": {"current_step": "x"}}
+
+
+def test_a_body_that_is_not_json_and_has_too_much_on_its_first_level_is_given_up() -> None:
     body = b'{"x": +1, ' + b'"y": 1, ' * 1_000_001 + b'"status": "running"}'
-    with pytest.raises(ValueError, match="in time"):
+    with pytest.raises(ValueError, match="not a JSON object"):
         keep_state(Response(200, {}, body), no_pause)
 
 
