@@ -164,7 +164,7 @@ class AsyncClient:
     def _reduce(
         self, request: Request, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
     ) -> Response | AgentTaskError:
-        """Return a response with only the state of its body, or an error: a raised one would keep the body."""
+        """Return a response with only the state of its body; or an error, which if raised would keep it."""
         packed = bytes(received)
         received.clear()
         try:
