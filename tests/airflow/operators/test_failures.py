@@ -160,6 +160,7 @@ def test_a_failure_leaves_a_line_an_error_and_our_exception(
     error = run.xcom("agent", "error")
     assert failure.said in error
     assert "\n" not in error
+    assert "CALLBACK" in printed, printed
     kind, status, said = json.loads(re.findall("CALLBACK (.*)", printed)[-1])
     assert (kind, status) == (failure.kind, failure.status)
     assert failure.said in said
