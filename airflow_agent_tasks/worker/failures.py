@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.outcome import describe_retry
@@ -34,7 +34,12 @@ def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> It
         retry = describe_retry(error, try_number=ti.try_number, max_tries=ti.max_tries)
         # Without a traceback: Airflow logs one below.
         log.error("%s", shorten(f"{error} {retry}", MAX_ERROR))  # noqa: TRY400
-        XComs(ti, log, is_wanted=pushes_xcoms).push_error(shorten(str(error), MAX_ERROR))
+        xcoms, reason = XComs(ti, log, is_wanted=pushes_xcoms), shorten(str(error), MAX_ERROR)
+        try:
+            xcoms.push_error(reason)
+        except AirflowTaskTimeout:
+            # Airflow's alarm, which rings once: it would take the place of the failure that is known.
+            xcoms.push_error(reason)
         raise
 
 
