@@ -30,7 +30,7 @@ MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
 #: Bytes that are looked at in one step: some milliseconds, in which no other thread runs.
 _STEP_BYTES = 32 * 1024
 #: Texts between quotation marks, where some are on the first level, to step over: about half a second.
-_MAX_PARTS = 1_000_000
+_MAX_PARTS = 400_000
 
 #: Bytes of a key, in which each character may be an escape.
 _LONGEST_KEY = 200
@@ -81,7 +81,9 @@ def keep_state(response: Response, pause: Callable[[], object]) -> bytes:
         try:
             return dict(_scan(body, names, pause))
         except _TooManyPartsError:
-            return _decode(body, names)
+            with suppress(ValueError):
+                return _decode(body, names)
+            raise
 
     return msgspec.json.encode(_read_state(response, find))
 
@@ -127,7 +129,8 @@ def _scan(body: bytes, names: tuple[str, ...], pause: Callable[[], object]) -> I
         if body[colon] != _COLON:
             continue
         if name:
-            yield name, _copy_value(body, name, value_at, begin)
+            comma = _find_end(body, value_at, begin) - 1
+            yield name, _copy_value(body, name, value_at, comma if body[comma] == _COMMA else begin)
         key = _read_key(body[begin : min(end, begin + _LONGEST_KEY)])
         name, value_at = key if key in names else None, _skip_blanks(body, colon + 1)
     if name:
@@ -135,10 +138,8 @@ def _scan(body: bytes, names: tuple[str, ...], pause: Callable[[], object]) -> I
 
 
 def _copy_value(body: bytes, name: str, start: int, end: int) -> bytes:
-    """Return the text of a value, without what stands between it and the next key, and cut if it is long."""
+    """Return the text of a value, without the blanks behind it, and cut if it is long."""
     end = _find_end(body, start, end)
-    if body[end - 1] == _COMMA:
-        end = _find_end(body, start, end - 1)
     return body[start : end if name == "progress" else min(end, start + MAX_FIELD_BYTES + 1)]
 
 
@@ -196,7 +197,7 @@ def _find_strings(
         position -= 1  # no quotation mark stands behind the last part
         steps += len(parts)
         if steps > _MAX_PARTS:
-            raise _TooManyPartsError
+            raise _TooManyPartsError("not a JSON object that can be read in time")
     if depth or is_string:
         raise ValueError("not a JSON object")
 

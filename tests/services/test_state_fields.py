@@ -211,7 +211,7 @@ def test_what_is_kept_of_many_long_fields_is_cut_to_what_is_shown() -> None:
 def test_megabytes_of_blanks_cost_no_time(blank: bytes) -> None:
     body = b'{"a"' + fill(blank, 10_000_000) + b':NaN,"status":"running",}'
     began = time.thread_time()
-    assert read_state(Response(200, {}, body))["status"] == "running"
+    assert read_state(Response(200, {}, body))["status"] is None  # the comma is one too many
     assert time.thread_time() - began < 0.5
 
 
@@ -248,9 +248,9 @@ def test_an_object_with_much_on_its_first_level_is_read(name: str) -> None:
     assert read(body) == {"status": "running", "progress": {"current_step": "x"}}
 
 
-def test_a_body_that_is_not_json_and_has_too_much_on_its_first_level_is_given_up() -> None:
-    body = b'{"x": +1, ' + b'"y": 1, ' * 1_000_001 + b'"status": "running"}'
-    with pytest.raises(ValueError, match="not a JSON object"):
+def test_a_body_with_too_many_strings_to_step_over_is_given_up() -> None:
+    body = b'{"x": +1, ' + b'"y": 1, ' * 200_001 + b'"status": "running"}'
+    with pytest.raises(ValueError, match="in time"):
         keep_state(Response(200, {}, body), no_pause)
 
 

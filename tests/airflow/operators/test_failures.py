@@ -83,9 +83,9 @@ FAILURES = {
     ),
     "execution_timeout": Failure(
         f"LightconeTaskOperator(task_id='agent', instruction={LONG!r}, "
-        "execution_timeout=timedelta(seconds=4)",
+        "execution_timeout=timedelta(seconds=2)",
         "AgentTaskTimeoutError",
-        "execution_timeout of 4 s",
+        "execution_timeout of 2 s",
         LAST_TRY,
         "paused",
     ),
