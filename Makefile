@@ -9,8 +9,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
-# The pure tests and those of sockets: all but what runs an Airflow, a browser or an installation.
-QUICK_TESTS := tests/test_*.py $(filter-out tests/airflow/ tests/airflow_processes/ tests/browser/ tests/packaging/ \
+# The pure tests and those of sockets: all but what runs an Airflow, a browser or an installation, or builds the site.
+QUICK_TESTS := tests/test_*.py $(filter-out tests/airflow/ tests/airflow_processes/ tests/browser/ tests/documents/ tests/packaging/ \
 	tests/__pycache__/,$(wildcard tests/*/))
 PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore \
 	apache-airflow-providers-dbt-cloud apache-airflow-providers-http requests_toolbelt statsd
@@ -19,7 +19,7 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pins peers check test matrix upgrade coverage lint format demo faults fuzz parked answers bench imports up down build clean
+.PHONY: help venv pins peers check test matrix upgrade coverage lint format demo faults fuzz parked answers bench imports docs up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
@@ -40,7 +40,8 @@ help:
 	@echo "              time some more for its installation)"
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
 	@echo "make imports  print the folders of the package: files, lines, imports in and out, circles"
-	@echo "make lint     ruff and mypy"
+	@echo "make docs     build the documentation site into site/, and fail on a warning or a dead link"
+	@echo "make lint     ruff, mypy, and the documentation site"
 	@echo "make format   let ruff lay out the code"
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
 	@echo "make pins     choose the Airflow to develop with, AIRFLOW=3.3.2: put its pins from constraints/ into constraints.txt"
@@ -106,6 +107,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy airflow_agent_tasks lab
 
+# The variable silences an advertisement of the theme, which is no warning about these documents.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -144,5 +149,5 @@ build: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation
 
 clean: down
-	rm -rf .venv .matrix .peers .demo .airflow dist build test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .matrix .peers .demo .airflow dist build site test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The upgrade itself: as ``docs/upgrading.md`` describes it, once all tasks wait in their states."""
+"""The upgrade itself: as ``docs/how-to/upgrade.md`` describes it, once all tasks wait in their states."""
 
 from __future__ import annotations
 

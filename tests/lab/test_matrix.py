@@ -34,7 +34,7 @@ NEWEST = list_airflow_versions()[-1]
 OTHER_AIRFLOWS = [version for version in list_airflow_versions() if version not in (PINNED, NEWEST)]
 OTHER_PYTHONS = [version for version in list_pythons() if version != MAIN_PYTHON]
 #: What does not depend on the versions: the checkout's commands, pages and archives.
-OF_THE_CHECKOUT = {"lab", "packaging"}
+OF_THE_CHECKOUT = {"documents", "lab", "packaging"}
 RAN = [
     Cell(*values)
     for values in product(list_airflow_versions(), list_pythons(), DATABASES, RINGS)

@@ -61,7 +61,8 @@ def test_its_tests_collect_from_what_it_holds(unpacked: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["Makefile", "constraints.txt", "constraints/shared.txt", "docs/coverage.md", "example_dags"]
+    "path",
+    ["Makefile", "constraints.txt", "constraints/shared.txt", "docs/reference/coverage.md", "example_dags"],
 )
 def test_it_holds_what_the_tests_and_the_make_targets_read(unpacked: Path, path: str) -> None:
     assert (unpacked / path).exists()

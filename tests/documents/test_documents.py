@@ -19,9 +19,9 @@ from lab.matrix.cells import DATABASES, Cell, explain_skip
 from lab.matrix.rings import RINGS
 from lab.matrix.versions import OLDEST_PYTHONS, list_airflow_versions, list_pythons, release_line
 
-ROOT = Path(__file__).parents[1]
-COVERAGE = (ROOT / "docs" / "coverage.md").read_text()
-GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+ROOT = Path(__file__).parents[2]
+COVERAGE = (ROOT / "docs" / "reference" / "coverage.md").read_text()
+GUARANTEES = (ROOT / "docs" / "explanation" / "guarantees.md").read_text()
 NAMED_TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", COVERAGE + GUARANTEES)))
 
 
@@ -82,7 +82,9 @@ def test_the_range_of_python_is_that_of_the_classifiers() -> None:
 
 
 def test_the_page_of_versions_names_what_the_matrix_runs() -> None:
-    rows = re.findall(r"^\| (3\..*) \|$", (ROOT / "docs" / "versions.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (3\..*) \|$", (ROOT / "docs" / "reference" / "versions.md").read_text(), re.MULTILINE
+    )
     lists = [[cell.split(", ") for cell in row.lower().split(" | ")] for row in rows]
     named = [Cell(*values) for columns in lists for values in product(*columns)]
     every = product(list_airflow_versions(), list_pythons(), DATABASES, RINGS)

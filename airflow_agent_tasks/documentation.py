@@ -1,0 +1,17 @@
+"""The addresses of the documentation, for log lines, errors and forms. Does not import Airflow."""
+
+from __future__ import annotations
+
+#: Where the site is published; ``mkdocs.yml`` and ``pyproject.toml`` name it too.
+SITE = "https://airflow-agent-tasks.readthedocs.io/en/stable/"
+
+
+def link(page: str) -> str:
+    """
+    Return the address of a page.
+
+    :param page: Its path below ``docs/`` without the ending, with a heading where one is meant, as in
+        ``"reference/xcom#keys"``.
+    """
+    path, _, heading = page.partition("#")
+    return f"{SITE}{path}/{'#' + heading if heading else ''}"
