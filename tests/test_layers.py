@@ -53,14 +53,14 @@ ALLOWED: dict[str, set[str]] = {
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
     "provider_info": {"connection_form"},
-    "connection_form": {"services"},
+    "connection_form": {"services", "documentation"},
     "sandbox": GROUND | {"services"},
     "cli": GROUND | {"services", "client", "airflow_compat", "hooks", "provider_info", "sandbox.cli"},
     "": set(),
 }
 
 #: Rooms, and single modules, that are pure: nothing in them reads a clock, waits or does I/O.
-PURE = {"text", "logger_protocol", "agent_task", "errors", "services", "lifecycle", "polling.circuit_breaker"}
+PURE = {*GROUND, "services", "lifecycle", "polling.circuit_breaker"}
 WITHOUT_AIRFLOW = {
     *GROUND,
     "services",
