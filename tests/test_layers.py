@@ -199,7 +199,8 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_the_layers_go_one_way() -> None:
     above: set[str] = set()
     for layer in (
-        *("", "text", "logger_protocol", "agent_task", "errors", "services", "lifecycle", "client"),
+        *("", "documentation", "text", "logger_protocol", "agent_task", "errors"),
+        *("services", "lifecycle", "client"),
         *("connection_form", "airflow_compat", "hooks", "polling", "triggers", "worker", "operators"),
     ):
         assert ALLOWED[layer] <= above
