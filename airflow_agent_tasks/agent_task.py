@@ -72,7 +72,9 @@ class AgentTask:
     :param result: What the agent returned, any JSON.
     :param question: What the agent asks, while it awaits input.
     :param progress: How far it has come, or None.
-    :param created_at, started_at, completed_at: The service's own timestamps, unchanged.
+    :param created_at: The service's own timestamps, unchanged: of the submission, …
+    :param started_at: … of the first step, …
+    :param completed_at: … and of the end.
     :param reused: True if a start with a known idempotency key found an earlier task.
     """
 

@@ -88,7 +88,10 @@ class Trial:
     def __init__(self, dags_folder: Path, find_fixture: Callable[[str], Any]) -> None:
         self.dags_folder = dags_folder
         self._find_fixture = find_fixture
-        self._namespace: dict[str, Any] = {"__name__": "document"}
+        self._namespace: dict[str, Any] = {
+            "__name__": "document",
+            "__file__": str(dags_folder / "document.py"),
+        }
         #: How many blocks were run, and how many only parsed.
         self.run_count = self.parsed_count = 0
 
