@@ -15,3 +15,8 @@ def link(page: str) -> str:
     """
     path, _, heading = page.partition("#")
     return f"{SITE}{path}/{'#' + heading if heading else ''}"
+
+
+def link_error(error_class: type[BaseException]) -> str:
+    """Return the address of what an exception of :mod:`airflow_agent_tasks.errors` means, and what to do."""
+    return link(f"reference/errors#airflow_agent_tasks.errors.{error_class.__name__}")

@@ -31,6 +31,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_agent_tasks.documentation import link_error
+
 if TYPE_CHECKING:
     from airflow_agent_tasks.agent_task import AgentTask
 
@@ -51,6 +53,11 @@ class AgentTaskError(Exception):
     is_final: bool = False
     #: The request is fine, and may succeed later.
     is_transient: bool = False
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        # Python and Airflow print it below the traceback, also that of a DAG that cannot be imported.
+        self.__notes__ = [f"See {link_error(type(self))}"]
 
 
 class AgentTaskConfigurationError(AgentTaskError):

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "text": set(),
     "logger_protocol": set(),
     "agent_task": {"text"},
-    "errors": {"text", "agent_task"},
+    "errors": {"text", "agent_task", "documentation"},
     "services": GROUND,
     "lifecycle": GROUND | {"services"},
     "client": GROUND | {"services"},

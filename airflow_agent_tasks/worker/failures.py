@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
+from airflow_agent_tasks.documentation import link_error
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.outcome import describe_retry
 from airflow_agent_tasks.logger_protocol import Log
@@ -33,7 +34,7 @@ def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> It
         ti = task_instance
         retry = describe_retry(error, try_number=ti.try_number, max_tries=ti.max_tries)
         # Without a traceback: Airflow logs one below.
-        log.error("%s", shorten(f"{error} {retry}", MAX_ERROR))  # noqa: TRY400
+        log.error("%s See %s", shorten(f"{error} {retry}", MAX_ERROR), link_error(type(error)))  # noqa: TRY400
         xcoms, reason = XComs(ti, log, is_wanted=pushes_xcoms), shorten(str(error), MAX_ERROR)
         try:
             xcoms.push_error(reason)

@@ -366,7 +366,8 @@ MISTAKES = {
 def test_a_planted_mistake_is_found(mistake: str, tmp_path: Path) -> None:
     life, module, right, wrong = MISTAKES[mistake]
     package = Path(airflow_agent_tasks.__file__).parent
-    for name in ("__init__.py", "text.py", "logger_protocol.py", "agent_task.py", "errors.py"):
+    modules = ("__init__", "documentation", "text", "logger_protocol", "agent_task", "errors")
+    for name in (f"{module}.py" for module in modules):
         (tmp_path / package.name).mkdir(exist_ok=True)
         shutil.copy(package / name, tmp_path / package.name)
     for name in ("services", "lifecycle"):
