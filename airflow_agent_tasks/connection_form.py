@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_agent_tasks.documentation import link
 from airflow_agent_tasks.services.lightcone import LightconeDialect
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
@@ -23,7 +24,7 @@ class ExtraField:
 
     :param name: Its key in the connection's extra.
     :param label: Its label in the form.
-    :param description: The help text below it.
+    :param description: The help text below it, in Markdown.
     :param kind: Its JSON type: ``string`` (default), ``number`` or ``boolean``.
     :param is_secret: True if the form hides the input; default False.
     """
@@ -41,32 +42,40 @@ class ExtraField:
             schema |= {"minimum": SMALLEST_NUMBER, "maximum": LARGEST_NUMBER}
         if self.is_secret:
             schema["format"] = "password"
-        return {"label": self.label, "description": self.description, "schema": schema}
+        # Airflow shows a description as plain text, and this key of its schema as Markdown, with the link.
+        schema["description_md"] = f"{self.description} [More]({link('reference/connections#extra-fields')})"
+        return {"label": self.label, "schema": schema}
 
 
 NETWORK_FIELDS = (
-    ExtraField("timeout", "Timeout", "Seconds that one request may take. Default: 30.", "number"),
+    ExtraField(
+        "timeout",
+        "Timeout",
+        "Seconds that one request may take, from the lookup of the host name to the last byte. Default: 30.",
+        "number",
+    ),
     ExtraField(
         "verify",
         "Verify certificate",
-        "true (default), false, or the path of a CA file on the workers and triggerers.",
+        "`true` (default), `false`, or the path of a file with CA certificates, on every machine that runs a "
+        "worker, triggerer, scheduler or API server.",
     ),
     ExtraField(
         "proxy",
         "Proxy",
-        "URL of a proxy, such as http://proxy.example.com:3128. Default: HTTPS_PROXY in the environment.",
+        "URL of a proxy, such as `http://proxy.example.com:3128`. Default: `HTTPS_PROXY` in the environment.",
         is_secret=True,  # it may contain a password
     ),
     ExtraField(
         "requests_per_second",
         "Requests per second",
-        "Maximum number of requests per second from each process. Default: no limit.",
+        "Most requests per second that each process sends. Default: no limit.",
         "number",
     ),
     ExtraField(
         "allow_insecure_http",
         "Allow http://",
-        "Allow http:// to other hosts than this machine, which sends the key unencrypted.",
+        "Allow `http://` to hosts other than this machine. It sends the key unencrypted. Default: off.",
         "boolean",
     ),
 )
@@ -137,7 +146,7 @@ SHINZO_FORM = ConnectionForm(
     key_label="JWT or platform API key",
     base_url=ShinzoDialect.default_base_url,
     fields=(
-        ExtraField("agent_id", "Default agent", "Agent used when a task sets none."),
+        ExtraField("agent_id", "Default agent", "Agent used when a task sets none, such as `agt_research`."),
         *NETWORK_FIELDS,
     ),
 )

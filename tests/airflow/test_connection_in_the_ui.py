@@ -9,6 +9,8 @@ import airflow
 import pytest
 import requests
 
+from airflow_agent_tasks.documentation import link
+
 HOST, MASKED = "http://127.0.0.1", "***"
 
 
@@ -98,3 +100,15 @@ def test_the_form_shows_the_port_and_the_scheme_and_hides_the_login(call: Any) -
         assert {name for name, shown in fields.items() if shown and shown["hidden"]} == {"login"}
         assert (fields["url_schema"]["title"], fields["url_schema"]["placeholder"]) == ("Scheme", "https")
         assert fields["port"]["placeholder"] == "443"
+
+
+@pytest.mark.parametrize("conn_type", ["lightcone", "shinzo"])
+def test_each_extra_field_has_a_help_text_with_a_link_to_its_page(call: Any, conn_type: str) -> None:
+    forms = call("GET", "connections/hook_meta", root="ui").json()
+    (form,) = [form for form in forms if form["connection_type"] == conn_type]
+    assert form["extra_fields"].keys() >= {"timeout", "verify", "proxy", "requests_per_second"}
+    page = link("reference/connections#extra-fields")
+    for field in form["extra_fields"].values():
+        # Airflow shows a description, where there is one, instead of the Markdown.
+        assert not field["description"]
+        assert field["schema"]["description_md"].endswith(f"[More]({page})")
