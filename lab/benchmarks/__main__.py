@@ -81,7 +81,7 @@ def print_waiting(
         for one in found
     ]
     headings = (
-        *("", "CPU ms a poll", "of bare", "polls done", "connections a poll", "MiB"),
+        *("", "CPU ms per poll", "× bare", "polls done", "connections per poll", "MiB"),
         *("loop lag ms p50 / p99 / max", "end to event s p50 / p99", "events"),
     )
     print_table(title, headings, rows)
@@ -102,8 +102,8 @@ def print_requests() -> None:
             )
         )
     headings = (
-        *("length of the run", "requests at a fixed 5 s", "requests of the growing wait", "of the fixed"),
-        *("end seen late s p50 / p99", "p99 of the part beyond 5 % of the run"),
+        *("length of the run", "requests at a fixed 5 s", "requests with the growing interval"),
+        *("share of the fixed", "end seen late, seconds p50 / p99", "p99 of the part beyond 5 % of the run"),
     )
     print_table("Requests until the end is seen, simulated", headings, rows)
 
@@ -123,7 +123,14 @@ def print_triggerer_start() -> None:
                 one["blocked"],
             )
         )
-    headings = ("", "log level", "lookups", "s until the last first poll", "tasks polled", "loop blocked")
+    headings = (
+        "",
+        "log level",
+        "lookups",
+        "seconds until every task has polled",
+        "tasks polled",
+        "loop blocked",
+    )
     print_table("1,000 triggers of one connection start at once in a real triggerer", headings, rows)
 
 
