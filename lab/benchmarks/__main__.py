@@ -81,7 +81,7 @@ def print_waiting(
         for one in found
     ]
     headings = (
-        *("", "CPU ms per poll", "× bare", "polls done", "connections per poll", "MiB"),
+        *("", "CPU ms per poll", "times bare", "polls done", "connections per poll", "MiB"),
         *("loop lag ms p50 / p99 / max", "end to event s p50 / p99", "events"),
     )
     print_table(title, headings, rows)
