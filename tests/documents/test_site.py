@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from airflow_agent_tasks import documentation
+from airflow_agent_tasks import documentation, errors
 from tests.documents.code_blocks import ROOT
 
 #: An address of the site in a document or in the package's source.
@@ -85,3 +87,22 @@ def test_the_readme_is_short_and_has_no_link_that_a_package_index_could_not_foll
     readme = (ROOT / "README.md").read_text()
     assert len(readme.split()) < 900
     assert re.findall(r"\]\((?!https://)", readme) == []
+
+
+ERRORS = [
+    found
+    for found in vars(errors).values()
+    if isinstance(found, type) and issubclass(found, errors.AgentTaskError)
+]
+
+
+@pytest.mark.parametrize("error_class", ERRORS, ids=lambda error_class: error_class.__name__)
+def test_each_error_prints_the_page_that_explains_it(
+    site: Path, error_class: type[errors.AgentTaskError]
+) -> None:
+    page = documentation.link_error(error_class)
+    assert is_there(site, page)
+    printed = "".join(traceback.format_exception(error_class("No such argument.")))
+    # Python prints notes since 3.11; Airflow shows what Python prints where a DAG file cannot be imported.
+    assert printed.endswith(f"See {page}\n") or sys.version_info < (3, 11)
+    assert pickle.loads(pickle.dumps(error_class("x"))).__notes__ == [f"See {page}"]

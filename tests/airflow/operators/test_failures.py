@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.documentation import link
+
 LONG = '#sandbox {"steps": 200, "step_seconds": 10}'
 
 
@@ -156,6 +158,8 @@ def test_a_failure_leaves_a_line_an_error_and_our_exception(
     (line,) = [line for line in printed.splitlines() if failure.retry in line]
     assert failure.said in line
     assert "error" in line
+    page = link(f"reference/errors#airflow_agent_tasks.errors.{failure.kind}")
+    assert f"See {page}" in line
     assert printed.index(failure.retry) < printed.rindex("Task failed with exception")
     error = run.xcom("agent", "error")
     assert failure.said in error
