@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import subprocess
 import sys
@@ -105,4 +104,3 @@ def test_each_error_prints_the_page_that_explains_it(
     printed = "".join(traceback.format_exception(error_class("No such argument.")))
     # Python prints notes since 3.11; Airflow shows what Python prints where a DAG file cannot be imported.
     assert printed.endswith(f"See {page}\n") or sys.version_info < (3, 11)
-    assert pickle.loads(pickle.dumps(error_class("x"))).__notes__ == [f"See {page}"]
