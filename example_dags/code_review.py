@@ -1,10 +1,19 @@
 """
-Let an agent review code, and let its findings decide how the pipeline goes on.
+An agent reviews code, and its findings decide which branch the pipeline takes.
 
-    review → decide → block_merge   (something serious was found)
-                    → approve_merge (nothing serious)
+```text
+review → decide → block_merge    (the agent found an error)
+                → approve_merge  (it found none)
+```
 
-Needs the connection ``shinzo_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+The review is a Shinzo agent task; `decide` is an ordinary `@task.branch` that reads its `result`.
+Trigger it with another `path` to review something else.
+
+**Connection:** `shinzo_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The first line of the message, `#sandbox …`, only
+scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/).
 """
 
 from __future__ import annotations
@@ -43,7 +52,8 @@ SANDBOX_SCRIPT = "#sandbox " + json.dumps(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     params={"path": "/workspace/src"},
-    tags=["agent-tasks", "example"],
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "shinzo", "branching"],
 )
 def code_review() -> None:
     review = ShinzoTaskOperator(

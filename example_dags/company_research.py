@@ -1,9 +1,19 @@
 """
-Research a list of companies with an agent, many at a time, and load the answers into SQLite.
+An agent researches each company in a CSV file, eight at a time, and the answers go into SQLite.
 
-    read_companies → research (one agent task for each company) → load_answers
+```text
+read_companies → research (one agent task per company) → load_answers
+```
 
-Needs the connection ``shinzo_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+`research` is a mapped task. Its instances wait in the triggerer, so none of them holds a worker while
+its agent works. The rows go to the file that `COMPANY_RESEARCH_DB` names, by default
+`company_research.db`.
+
+**Connection:** `shinzo_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The first line of each message, `#sandbox …`, only
+scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/).
 """
 
 from __future__ import annotations
@@ -33,7 +43,13 @@ def script_sandbox(company: str) -> str:
     return "#sandbox " + json.dumps({"steps": 4, "step_seconds": 0.5, "result": answer}) + "\n"
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["agent-tasks", "example"])
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "shinzo", "mapping", "database"],
+)
 def company_research() -> None:
     @task
     def read_companies() -> list[str]:

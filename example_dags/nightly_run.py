@@ -1,13 +1,18 @@
 """
-Three agent tasks every night, and what their exit codes mean for the night.
+Three agent tasks run every night, and their exit codes decide what happens next.
 
-    export_report   fails at first and is retried
-    check_prices    has nothing to do: skipped
-    renew_listing   fails in a way that no retry would mend: no retry, and an alert goes out
+- `export_report` fails on its first try and is retried.
+- `check_prices` finds nothing to do and is skipped (`skip_on_exit_code`).
+- `renew_listing` fails in a way that a retry cannot fix: no retry (`no_retry_on_exit_code`), and `alert`
+  reports it.
 
-The run ends as failed when an agent failed, although its alert went out well.
+The run ends as failed if an agent failed, even though the alert succeeded: `fail_run` sees to that.
 
-Needs the connection ``lightcone_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+**Connection:** `lightcone_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The first line of each instruction, `#sandbox …`,
+only scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/).
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ LOGIN_REFUSED = 2
     start_date=datetime(2026, 1, 1),
     catchup=False,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=3), "deferrable": True},
-    tags=["agent-tasks", "example"],
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "lightcone", "exit-codes"],
 )
 def nightly_run() -> None:
     # The first line of each instruction is for the sandbox only. This one fails in its first try.

@@ -1,9 +1,20 @@
 """
-A rule answers routine questions, someone in the Airflow UI the rest: an agent orders office supplies.
+An agent orders office supplies. A rule answers its routine questions, someone in the Airflow UI answers
+the rest.
 
-    order (asks twice: the rule answers the first question, someone the second) → note_expenses
+```text
+order (asks twice: the rule answers once, someone once) → note_expenses
+```
 
-Needs the connection ``lightcone_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+The rule is the function `answer_routine`, given to the operator as `reply`. What it leaves open waits
+under **Browse → Required Actions**, without holding a worker. `note_expenses` reads who decided what
+from XCom `answers`.
+
+**Connection:** `lightcone_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The first line of the instruction, `#sandbox …`,
+only scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/).
 """
 
 from __future__ import annotations
@@ -39,7 +50,13 @@ def answer_routine(question: str) -> str | None:
     return "Yes, order it." if asked and int(asked[1]) <= LIMIT else None
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["agent-tasks", "example"])
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "lightcone", "questions"],
+)
 def office_order() -> None:
     order = LightconeTaskOperator(
         task_id="order",

@@ -1,7 +1,16 @@
 """
-A prompt that is kept in a file of its own, with Jinja's ``include``: see ``prompts/press_review.md``.
+The prompt is in a file of its own, `prompts/press_review.md`, and the task includes it as a template.
 
-Needs the connection ``shinzo_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+The file may use `params`, XComs and further includes. Trigger the DAG with another `company` to see it
+change: the task's **Rendered Templates** show the prompt that was sent. More: [Keep a prompt in a
+file](https://airflow-agent-tasks.readthedocs.io/en/stable/how-to/prompts-in-files/).
+
+**Connection:** `shinzo_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The
+[sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/) finishes every task
+that no `#sandbox` line scripts.
 """
 
 from __future__ import annotations
@@ -21,7 +30,8 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
     params={"company": "Contoso"},
     # Where the names after "include" are looked up.
     template_searchpath=str(Path(__file__).parent),
-    tags=["agent-tasks", "example"],
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "shinzo", "prompts"],
 )
 def press_review() -> None:
     ShinzoTaskOperator(

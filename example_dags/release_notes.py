@@ -1,9 +1,19 @@
 """
-The TaskFlow form: a function that returns what the agent is to do becomes an agent task.
+TaskFlow: a function that returns an agent's instruction becomes an agent task.
 
-    list_changes → write_notes (Shinzo) → publish (Lightcone) → report
+```text
+list_changes → write_notes (Shinzo) → publish (Lightcone) → report
+```
 
-Needs ``lightcone_default`` and ``shinzo_default``. Try it without keys: ``airflow agent-tasks sandbox``.
+`@task.shinzo` and `@task.lightcone` run the function on a worker and start the agent with what it
+returns: text, or a dict of start fields. The next function receives the agent task, with the agent's
+answer under `result`.
+
+**Connections:** `lightcone_default` and `shinzo_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The first line of each instruction, `#sandbox …`,
+only scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/).
 """
 
 from __future__ import annotations
@@ -14,7 +24,13 @@ from typing import Any
 from airflow.sdk import dag, task
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["agent-tasks", "example"])
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "lightcone", "shinzo", "taskflow"],
+)
 def release_notes() -> None:
     @task
     def list_changes() -> list[str]:

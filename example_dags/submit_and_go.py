@@ -1,11 +1,19 @@
 """
-Start agent tasks without waiting, and look after them from other tasks.
+Start agent tasks without waiting for them, and control them from other tasks.
 
-    Lightcone:  start → awaiting_input → pause → paused → resume → answer → completed
-    Shinzo:     submit → completed
-    Shinzo:     submit → cancel → cancelled
+```text
+Lightcone:  start → is_asking → pause → is_paused → resume → answer → is_booked
+Shinzo:     submit → is_written
+Shinzo:     submit_by_mistake → cancel → is_cancelled
+```
 
-Needs ``lightcone_default`` and ``shinzo_default``. Try it without keys: ``airflow agent-tasks sandbox``.
+Tasks that start with `is_` are sensors: they wait until the agent task reaches a state.
+
+**Connections:** `lightcone_default` and `shinzo_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The first line of each instruction, `#sandbox …`,
+only scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/).
 """
 
 from __future__ import annotations
@@ -88,7 +96,13 @@ def build_cancel_part() -> None:
     chain(submit, cancel, is_cancelled)
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["agent-tasks", "example"])
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "lightcone", "shinzo", "sensors"],
+)
 def submit_and_go() -> None:
     build_lightcone_part()
     build_shinzo_part()

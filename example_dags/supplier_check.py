@@ -1,11 +1,19 @@
 """
-An agent checks a supplier, and leaves two decisions to someone in the Airflow UI.
+An agent checks a supplier and leaves two decisions to someone in the Airflow UI.
 
-    check_supplier (asks twice, under Required Actions) → file_report
+```text
+check_supplier (asks twice) → file_report
+```
 
-While a question waits for its answer, check_supplier is in the state "awaiting_input": it holds no worker.
+Trigger it, then answer its questions under **Browse → Required Actions**. While a question is open,
+`check_supplier` is in the state `awaiting_input` and holds no worker. `file_report` lists the answers,
+from XCom `answers`.
 
-Needs the connection ``shinzo_default``. Try it without a key: ``airflow agent-tasks sandbox``.
+**Connection:** `shinzo_default`.
+
+**Without a key:** run `airflow agent-tasks sandbox`, paste the two `export` lines it prints into the
+shell that starts your Airflow, and trigger this DAG. The first line of the message, `#sandbox …`, only
+scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/reference/sandbox/).
 """
 
 from __future__ import annotations
@@ -37,7 +45,8 @@ SANDBOX_SCRIPT = "#sandbox " + json.dumps(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     params={"supplier": "Contoso"},
-    tags=["agent-tasks", "example"],
+    doc_md=__doc__,
+    tags=["agent-tasks", "example", "shinzo", "questions"],
 )
 def supplier_check() -> None:
     check_supplier = ShinzoTaskOperator(
