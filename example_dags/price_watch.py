@@ -14,7 +14,7 @@ Airflow:
 
 ```bash
 pip install apache-airflow-providers-sqlite
-export AIRFLOW_CONN_PRICE_WATCH_DB='sqlite:////tmp/price_watch.db'
+export AIRFLOW_CONN_PRICE_WATCH_DB='{"conn_type": "sqlite", "host": "/tmp/price_watch.db"}'
 ```
 
 For PostgreSQL, install its provider and write `%(product)s` instead of `:product`.

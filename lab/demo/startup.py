@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 from airflow_agent_tasks.sandbox import build_connection_variables
@@ -15,6 +16,8 @@ from lab.paths import EXAMPLE_DAGS
 DAG_IDS = sorted(path.stem for path in EXAMPLE_DAGS.glob("*.py"))
 #: The SQLite file that company_research writes, within the cluster's home.
 RESEARCH_DATABASE = "company_research.db"
+#: The SQLite file of price_watch's connection, within the cluster's home.
+PRICE_DATABASE = "price_watch.db"
 
 
 def start_all(cluster: AirflowCluster) -> None:
@@ -28,6 +31,8 @@ def start_all(cluster: AirflowCluster) -> None:
     log_progress(f"The sandbox listens on {sandbox_url}")
     cluster.environment |= build_connection_variables(sandbox_url)
     cluster.environment["COMPANY_RESEARCH_DB"] = str(cluster.home / RESEARCH_DATABASE)
+    price_database = {"conn_type": "sqlite", "host": str(cluster.home / PRICE_DATABASE)}
+    cluster.environment["AIRFLOW_CONN_PRICE_WATCH_DB"] = json.dumps(price_database)
     log_progress("Starting Airflow: API server, scheduler, DAG processor, triggerer (about 30 s) ...")
     cluster.start()
     cluster.wait_for_dags(DAG_IDS)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import re
 import shutil
+import socketserver
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
+from lab.cluster.airflow_api import AirflowApi
 from tests.airflow.conftest import FinishedRun, Person, run_file
 
 EXAMPLES = Path(__file__).parents[3] / "example_dags"
+PATHS = sorted(EXAMPLES.glob("*.py"))
 
 
 @pytest.fixture
@@ -34,13 +42,47 @@ def run_example(airflow_home: Path, agent_task_sandbox: Any) -> Callable[..., Fi
     return run
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_example_is_parsed_without_an_error(airflow_home: Path, path: Path) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(path)
     assert not bag.import_errors
     assert list(bag.dags) == [path.stem]
+
+
+@pytest.fixture
+def api_of_examples(api_server: str) -> AirflowApi:
+    """The API of an Airflow that has parsed the examples."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()
+    sync_bag_to_db(DagBag(EXAMPLES, bundle_name="dags-folder"), "dags-folder", None)
+    return AirflowApi(api_server)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_the_airflow_ui_gets_what_an_example_is_about(api_of_examples: AirflowApi, path: Path) -> None:
+    dag = api_of_examples.request("GET", f"/dags/{path.stem}/details")
+
+    source = path.read_text()
+    assert dag["doc_md"] == source.split('"""')[1].strip()
+    tags = {tag["name"] for tag in dag["tags"]}
+    assert tags >= {"agent-tasks", "example"}
+    # The services are those whose connection the text asks for.
+    services = {"lightcone", "shinzo"}
+    assert tags & services == {service for service in services if f"`{service}_default`" in dag["doc_md"]}
+    assert ("**Without a key:**" in dag["doc_md"]) == bool(tags & services)
+    tokens = MarkdownIt().parse(dag["doc_md"])
+    assert not [token for token in tokens if token.type == "code_block"], "an indented block"
+    # One without a language is shown in the line, in the Airflow UI.
+    assert all(token.info for token in tokens if token.type == "fence")
+
+
+def test_the_airflow_ui_gets_what_a_task_is_about(api_of_examples: AirflowApi) -> None:
+    task = api_of_examples.request("GET", "/dags/price_watch/tasks/check_answer")
+    assert task["doc_md"].startswith("Fails unless the agent's answer is")
 
 
 def test_company_research_loads_one_answer_for_each_company(
@@ -159,3 +201,159 @@ def test_a_prompt_whose_file_is_missing_starts_no_agent(
     assert run.state == "failed"
     assert "prompts/nowhere.md" in capfd.readouterr().out
     assert agent_task_sandbox.requests() == []
+
+
+@pytest.fixture
+def prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """The database of price_watch."""
+    database = tmp_path / "prices.db"
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_PRICE_WATCH_DB", f'{{"conn_type": "sqlite", "host": "{database}"}}')
+        with sqlite3.connect(database) as connection:
+            yield connection
+        connection.close()
+
+
+def test_price_watch_stores_each_price_once_a_day(run_example: Any, prices: sqlite3.Connection) -> None:
+    assert run_example("price_watch").state == "success"
+    assert run_example("price_watch", **{'"cents": 189': '"cents": 199'}).state == "success"
+    rows = prices.execute("SELECT product, cents FROM prices ORDER BY product").fetchall()
+    assert rows == [("Bread", 340), ("Oat milk", 199)]
+
+
+@pytest.mark.parametrize("product", ["'); DROP TABLE prices; --", "{{ 6 * 7 }}", "{% raw %}", ":cents"])
+def test_price_watch_stores_hostile_words_as_they_are(
+    run_example: Any, agent_task_sandbox: Any, prices: sqlite3.Connection, product: str
+) -> None:
+    answer = {"prices": [{"product": product, "cents": 1}]}
+    agent_task_sandbox.script(match="Read the prices", steps=1, step_seconds=0, result=answer)
+    assert run_example("price_watch", **{'f"{SANDBOX_SCRIPT}\\n"': '""'}).state == "success"
+    assert prices.execute("SELECT product, cents FROM prices").fetchall() == [(product, 1)]
+
+
+@pytest.mark.parametrize("price", ['"189"', "1.89", "true", "-1"])
+def test_price_watch_stores_nothing_that_is_no_price(
+    run_example: Any, prices: sqlite3.Connection, price: str
+) -> None:
+    price = {"true": "True"}.get(price, price)
+    run = run_example("price_watch", **{'"cents": 340': f'"cents": {price}'})
+    assert run.task_state("check_answer") == "failed"
+    assert prices.execute("SELECT * FROM prices").fetchall() == []
+
+
+class MailServer(socketserver.ThreadingTCPServer):
+    """A mail server on a free port that keeps what it is sent."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _MailSession)
+        self.mails: list[EmailMessage] = []
+
+
+class _MailSession(socketserver.StreamRequestHandler):
+    server: MailServer
+
+    def handle(self) -> None:
+        self._say("220 ready")
+        while command := self.rfile.readline().strip().upper():
+            if command == b"DATA":
+                self._say("354 go on")
+                lines = list(iter(self.rfile.readline, b".\r\n"))
+                self.server.mails.append(
+                    email.message_from_bytes(b"".join(lines), EmailMessage, policy=email.policy.default)
+                )
+            self._say("221 bye" if command == b"QUIT" else "250 ok")
+
+    def _say(self, line: str) -> None:
+        self.wfile.write(f"{line}\r\n".encode())
+
+
+@pytest.fixture
+def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmailMessage]]:
+    """What was sent to the mail server of the connection smtp_default."""
+    with MailServer() as server, monkeypatch.context() as patch:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        host, port = server.server_address[:2]
+        extra = '{"disable_ssl": true, "disable_tls": true}'
+        connection = f'{{"conn_type": "smtp", "host": "{host}", "port": {port}, "extra": {extra}}}'
+        patch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", connection)
+        yield server.mails
+        server.shutdown()
+        thread.join()
+
+
+def test_travel_booking_mails_the_question_as_text(
+    run_example: Any, api_server: str, agent_task_sandbox: Any, mails: list[EmailMessage]
+) -> None:
+    with Person(api_server, "travel_booking", ["The one at 9:02."]) as person:
+        run = run_example("travel_booking")
+    assert run.state == "success"
+    question = "Is the train at 7:02 <early> fine, or the one at 9:02?"
+    assert run.xcom("confirm") == [f"{question} The one at 9:02."]
+    (mail,) = mails
+    assert mail["Subject"] == "An agent has a question: travel_booking, book"
+    assert mail["To"] == "travel@example.com"
+    (body,) = [part for part in mail.walk() if part.get_content_type() == "text/html"]
+    html = body.get_content()
+    assert ">Is the train at 7:02 &lt;early&gt; fine, or the one at 9:02?</p>" in html
+    (form,) = person.forms
+    path = f"{api_server}/dags/travel_booking/runs/{form['task_instance']['dag_run_id']}/tasks/book"
+    assert path in html.replace("%3A", ":").replace("%2B", "+")
+
+
+def test_travel_booking_asks_although_the_mail_cannot_be_sent(run_example: Any, api_server: str) -> None:
+    with Person(api_server, "travel_booking", ["Yes."]):
+        run = run_example("travel_booking")
+    assert run.state == "success"
+    assert len(run.xcom("confirm")) == 1
+
+
+def test_checkout_check_reports_successes_and_failures_by_map_index(run_example: Any) -> None:
+    run = run_example("checkout_check")
+    assert run.state == "success"
+    assert [run.task_state("check", index) for index in range(3)] == ["success", "failed", "success"]
+    books, shoes, tea = run.xcom("report")
+    assert (books["shop"], books["state"], books["exit_code"]) == ("https://books.example", "success", 0)
+    assert (tea["shop"], tea["state"], tea["exit_code"]) == ("https://tea.example", "success", 0)
+    for index, line in ((0, books), (2, tea)):
+        assert line["agent_task"]["task_id"] == run.xcom("check", "task_id", index)
+        assert line["agent_task"]["status"] == "completed"
+        assert line["error"] is None
+    assert (shoes["shop"], shoes["state"], shoes["exit_code"]) == ("https://shoes.example", "failed", 3)
+    assert shoes["agent_task"] is None
+    assert "exit code 3" in shoes["error"]
+
+
+def test_checkout_check_fails_if_no_checkout_works(run_example: Any) -> None:
+    run = run_example("checkout_check", **{"[0, 3, 0]": "[4, 3, 3]"})
+    assert run.task_state("report") == "failed"
+    assert run.state == "failed"
+
+
+def test_trend_report_emits_an_asset_event_that_leads_to_the_report(
+    run_example: Any, api_server: str, agent_task_sandbox: Any
+) -> None:
+    run = run_example("trend_report")
+    assert run.state == "success"
+    (agent_task,) = agent_task_sandbox.tasks()
+    parameters = {"source_dag_id": "trend_report", "source_run_id": run.dag_run.run_id}
+    events = AirflowApi(api_server).request("GET", "/assets/events", parameters=parameters)
+    (event,) = events["asset_events"]
+    assert event["name"] == "bike_trends"
+    assert event["source_task_id"] == "research"
+    assert event["extra"] == {"topic": "city bikes", "agent_task_id": agent_task["task_id"]}
+
+
+def test_trend_report_that_fails_emits_no_event(run_example: Any, api_server: str) -> None:
+    failing = {'"steps": 3,': '"steps": 1, "status": "failed",', "retries=1": "retries=0"}
+    run = run_example("trend_report", **failing)
+    assert run.state == "failed"
+    parameters = {"source_dag_id": "trend_report", "source_run_id": run.dag_run.run_id}
+    events = AirflowApi(api_server).request("GET", "/assets/events", parameters=parameters)
+    assert events["asset_events"] == []
+
+
+def test_trend_newsletter_triggered_by_hand_is_skipped(run_example: Any) -> None:
+    assert run_example("trend_newsletter").task_state("write_newsletter") == "skipped"
