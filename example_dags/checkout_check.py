@@ -18,7 +18,6 @@ only scripts the [sandbox](https://airflow-agent-tasks.readthedocs.io/en/stable/
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -29,16 +28,10 @@ from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 
 SHOPS = ["https://books.example", "https://shoes.example", "https://tea.example"]
 
-# Only for the sandbox: how each of its agents ends. Leave it out with a real service.
-SANDBOX_EXIT_CODES = [0, 3, 0]
-
-INSTRUCTION = """Put one article into the basket and go to the checkout, but do not pay.
+# The first line is for the sandbox only: the agent of one shop fails.
+INSTRUCTION = """#sandbox {"step_seconds": 0.3, "exit_code": {{ 3 if "shoes" in task.start_url else 0 }}}
+Put one article into the basket and go to the checkout, but do not pay.
 End with exit code 3 if the basket stays empty, and with 4 if there is no checkout."""
-
-
-def build_start_fields(shop: str, exit_code: int) -> dict[str, Any]:
-    script = "#sandbox " + json.dumps({"steps": 3, "step_seconds": 0.3, "exit_code": exit_code})
-    return {"start_url": shop, "instruction": f"{script}\n{INSTRUCTION}"}
 
 
 @dag(
@@ -51,14 +44,18 @@ def build_start_fields(shop: str, exit_code: int) -> dict[str, Any]:
 def checkout_check() -> None:
     check = LightconeTaskOperator.partial(
         task_id="check",
+        instruction=INSTRUCTION,
         kind="browser",
         max_steps=40,
         deferrable=True,
         timeout=10 * 60,
+        retries=1,
+        # What a second agent would find as well.
+        no_retry_on_exit_code=[3, 4],
         max_active_tis_per_dag=8,
         # Shown in the Airflow UI instead of the map index.
         map_index_template="{{ task.start_url }}",
-    ).expand_kwargs(list(map(build_start_fields, SHOPS, SANDBOX_EXIT_CODES)))
+    ).expand(start_url=SHOPS)
 
     @task(trigger_rule="all_done", doc_md="Runs when all agents have ended, however they ended.")
     def report() -> list[dict[str, Any]]:
@@ -66,6 +63,7 @@ def checkout_check() -> None:
         ti = get_current_context()["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=["check"], run_ids=[ti.run_id])[ti.run_id]
 
+        # Index by index: a list of all XComs under a key has no gaps for the tasks that pushed none.
         def pull(key: str, index: int) -> Any:
             return ti.xcom_pull(task_ids="check", key=key, map_indexes=index)
 

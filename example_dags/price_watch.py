@@ -31,7 +31,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-from airflow.sdk import chain, dag, task
+from airflow.sdk import chain, dag, get_current_context, task
 
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
@@ -83,6 +83,8 @@ def price_watch() -> None:
     @task(doc_md="Fails unless the agent's answer is a short list of products and whole numbers.")
     def check_answer(agent_task: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the parameters of each INSERT."""
+        # The day of the run: a retry after midnight writes the same rows.
+        day = get_current_context()["dag_run"].run_after.date().isoformat()
         rows = []
         for price in agent_task["result"]["prices"][:MAX_PRODUCTS]:
             product, cents = price["product"], price["cents"]
@@ -90,7 +92,7 @@ def price_watch() -> None:
                 raise ValueError(f"not a price: {str(price)[:200]!r}")
             rows.append(
                 {
-                    "day": agent_task["completed_at"][:10],
+                    "day": day,
                     "product": product[:200],
                     "cents": cents,
                     "agent_task_id": agent_task["task_id"],
@@ -98,7 +100,7 @@ def price_watch() -> None:
             )
         return rows
 
-    # SQLExecuteQueryOperator belongs to Airflow's common-sql and works with any database that has a provider.
+    # SQLExecuteQueryOperator comes with Airflow, and works with every database that has a provider.
     store = SQLExecuteQueryOperator.partial(task_id="store", conn_id=DATABASE, sql=INSERT_PRICE).expand(
         parameters=check_answer(collect.output)
     )

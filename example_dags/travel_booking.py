@@ -6,10 +6,19 @@ book (asks once) → confirm
 ```
 
 The mail holds the question and a link to the task, where the question is answered under **Required
-Actions**. If the mail cannot be sent, the log says why and the question stays open. Any Airflow notifier
-works, with `{{ question }}` in its templates. The question is the agent's words, so escape it for the
-medium: `{{ question | e }}` in HTML. More: [Notify
-someone](https://airflow-agent-tasks.readthedocs.io/en/stable/how-to/notify/).
+Actions**. If the mail cannot be sent, the log says why and the question stays open.
+
+Any Airflow notifier works, with `{{ question }}` in its templates. The question is the agent's words, so
+escape it for where it is shown: `{{ question | e }}` in HTML, and in Slack, with
+`apache-airflow-providers-slack`:
+
+```python
+SlackWebhookNotifier(
+    text="{{ question | replace('&', '&amp;') | replace('<', '&lt;') | replace('>', '&gt;') }}"
+)
+```
+
+More: [Notify someone](https://airflow-agent-tasks.readthedocs.io/en/stable/how-to/notify/).
 
 **Connections:** `lightcone_default`, and `smtp_default` for a mail server.
 

@@ -327,7 +327,7 @@ def test_checkout_check_reports_successes_and_failures_by_map_index(run_example:
 
 
 def test_checkout_check_fails_if_no_checkout_works(run_example: Any) -> None:
-    run = run_example("checkout_check", **{"[0, 3, 0]": "[4, 3, 3]"})
+    run = run_example("checkout_check", **{"else 0": "else 4"})
     assert run.task_state("report") == "failed"
     assert run.state == "failed"
 
