@@ -59,6 +59,7 @@ def nightly_run() -> None:
             f"Compare our prices with the list. If nothing changed, end with exit code {NOTHING_TO_DO}."
         ),
         skip_on_exit_code=NOTHING_TO_DO,
+        doc_md=f"Skipped if the agent ends with exit code {NOTHING_TO_DO}: no price changed.",
     )
 
     renew_listing = LightconeTaskOperator(
@@ -69,6 +70,7 @@ def nightly_run() -> None:
         ),
         # A second login with the same password would be refused as well, and lock the account.
         no_retry_on_exit_code=LOGIN_REFUSED,
+        doc_md=f"Exit code {LOGIN_REFUSED}: not retried. **Check the password** before you clear it.",
     )
 
     # "all_done" and not "one_failed": that one would not wait for the retries of the other tasks.

@@ -71,6 +71,7 @@ def office_order() -> None:
         deferrable=True,
         # Called on the worker with each question first. It has no LLM and costs nothing.
         reply=answer_routine,
+        doc_md="In the state `awaiting_input`: answer the agent under **Required Actions**.",
         retries=1,
     )
 

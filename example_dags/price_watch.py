@@ -80,9 +80,9 @@ def price_watch() -> None:
 
     create_table = SQLExecuteQueryOperator(task_id="create_table", conn_id=DATABASE, sql=CREATE_TABLE)
 
-    @task(doc_md="Fails unless the agent's answer is a short list of products and whole numbers.")
+    @task
     def check_answer(agent_task: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the parameters of each INSERT."""
+        """Fails unless the agent's answer is a list of prices; returns the parameters of each INSERT."""
         # The day of the run: a retry after midnight writes the same rows.
         day = get_current_context()["dag_run"].run_after.date().isoformat()
         rows = []

@@ -62,6 +62,7 @@ def supplier_check() -> None:
         timeout=15 * 60,
         # Each question waits three days for an answer. Then the agent is stopped, and the task fails.
         input_timeout=timedelta(days=3),
+        doc_md="In the state `awaiting_input`: answer the agent under **Required Actions**.",
         retries=1,
     )
 

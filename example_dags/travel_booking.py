@@ -77,6 +77,7 @@ def travel_booking() -> None:
         # Called once per question, before the task starts to wait for the answer.
         notifiers=[MAIL],
         input_timeout=timedelta(days=1),
+        doc_md="In the state `awaiting_input`: answer the agent under **Required Actions**.",
         retries=1,
     )
 

@@ -80,9 +80,18 @@ def test_the_airflow_ui_gets_what_an_example_is_about(api_of_examples: AirflowAp
     assert all(token.info for token in tokens if token.type == "fence")
 
 
-def test_the_airflow_ui_gets_what_a_task_is_about(api_of_examples: AirflowApi) -> None:
-    task = api_of_examples.request("GET", "/dags/price_watch/tasks/check_answer")
-    assert task["doc_md"].startswith("Fails unless the agent's answer is")
+@pytest.mark.parametrize(
+    ("task", "doc_md"),
+    [
+        ("price_watch/tasks/check_answer", "Fails unless the agent's answer is a list of prices"),
+        ("nightly_run/tasks/check_prices", "Skipped if the agent ends with exit code 99"),
+        ("supplier_check/tasks/check_supplier", "answer the agent under **Required Actions**"),
+    ],
+)
+def test_the_airflow_ui_gets_what_a_task_is_about(
+    api_of_examples: AirflowApi, task: str, doc_md: str
+) -> None:
+    assert doc_md in api_of_examples.request("GET", f"/dags/{task}")["doc_md"]
 
 
 def test_company_research_loads_one_answer_for_each_company(
