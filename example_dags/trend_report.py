@@ -6,9 +6,9 @@ new one.
 research → asset bike_trends → DAG trend_newsletter
 ```
 
-The task names the asset in `outlets`. When it succeeds, Airflow emits an asset event; `describe_event`
-adds the topic and the agent task's id to the event's `extra`, which the Airflow UI shows under
-**Assets**. The report itself stays in the task's XCom, where the other DAG reads it.
+The task names the asset in `outlets`. When it succeeds, Airflow emits an asset event, and
+`describe_event` puts the topic and the agent task's id into its `extra`. The report itself stays in the
+task's XCom. The other DAG reads both.
 
 **Connection:** `shinzo_default`.
 
