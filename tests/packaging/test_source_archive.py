@@ -14,7 +14,9 @@ from lab.matrix.rings import RINGS
 
 ROOT = Path(__file__).parents[2]
 #: The tests of the pure ring that vary what others cover already: two thirds of its time.
-REPETITIONS = "pair_of_crashes or interruption or kill_whose or planted or of_a_try_that_was_lost"
+REPETITIONS = (
+    "pair_of_crashes or interruption or kill_whose or planted or of_a_try_that_was_lost or on_its_first_level"
+)
 
 #: Runs pytest, and prints the files of the tests and where the modules of this checkout came from.
 RUN_PYTEST = """
