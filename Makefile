@@ -41,7 +41,7 @@ help:
 	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
 	@echo "make imports  print the folders of the package: files, lines, imports in and out, circles"
 	@echo "make docs     build the documentation site into site/, and fail on a warning or a dead link"
-	@echo "make lint     ruff, mypy, and the documentation site"
+	@echo "make lint     ruff, mypy, and what a package index and the repository's host would say of the archives and forms"
 	@echo "make format   let ruff lay out the code"
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
 	@echo "make pins     choose the Airflow to develop with, AIRFLOW=3.3.2: put its pins from constraints/ into constraints.txt"
@@ -102,10 +102,21 @@ coverage: $(INSTALLED)
 		--cov=airflow_agent_tasks.services --cov=airflow_agent_tasks.lifecycle --cov=airflow_agent_tasks.text \
 		--cov=airflow_agent_tasks.agent_task --cov=airflow_agent_tasks.polling.circuit_breaker --cov-branch --cov-report=term-missing --cov-fail-under=100
 
+# Nothing is downloaded: the build backend is that of .venv, and the schemas are parts of the packages that check.
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy airflow_agent_tasks lab
+	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
+		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	@rm -rf build/lint
+	$(BIN)/python -m build --quiet --no-isolation --outdir build/lint
+	$(BIN)/twine check --strict build/lint/*
+	$(BIN)/check-wheel-contents build/lint/*.whl
+	$(BIN)/pyroma --min 10 --file build/lint/*.tar.gz
 
 # The variable silences an advertisement of the theme, which is no warning about these documents.
 docs: $(INSTALLED)
