@@ -103,7 +103,7 @@ coverage: $(INSTALLED)
 		--cov=airflow_agent_tasks.agent_task --cov=airflow_agent_tasks.polling.circuit_breaker --cov-branch --cov-report=term-missing --cov-fail-under=100
 
 # Nothing is downloaded: the build backend is that of .venv, and the schemas are parts of the packages that check.
-lint: $(INSTALLED)
+lint: docs
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy airflow_agent_tasks lab
