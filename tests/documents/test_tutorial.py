@@ -1,8 +1,8 @@
 """
 The tutorial, done as its reader does it: its own commands and DAG files, in real processes.
 
-What the reader does in the UI is done by the requests that the UI sends. Only the installation is left out:
-the package is installed already. Ports are replaced, so that several of these can run side by side.
+What the reader does in the UI is done by the requests that the UI sends. Ports are replaced, so that several
+of these can run side by side.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Reader:
 
     def trigger(self, dag_id: str) -> None:
         """Press Trigger, once the DAG is listed."""
-        assert wait_until(lambda: dag_id in self.api.list_dag_ids(), timeout=START_TIMEOUT), "not listed"
+        assert wait_until(lambda: dag_id in self.api.list_dag_ids(), timeout=START_TIMEOUT, interval=0.5), (
+            "not listed"
+        )
         # Not paused at its creation: that is what the settings of the page are for.
         body = {"logical_date": None, "conf": {}, "dag_run_id": RUN}
         self._press(partial(self.api.request, "POST", f"/dags/{dag_id}/dagRuns", body=body))
@@ -92,7 +94,7 @@ class Reader:
                 seen.append(state)
             return state == states[-1]
 
-        assert wait_until(is_there, timeout=TASK_TIMEOUT), self.describe(dag_id, task_id, seen)
+        assert wait_until(is_there, timeout=TASK_TIMEOUT, interval=0.5), self.describe(dag_id, task_id, seen)
         return [state for state in seen if state in states]
 
     def describe(self, dag_id: str, task_id: str, seen: Any) -> str:
@@ -146,14 +148,11 @@ def test_a_reader_gets_what_the_page_says(reader: Reader) -> None:
     answer_the_first_question(reader)
     see_the_first_failure(reader)
     break_things(reader)
-    reader.type("clean up", timeout=START_TIMEOUT)
-    assert not (reader.terminal.home / "agent-tutorial").exists()
-    assert reader.unread == {"install"}
+    # The package is installed already, and the fixture ends everything sooner than the page does.
+    assert reader.unread == {"install", "clean up"}
 
 
 def set_up(reader: Reader) -> None:
-    # What "source venv/bin/activate" defines.
-    reader.terminal.run("deactivate() { :; }")
     reader.type("settings")
     reader.type("sandbox")
     reader.terminal.wait_for_output(reader.read("sandbox prints"))
@@ -208,10 +207,13 @@ def break_things(reader: Reader) -> None:
     reader.assert_prints("stop", timeout=START_TIMEOUT)
     reader.assert_prints("restart", timeout=START_TIMEOUT)
     before = read_progress(reader)
-    assert wait_until(lambda: read_progress(reader) > before, timeout=TASK_TIMEOUT), "it does not move on"
+    assert wait_until(lambda: read_progress(reader) > before, timeout=TASK_TIMEOUT, interval=0.5), (
+        "it does not move on"
+    )
     task = reader.find("slow_agent", "read_reports")
     assert (task.state, task.tries) == ("deferred", 1)
     reader.mark_failed(task)
+    # The page says: within a few seconds.
     wait_until(lambda: '"cancelled"' in reader.type("list after the mark"), timeout=TASK_TIMEOUT, interval=1)
     reader.assert_prints("list after the mark")
 

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lab.cluster.processes import end_process_trees, read_session_leader
 
@@ -28,9 +27,8 @@ class Terminal:
         # A file, which a background job may keep open, and which can be read at any time.
         with tempfile.NamedTemporaryFile("wb", dir=home, prefix="screen", delete=False) as screen:
             self._screen = Path(screen.name)
-            # As at a prompt: job control, without which background jobs would ignore SIGINT.
             self._bash = subprocess.Popen(
-                ["bash", "--norc", "-m"],
+                ["bash", "--norc"],
                 env={**environment, "HOME": str(home)},
                 cwd=home,
                 stdin=subprocess.PIPE,
@@ -40,6 +38,8 @@ class Terminal:
             )
         self._leader = read_session_leader(self._bash.pid)
         self._count = 0
+        # As at a prompt: job control, without which background jobs would ignore SIGINT.
+        self.run("set -m")
 
     def __enter__(self) -> Terminal:
         return self
@@ -80,11 +80,6 @@ class Terminal:
     def read_screen(self) -> str:
         """Return everything that has appeared so far."""
         return self._screen.read_text(errors="replace")
-
-    def read_environment(self, names: list[str]) -> dict[str, Any]:
-        """Return variables of the shell."""
-        lines = self.run("\n".join(f'echo "{name}=${name}"' for name in names)).splitlines()
-        return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def build_terminal_environment(**more: str) -> dict[str, str]:
