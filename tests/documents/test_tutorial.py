@@ -104,7 +104,7 @@ class Reader:
     def assert_log_shows(self, dag_id: str, task_id: str) -> None:
         """Compare the task's log with the line of it on the page; ids of agent tasks differ."""
         line = self.read(f"log of {dag_id}.{task_id}").strip()
-        pattern = re.sub(AGENT_TASK_ID, AGENT_TASK_ID.replace("\\", r"\\"), re.escape(line))
+        pattern = re.sub(AGENT_TASK_ID, AGENT_TASK_ID, re.escape(line))
         log = "\n".join(self.api.read_log(self.find(dag_id, task_id)))
         assert re.search(pattern, log), f"{line!r} is not in\n{log}"
 
