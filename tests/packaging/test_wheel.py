@@ -20,6 +20,10 @@ from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 forms = {meta.connection_type: meta for meta in HookMetaService.hook_meta_data()}
 print(json.dumps({name: forms[name].model_dump() for name in ("lightcone", "shinzo")}, default=str))
 """
+LIST_FILES = """
+from importlib.metadata import files
+print(*files("airflow-agent-tasks"), sep="\\n")
+"""
 
 
 class EmptyEnvironment:
@@ -30,7 +34,9 @@ class EmptyEnvironment:
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTEST"))
         }
-        self._environment = {**kept, "AIRFLOW_HOME": str(folder / "home"), "COLUMNS": "400"}
+        # The second as for pip: a proxy or a package index may have a certificate of its own.
+        ours = {"AIRFLOW_HOME": str(folder / "home"), "UV_SYSTEM_CERTS": "true", "COLUMNS": "400"}
+        self._environment = {**kept, **ours}
 
     def run(self, program: str, *arguments: str) -> str:
         path = self._folder / "venv" / "bin" / program
@@ -56,13 +62,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> EmptyEnvironment:
         sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)
     )
     (wheel,) = folder.glob("*.whl")
-    environment.run_any(sys.executable, "-m", "venv", str(folder / "venv"))
-    environment.run("python", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
+    # uv keeps what it has unpacked: pytest-xdist may run this once in each of its processes.
+    uv = str(Path(sys.executable).with_name("uv"))
+    environment.run_any(uv, "venv", "-q", "--python", sys.executable, str(folder / "venv"))
+    python, pins = str(folder / "venv" / "bin" / "python"), str(ROOT / "constraints.txt")
+    environment.run_any(uv, "pip", "install", "-q", "--python", python, "-c", pins, str(wheel))
     return environment
 
 
 def test_the_wheel_is_typed_and_brings_neither_tests_nor_lab(installed: EmptyEnvironment) -> None:
-    listed = installed.run("python", "-m", "pip", "show", "-f", "airflow-agent-tasks")
+    listed = installed.run("python", "-c", LIST_FILES)
     assert "airflow_agent_tasks/py.typed" in listed
     assert "tests/" not in listed
     assert "lab/" not in listed
