@@ -245,5 +245,5 @@ def _name_task(task_id: str, agent_id: str | None) -> str:
 def require_message(message: object) -> str:
     """Return the message; raises AgentTaskArgumentError for a blank one."""
     if not isinstance(message, str) or not message.strip():
-        raise AgentTaskArgumentError(f"message must be a non-empty text, not {shorten(repr(message))}.")
+        raise AgentTaskArgumentError(f"message must be a non-empty string, not {shorten(repr(message))}.")
     return message

@@ -19,14 +19,14 @@ NO_QUESTION = "The agent waits for input but did not say what it wants to know."
 
 
 def text(value: Any, limit: int = MAX_TEXT) -> str | None:
-    """Return a non-empty text, a whole number as text, or None."""
+    """Return non-empty text, a whole number as text, or None."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # parse_json leaves none that is too long for this
     return value[:limit] if isinstance(value, str) and value.strip() else None
 
 
 def identifier(value: Any) -> str | None:
-    """Return a non-empty text, or a whole number as text, in full: a shortened id would name another task."""
+    """Return non-empty text, or a whole number as text, in full: a shortened id would name another task."""
     return text(value, limit=MAX_BODY_BYTES)
 
 

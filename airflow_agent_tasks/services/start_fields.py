@@ -105,7 +105,7 @@ def _read_number(text: str) -> int | float:
 
 def text(name: str, *, required: bool = False) -> Field:
     """Text that is not blank."""
-    return Field(name, "a non-empty text", _is_text, required, is_text=True)
+    return Field(name, "a non-empty string", _is_text, required, is_text=True)
 
 
 def one_of(name: str, *words: str) -> Field:
@@ -117,7 +117,7 @@ def positive_integer(name: str, *, maximum: int | None = None) -> Field:
     """A whole number of at least 1, and at most ``maximum`` if given."""
     return Field(
         name,
-        "a whole number above 0" if maximum is None else f"a whole number from 1 to {maximum}",
+        "a positive integer" if maximum is None else f"an integer from 1 to {maximum}",
         lambda value: _is_integer(value) and 1 <= value <= (maximum or value),
         from_text=_read_number,
     )
@@ -126,7 +126,7 @@ def positive_integer(name: str, *, maximum: int | None = None) -> Field:
 def positive_number(name: str) -> Field:
     """A finite number above 0."""
     return Field(
-        name, "a number above 0", lambda value: _is_number(value) and value > 0, from_text=_read_number
+        name, "a positive number", lambda value: _is_number(value) and value > 0, from_text=_read_number
     )
 
 
@@ -152,7 +152,7 @@ def labels(name: str) -> Field:
     """A dict of text to text."""
     return Field(
         name,
-        "a dict of text to text",
+        "a dict of strings to strings",
         lambda value: (
             isinstance(value, dict) and all(isinstance(part, str) for item in value.items() for part in item)
         ),
@@ -164,7 +164,7 @@ def json_object(name: str) -> Field:
     """A dict of JSON values."""
     return Field(
         name,
-        "a dict that JSON can hold",
+        "a dict of JSON values",
         lambda value: (
             isinstance(value, dict) and all(isinstance(key, str) for key in value) and _is_json(value)
         ),
