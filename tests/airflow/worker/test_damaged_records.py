@@ -59,7 +59,7 @@ def test_a_try_starts_nothing_beside_what_it_cannot_read(
     life: Life, count: Callable[[], int], value: Any
 ) -> None:
     life.store[RECORD_KEY] = value
-    with pytest.raises(AgentTaskError, match="Look for it on the service, and stop it") as caught:
+    with pytest.raises(AgentTaskError, match="Search the service for it, and stop it") as caught:
         life.run_try()
     assert caught.value.is_final
     assert (count(), life.store[RECORD_KEY]) == (0, value)
@@ -72,7 +72,7 @@ def test_an_id_that_cannot_be_asked_for_starts_nothing_either(
 ) -> None:
     life.run_try()
     life.store[RECORD_KEY] = {**life.store[RECORD_KEY], "task_id": task_id}
-    with pytest.raises(AgentTaskError, match=r"task_id|Look for it on the service") as caught:
+    with pytest.raises(AgentTaskError, match=r"task_id|Search the service for it") as caught:
         life.run_try()
     assert caught.value.is_final
     assert count() == 1
@@ -115,7 +115,9 @@ def test_an_agent_that_the_record_has_lost_is_not_taken_for_a_task_that_is_gone(
     life.agent_id = "agt_third"
     if is_cleared:
         life.clear()
-    with pytest.raises(AgentTaskError, match="has lost which agent runs it: it may still run") as caught:
+    with pytest.raises(
+        AgentTaskError, match="no longer names its agent, so the agent task may still be running"
+    ) as caught:
         life.run_try()
     assert caught.value.is_final
     assert (count(), states()) == (1, ["queued"]) or states() == ["running"]

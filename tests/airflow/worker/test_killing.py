@@ -98,7 +98,7 @@ def test_a_stop_that_changes_nothing_is_not_believed(
     assert not kill_worker(started, task_instance("failed"), pushed)
     assert not is_stopped()
     assert pushed in (["queued"], ["running"])
-    assert "its agent task goes on after the stop" in caplog.text
+    assert "its agent task still runs after the stop" in caplog.text
 
 
 @pytest.mark.parametrize("state", [*(state for state in WAITED_FOR if state != "restarting"), "running"])
