@@ -1,7 +1,7 @@
 """
 The plugin, loaded through the entry point ``airflow.plugins``.
 
-Every Airflow process imports this module, so it imports little, and nothing slow.
+Every Airflow process imports this module, so it imports little and nothing slow.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ NO_QUESTION = "The agent waits for input but did not say what it wants to know."
 def text(value: Any, limit: int = MAX_TEXT) -> str | None:
     """Return non-empty text, a whole number as text, or None."""
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # parse_json leaves none that is too long for this
+        value = str(value)  # parse_json has already turned integers too long for this into text
     return value[:limit] if isinstance(value, str) and value.strip() else None
 
 
@@ -31,7 +31,7 @@ def identifier(value: Any) -> str | None:
 
 
 def integer(value: Any) -> int | None:
-    """Return a whole number, also from ``3.0`` and ``"3"``, or None."""
+    """Return a whole number, also for ``3.0`` and ``"3"``, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,5 +1,5 @@
 """
-What an HTTP status says about its request: whether it was executed, and whether another attempt is worth it.
+What an HTTP status says about its request: whether it was executed, and whether to try again.
 
 This is the only place that decides it. A start that was certainly not executed may be forgotten and sent
 again; every doubt must be kept, or an agent task is started twice. So only a status that says "not executed"

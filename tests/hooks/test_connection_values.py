@@ -134,7 +134,7 @@ def test_a_ca_file_of_the_environment_is_named_by_its_variable(connect: Any, mon
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", f"/{MARKER}.pem")
     _, message = find_hook(connect("c1", conn_type="lightcone")).test_connection()
     assert message == (
-        "The CA file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment names cannot be read on "
+        "The CA file set in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment cannot be read on "
         "this machine."
     )
 

@@ -218,7 +218,7 @@ def test_a_stream_that_is_cut_raises_after_its_events(serve: Any, hook_for: Any)
     server = serve(cut(head(kind="text/event-stream", content_length="999") + b'data: {"type": "a"}\n\n'))
     events = hook_for("lightcone", server).stream_task(instruction="Go.")
     assert next(events) == {"type": "a"}
-    with pytest.raises(AgentTaskUncertainError, match="ended the connection"):
+    with pytest.raises(AgentTaskUncertainError, match="closed the connection"):
         next(events)
 
 
@@ -245,7 +245,7 @@ BAD_CONNECTIONS: dict[str, tuple[Any, str]] = {
     "JSON with 200": (reply(200, {"status": "running"}), "is .* the address of the service?"),
     "HTML with 502": (reply(502, "<html>Bad Gateway</html>", kind="text/html"), "502"),
     "redirect": (reply(301, location="https://example.com/"), "Redirects are not followed"),
-    "cut": (cut(), "ended the connection"),
+    "cut": (cut(), "closed the connection"),
 }
 
 

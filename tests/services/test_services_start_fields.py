@@ -203,7 +203,7 @@ def test_the_instruction_is_required(service: str, is_none: bool) -> None:
         dialect.build_start(fields, agent_id=AGENT_ID)
     message = f"{dialect.instruction_field} is required and must be a non-empty string."
     assert str(caught.value).startswith(message)
-    assert ("A template renders to None when a value is missing" in str(caught.value)) is is_none
+    assert ("A template renders to None if a value is missing" in str(caught.value)) is is_none
 
 
 @pytest.mark.parametrize("service", DIALECTS)
@@ -225,7 +225,7 @@ def test_an_unknown_field_is_refused_with_the_known_ones(service: str, value: st
         build_start(DIALECTS[service], instrucion=value)
     title = DIALECTS[service].title
     known = ", ".join(KINDS[service])
-    assert str(caught.value) == f"{title} has no start field 'instrucion'; it has {known}."
+    assert str(caught.value) == f"{title} has no start field 'instrucion'. Its start fields are {known}."
 
 
 def test_an_unknown_field_whose_name_is_no_text_is_refused_alike() -> None:

@@ -14,8 +14,8 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
 
 MISSING = "{{ ti.xcom_pull(task_ids='nobody') }}"
-EXPLAINED = "A template renders to None when a value is missing, such as the XCom of a skipped task"
-NATIVE = "set render_template_as_native_obj=False on this task, or begin"
+EXPLAINED = "A template renders to None if a value is missing, such as the XCom of a skipped task"
+NATIVE = "Set render_template_as_native_obj=False on this task, or start"
 TARGET = "agent_task_id='tsk_1', conn_id='lightcone_default'"
 
 

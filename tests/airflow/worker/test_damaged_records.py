@@ -93,9 +93,7 @@ def test_a_store_that_knows_the_try_no_more_is_explained(life: Life, caplog: Any
 
     life.store = Cleared()
     life.run_try()
-    assert (
-        "this try is over for Airflow, because the task was cleared or ended in the meantime" in caplog.text
-    )
+    assert "for Airflow this try has ended, because someone cleared or ended the task" in caplog.text
     assert "reason" not in caplog.text
 
 

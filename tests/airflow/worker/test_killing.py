@@ -107,7 +107,7 @@ def test_a_worker_leaves_what_the_next_try_attaches_to(
 ) -> None:
     assert not kill_worker(started, task_instance(state))
     assert not is_stopped()
-    assert "is left running for the next try, which attaches to it, or stops it first" in caplog.text
+    assert "keeps running: the next try attaches to it, or stops it" in caplog.text
 
 
 @pytest.mark.parametrize("state", ["running", None])
