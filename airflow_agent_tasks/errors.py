@@ -89,7 +89,7 @@ class AgentTaskInsecureError(AgentTaskConfigurationError):
 
 
 class AgentTaskArgumentError(AgentTaskError, ValueError):
-    """An argument is invalid; the message names the field, the value and what is allowed."""
+    """An argument is invalid; the message names the field, the value and the allowed values."""
 
     is_final = True
 

@@ -181,7 +181,7 @@ class ReadFinalState(Command[str | None], frozen=True):
 
 
 class PushTask(Command[None], frozen=True):
-    """Push the id, status, exit code, question and progress to XCom, where they changed. Never fails."""
+    """Push those of id, status, exit code, question and progress that have changed to XCom. Never fails."""
 
     task: AgentTask
 

@@ -39,7 +39,7 @@ QUESTION_FIELD = "question_id"
 MAX_REPLY = 10_000
 #: Maximum number of columns of the question in the subject.
 MAX_SUBJECT = 120
-#: Lines for the notice and both blocks together, of which the question has what the others leave.
+#: Lines for the notice and both blocks together; the question gets those that the others do not need.
 MAX_LINES = 11
 LINES_OF_NOTICE = 2
 ANYONE = "anyone allowed to answer for this DAG"

@@ -34,6 +34,8 @@ class LightconeTaskOperator(AgentTaskOperator):
     service. Times are in seconds, as a number or a ``timedelta``. Other keyword arguments (``task_id``,
     ``retries``, ``pool``, …) go to Airflow's ``BaseOperator``.
 
+    The base class ``AgentTaskOperator`` documents retries, clears, XCom keys and callbacks.
+
     :param instruction: What the agent should do. Required.
     :param kind: The agent's environment, ``"browser"`` or ``"desktop"``. Default None: the service chooses, a
         browser if ``start_url`` is set.

@@ -85,6 +85,15 @@ class AgentTaskMessageOperator(AgentTaskActionOperator):
 
     Returns the agent task as JSON (``AgentTask.to_json``).
 
+    ```python
+    AgentTaskMessageOperator(
+        task_id="answer",
+        agent_task_id=check.output["task_id"],
+        conn_id="shinzo_default",
+        message="Use the London office.",
+    )
+    ```
+
     :param message: The message or the reply. Required. (templated)
     """
 

@@ -33,6 +33,8 @@ class ShinzoTaskOperator(AgentTaskOperator):
     to the service. Times are in seconds, as a number or a ``timedelta``. Other keyword arguments
     (``task_id``, ``retries``, ``pool``, …) go to Airflow's ``BaseOperator``.
 
+    The base class ``AgentTaskOperator`` documents retries, clears, XCom keys and callbacks.
+
     :param message: What the agent should do. Required.
     :param agent_id: The agent that runs the task. Default None: the connection's ``agent_id``. (templated)
     :param priority: An integer from 1 (lowest) to 10 (highest); the service's default is 5.

@@ -114,7 +114,7 @@ class Dialect(abc.ABC):
         return check_fields(self.title, self.start_fields, fields)
 
     def check_states(self, targets: Iterable[TaskState]) -> None:
-        """Raise AgentTaskNotSupportedError if the service has none of the states."""
+        """Raise AgentTaskNotSupportedError if the service has no such state at all."""
         if not set(targets) & set(self.states.values()):
             raise AgentTaskNotSupportedError(
                 f"A {self.title} task is never {' or '.join(sorted(map(str, targets)))}; its states are "

@@ -12,8 +12,8 @@ from airflow_agent_tasks.text import shorten
 MAX_TEXT = 1_000
 #: Questions may be long, but end up in a form, a log and a database row.
 MAX_QUESTION = 10_000
-#: Possible keys of the question: Shinzo documents that a task may wait for input, but not where the question
-#: is.
+#: Possible keys of the question: Shinzo documents that a task may await input, but not which field contains
+#: the question.
 QUESTION_KEYS = ("question", "prompt", "input_request", "message")
 NO_QUESTION = "The agent waits for input but did not say what it wants to know."
 

@@ -215,7 +215,7 @@ REFUSALS = {
     (
         "lightcone",
         Capability.AGENT_CHOICE,
-    ): "Lightcone has no agent choice. Leave agent_id out; kind and model say what runs the task.",
+    ): "Lightcone has no agent choice. Leave agent_id out; kind and model determine the agent.",
     ("shinzo", Capability.STREAM): "Shinzo has no stream. Submit the task and poll its status, which "
     "includes the progress.",
     ("shinzo", Capability.PAUSE): "Shinzo has no pause. Cancel the task instead, or send a message that "

@@ -87,7 +87,7 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
 
 NO_AGENT_ID = (
     "LightconeTaskOperator does not accept agent_id. Lightcone has no agent choice. Leave agent_id out; kind "
-    "and model say what runs the task."
+    "and model determine the agent."
 )
 NO_EXIT_CODE = "Shinzo has no exit code. Use the status: completed or failed."
 IGNORED: list[tuple[Callable[[], Any], str]] = [
