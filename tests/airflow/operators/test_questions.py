@@ -395,7 +395,7 @@ def test_without_the_plugin_the_form_shows_the_question_or_says_where_it_is(
         assert "What colour?" in forms[1]["subject"]
     else:
         assert forms[0]["body"] == forms[1]["body"]
-        assert "The question to answer is the newest one" in forms[1]["body"]
+        assert "Always answer the latest question" in forms[1]["body"]
         assert "[api] secret_key" in log
 
 

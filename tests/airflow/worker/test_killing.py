@@ -131,7 +131,7 @@ def test_a_worker_that_cannot_ask_leaves_the_agent_task_to_the_next_try(
     assert not kill_worker(started, task_instance(never.wait))
     never.set()
     assert not is_stopped()
-    assert "in a state that Airflow does not report" in caplog.text
+    assert "in a state that Airflow did not report" in caplog.text
 
 
 def test_a_worker_is_done_before_airflow_sends_the_second_signal(
