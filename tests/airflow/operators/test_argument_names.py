@@ -175,7 +175,7 @@ def test_a_subclass_may_take_arguments_of_its_own() -> None:
 
     assert Order(task_id="agent", shop="Contoso", timeout=4).timeout == 4
     with pytest.raises(
-        AgentTaskArgumentError, match=r"^Order has no argument 'shopp'; did you mean 'shop'\?$"
+        AgentTaskArgumentError, match=r"(?m)^Order has no argument 'shopp'; did you mean 'shop'\?$"
     ):
         Order.partial(task_id="agent", shopp="Contoso")
 
