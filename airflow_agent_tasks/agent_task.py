@@ -94,12 +94,12 @@ class AgentTask:
 
     @property
     def is_terminal(self) -> bool:
-        """True once the agent task has ended, well or badly."""
+        """True once the agent task has ended, successfully or not."""
         return self.status in TERMINAL_STATES
 
     @property
     def is_stopped(self) -> bool:
-        """True if it works no longer: it has ended, or is paused."""
+        """True if the agent no longer works on it: it has ended, or is paused."""
         return self.is_terminal or self.status is TaskState.PAUSED
 
     def to_json(self) -> dict[str, Any]:

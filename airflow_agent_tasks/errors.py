@@ -46,7 +46,7 @@ class AgentTaskError(Exception):
 
     #: The agent task as it was last seen, or None if no agent task was seen.
     task: AgentTask | None = None
-    #: Whether Airflow makes a retry, and why, as a sentence; empty where :attr:`is_final` says it.
+    #: Whether and why Airflow retries, as a sentence; empty if ``is_final`` already decides it.
     retry_note: str = ""
 
     #: A retry would fail in the same way.
@@ -89,7 +89,7 @@ class AgentTaskInsecureError(AgentTaskConfigurationError):
 
 
 class AgentTaskArgumentError(AgentTaskError, ValueError):
-    """An argument is invalid; the message names the field, the value and what is allowed."""
+    """An argument is invalid; the message names the field, the value and the allowed values."""
 
     is_final = True
 
@@ -212,7 +212,7 @@ class AgentTaskCancelledError(AgentTaskOutcomeError):
 
 
 class AgentTaskInputRequiredError(AgentTaskOutcomeError):
-    """The agent asks a question, which the operator does not allow anyone to answer."""
+    """The agent asks a question, and the operator's ``on_awaiting_input`` lets nobody answer it."""
 
 
 class AgentTaskUnreachableStateError(AgentTaskOutcomeError):

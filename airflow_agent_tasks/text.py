@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: Most of a text in several lines that a log keeps.
+#: The limits for a text of several lines in the log.
 MAX_QUOTED = 4_000
 MAX_QUOTED_LINES = 100
 
-#: What begins a new line somewhere: in an editor, in a terminal, or for ``str.splitlines``.
+#: The characters that start a new line in an editor, in a terminal, or for ``str.splitlines``.
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-#: Control characters, those that hide or reverse their neighbours, line ends, and lone surrogates, which
-#: aiohttp leaves in headers: a log line with one cannot be written.
+#: Control characters, characters that hide or reverse their neighbours, line ends, and lone surrogates, which
+#: aiohttp leaves in headers and which cannot be written to a log.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-#: Joins letters in some scripts, and the parts of an emoji.
+#: The character that joins letters in some scripts, and the parts of an emoji.
 _JOINERS = "\u200c\u200d"
-#: The Airflow UI folds the lines between these, wherever they stand in a line, and hides the second one.
+#: The Airflow UI folds the lines between these markers, even in the middle of a line, and hides the second.
 _FOLD_MARKER = re.compile(r":(?=(?:end)?group:)", re.IGNORECASE)
 _QUOTE_MARK = "  | "
 
@@ -25,10 +25,10 @@ def shorten(text: str, limit: int = 200) -> str:
     """
     Return untrusted text as one line for a message or the log.
 
-    Control and invisible characters become spaces, and no part of it can fold lines of the log.
+    Control and invisible characters become spaces, and markers that would fold log lines are broken.
 
     :param text: The text.
-    :param limit: The most characters to return; the last one is "…" where the text has more.
+    :param limit: Maximum number of characters to return; the last one is "…" if the text is longer.
     """
     line = re.sub("\0+", " ", _replace_unsafe(text[: limit * 2], "\0")).strip()
     line = _break_fold_markers(line)
@@ -37,10 +37,10 @@ def shorten(text: str, limit: int = 200) -> str:
 
 def clean(text: str, limit: int) -> str:
     """
-    Return untrusted text without control and invisible characters; its line breaks are kept.
+    Return untrusted text without control and invisible characters, but with its line breaks.
 
     :param text: The text.
-    :param limit: The most characters to return.
+    :param limit: Maximum number of characters to return.
     """
     text = _LINE_ENDS.sub("\n", text[: limit * 2]).expandtabs(4)
     return "\n".join(_replace_unsafe(line, "") for line in text.split("\n")).strip("\n")[:limit]
@@ -48,10 +48,10 @@ def clean(text: str, limit: int) -> str:
 
 def quote_lines(text: str) -> str:
     """
-    Return untrusted text for the log, each line behind a mark, so that none passes for a line of the log.
+    Return untrusted text for the log, with a mark before each line, so that no line can imitate a log line.
 
-    :param text: The text; of more than ``MAX_QUOTED`` characters or ``MAX_QUOTED_LINES`` lines the rest is
-        left out, and the last line says so.
+    :param text: The text. It is cut after ``MAX_QUOTED`` characters or ``MAX_QUOTED_LINES`` lines, and the
+        last line then says so.
     """
     lines = clean(text, MAX_QUOTED).split("\n")
     if len(lines) > MAX_QUOTED_LINES or len(text) > MAX_QUOTED:
@@ -68,5 +68,5 @@ def _replace_unsafe(text: str, replacement: str) -> str:
 
 
 def _break_fold_markers(line: str) -> str:
-    # A single colon is enough to break: the words around may end, or begin, with the others.
+    # Breaks a single colon: the surrounding text may supply the other one.
     return _FOLD_MARKER.sub(": ", line)

@@ -1,43 +1,43 @@
 """
-The one door to Airflow's private parts: no other room imports anything of Airflow that is not public.
+All uses of Airflow's private parts: no other folder imports anything from Airflow that is not public.
 
-``tests/test_layers.py`` lists what is public, and fails on an import that goes past this door.
+``tests/test_layers.py`` lists what is public, and fails on any other import outside of this folder.
 
 ====================== ============================================= ========================================
-module                 what it uses, and why                         the public way
+module                 what it uses, and why                         the public alternative
 ====================== ============================================= ========================================
-``state_store``        ``context["task_state_store"]``, to find the  this is it; only the class of its
+``state_store``        ``context["task_state_store"]``, to find the  this is public; only the class of its
                        agent task of an earlier try                  failures is not documented
-``task_states``        a task instance's ``get_task_states``, to     this is it, on a worker; for a trigger
-                       tell a user's mark from a lost worker         there is none
+``task_states``        a task instance's ``get_task_states``, to     this is public on a worker; none for a
+                       distinguish a user's mark from a lost worker  trigger
 ``supervisor``         ``comms.GetTaskStates`` and                   none: a trigger has no such method
                        ``task_runner.SUPERVISOR_COMMS``, for the
                        same in a trigger
-``resume_timing``      ``[workers] min_heartbeat_interval``, as the  none; the scheduler would have to accept
+``resume_timing``      ``[workers] min_heartbeat_interval``: the     none; the scheduler would have to accept
                        scheduler fails a task that resumes earlier   an early resume
 ``required_action``    ``execution_time.hitl.upsert_hitl_detail``,   ``HITLOperator``, for an operator that
-                       to open a form in the midst of a task         does nothing but ask
+                       to open a form in the middle of a task        only asks
 ``form_rows``          ``HITLDetail`` and ``TaskInstance`` rows, to  REST, with a user's credentials; it
                        read and close a form for its worker          cannot close a form without an answer
-``open_forms``         the same rows, to check an answer and when    none: REST takes an answer as it is
-                       it may go on
-``answer_route``       the dependencies of the route for answers,    none; a root middleware would act before
-                       to check an answer that Airflow would store   Airflow has authenticated the sender
-``secret_key``         the server's ``conf``, to check the           none for what runs in the API server
-                       signature under a worker's request
+``open_forms``         the same rows, to check an answer, and when   none: REST stores any answer
+                       it may proceed
+``answer_route``       the dependencies of the route for answers,    none; a root middleware would run before
+                       to check an answer before Airflow stores it   Airflow has authenticated the sender
+``secret_key``         the server's ``conf``, to check the           none in the API server
+                       signature of a worker's request
 ``checked_partial``    ``definitions.mappedoperator``, to check the  none: Airflow names an unknown argument,
-                       names given to ``partial`` and ``expand``     but not the one that was meant
+                       names given to ``partial`` and ``expand``     but suggests no correction
 ``form_row_refresh``   columns of ``HITLDetail``, to show each       Airflow 3.4: opening the form again
                        question's own text                           refreshes its text
 ``early_answer_delay`` ``TaskInstance`` and ``Job`` rows, to delay   Airflow 3.4: LocalExecutor accepts an
                        an answer that comes too soon;                early resume, as CeleryExecutor does on
-                       ``ExecutorLoader``, to see who needs that     3.3 too; of others it is not known
-``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when a
-                       ``TaskStateStoreModel`` rows and the state    task is marked that is parked, queued or
-                       backend, to find orphaned agent tasks         up for retry
+                       ``ExecutorLoader``, to see who needs that     3.3 too; for others this is unknown
+``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: Airflow notifies nothing else when
+                       ``TaskStateStoreModel`` rows and the state    someone marks a task that is parked,
+                       backend, to find orphaned agent tasks         queued or up for retry
 ``kept_records``       the statement that deletes                    none: a clear over REST or in the UI
                        ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
-                       record of a task that is cleared
+                       record of a cleared task
 ``replaced_tasks``     sets of ``TaskInstance.archived_reason``      none: no listener is notified
 ``xcom_rows``          ``XComModel``, to write how an agent task      REST, with a user's credentials
                        ended whose task has no worker any more
@@ -51,8 +51,8 @@ module                 what it uses, and why                         the public 
 
 ``form_row_refresh`` and ``early_answer_delay`` exist for Airflow 3.3, ``kept_records`` and
 ``replaced_tasks`` for 3.4 and later, as their first lines say.
-``requirements`` lists the names, columns and parameters that these modules need, and what follows without
-them; ``startup_check`` tries that table against the Airflow that runs.
-``api_server``, ``form_orders`` and ``worker_request_signature`` use nothing private: they send, describe and
-sign what a worker asks of the plugin.
+``requirements`` lists the names, columns and parameters that these modules need, and the consequence if one
+is missing; ``startup_check`` checks the running Airflow against that table. ``api_server``, ``form_orders``
+and ``worker_request_signature`` use nothing private: they send, describe and sign a worker's requests to the
+plugin.
 """

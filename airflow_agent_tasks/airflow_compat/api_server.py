@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 #: Seconds for the API server to answer.
 TIMEOUT = 10.0
-#: The token of a request that any sender may make: the client sends one in any case.
+#: The token of a request that needs none: the client always sends one.
 NO_TOKEN = "none"  # noqa: S105 - not a secret
 #: Airflow's own default for ``[api] base_url``.
 DEFAULT_SERVER = "http://localhost:8080"
 
 
 def list_servers() -> Iterable[str]:
-    """Return the API servers' addresses; first the workers' own, which may serve nothing else."""
+    """Return the API servers' URLs; the first is the one for workers, which may serve nothing else."""
     page = conf.get("api", "base_url", fallback=None) or "/"
     page = (DEFAULT_SERVER + page if page.startswith("/") else page).rstrip("/")
     workers = conf.get("core", "execution_api_server_url", fallback=None) or page
@@ -32,7 +32,7 @@ def send_order(server: str, request: Request, *, retries: bool = True) -> Respon
     """
     Send a request, signed with ``[api] secret_key``, and return the response, whatever its status.
 
-    :param server: One of :func:`list_servers`.
+    :param server: One of ``list_servers``.
     :param request: The request; its JSON is the order.
     :param retries: False for a single attempt; default True.
     :raises AgentTaskError: if no response came.
@@ -48,9 +48,9 @@ def send(server: str, request: Request, token: str = NO_TOKEN, *, retries: bool 
     """
     Send a request, and return the response, whatever its status.
 
-    :param server: One of :func:`list_servers`.
+    :param server: One of ``list_servers``.
     :param request: The request.
-    :param token: What to send as the bearer token; default none.
+    :param token: The bearer token; default none.
     :param retries: False for a single attempt; default True.
     :raises AgentTaskError: if no response came.
     """
@@ -62,7 +62,7 @@ def send(server: str, request: Request, token: str = NO_TOKEN, *, retries: bool 
         token,
         timeout=TIMEOUT,
         verify=conf.get("api", "ssl_cert", fallback=None) or True,
-        allow_insecure_http=True,  # The worker's own requests go the same way.
+        allow_insecure_http=True,  # The worker's other requests use the same URL.
         source="Airflow's API server",
     )
     client = SyncClient(settings)

@@ -1,4 +1,4 @@
-"""``partial()``, ``expand()`` and ``expand_kwargs()``, with a check of the arguments first."""
+"""``partial()``, ``expand()`` and ``expand_kwargs()`` that check the arguments first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_agent_tasks.services.start_fields import RENDERED_LATER
 
 
 class Check(Protocol):
-    """Raises the error for the DAG's author, for some arguments of an operator class by name."""
+    """Checks arguments of an operator class by name, and raises an error for the DAG author."""
 
     def __call__(
         self,
@@ -21,7 +21,7 @@ class Check(Protocol):
         others: Mapping[str, Any] | None = None,
         /,
     ) -> None:
-        """Check the given arguments; with the others, they are all that the operator gets."""
+        """Check the given arguments; together with the others, they are all arguments of the operator."""
 
 
 class CheckedPartial:
@@ -47,7 +47,7 @@ class CheckedPartial:
             )
             checked.check = self._check
             checked.given = {**_merge_default_args(built.kwargs), **kwargs}
-            # Airflow warns of a partial that is thrown away without being mapped.
+            # Airflow warns about a partial that is discarded without being mapped.
             built._expand_called = True
             return checked
 
@@ -62,7 +62,7 @@ class _CheckedOperatorPartial(OperatorPartial):
         later = dict.fromkeys(mapped_kwargs, RENDERED_LATER)
         self.check(self.operator_class, later, self.given)
         for name, values in mapped_kwargs.items():
-            # A dict is expanded to its items; and what another task returns is checked when the task runs.
+            # A dict is expanded to its items; another task's output is checked when the task runs.
             for value in values if isinstance(values, list | tuple) else ():
                 self.check(self.operator_class, {name: value}, {**self.given, **later})
         return super().expand(**mapped_kwargs)
@@ -75,7 +75,7 @@ class _CheckedOperatorPartial(OperatorPartial):
 
 
 def _merge_default_args(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ``default_args`` of a task's DAG, group and own, which Airflow applies when it runs."""
+    """Return the ``default_args`` of a task, its group and its DAG, which Airflow applies when it runs."""
     holders = (kwargs.get("dag"), kwargs.get("task_group"))
     return {
         name: value

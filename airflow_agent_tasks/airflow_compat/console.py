@@ -16,7 +16,7 @@ def print_rows(rows: Sequence[Mapping[str, str]], output: str) -> None:
     try:
         from airflow.cli.simple_table import AirflowConsole
         from rich.markup import escape
-    except ImportError:  # doctor must also tell what is wrong with an Airflow where this has moved
+    except ImportError:  # doctor must also work with an Airflow in which this has moved
         print(json.dumps(list(rows), indent=2))
         return
     # In a table, "[api] secret_key" would lose its first word.

@@ -1,7 +1,7 @@
 """
-What ``airflow agent-tasks doctor`` reads of an Airflow deployment.
+Reads the state of an Airflow deployment for ``airflow agent-tasks doctor``.
 
-Everything is imported where it is used: if Airflow has moved one part, the command still reads the others.
+Everything is imported where it is used: if Airflow has moved one part, the command can still read the others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def list_connection_ids(types: Collection[str]) -> list[str]:
 
 
 def read_connections_as_a_server() -> None:
-    """Let this process find connections in the database, too, as the scheduler and the API server do."""
+    """Let this process also find connections in the database, as the scheduler and the API server do."""
     with suppress(FileNotFoundError):
         require_database()
         # As Airflow's own command "connections test" does.
@@ -56,7 +56,7 @@ def read_connections_as_a_server() -> None:
 
 
 def require_database() -> None:
-    """Raise FileNotFoundError if the database is a missing SQLite file, which a look would create."""
+    """Raise FileNotFoundError if the database is a missing SQLite file, which connecting would create."""
     from airflow.configuration import conf
     from sqlalchemy.engine import make_url
 

@@ -1,10 +1,9 @@
 """
-Only for schedulers that fail a task that resumes early; delete with the last executor that needs it.
+Returns how long to delay an answer to a parked task, until the scheduler has seen the worker's exit.
 
-On Airflow 3.3 that is LocalExecutor, and every executor of which nothing is known. CeleryExecutor forgets an
-earlier run of a task when it queues the next, and Airflow 3.4's LocalExecutor counts them: no delay there.
-
-For how long an answer to a parked task must be delayed, so that the scheduler knows that its worker has left.
+Only for schedulers that fail a task if it resumes early; delete with the last executor that needs it. On
+Airflow 3.3 these are LocalExecutor and all unknown executors. CeleryExecutor forgets an earlier run of a task
+when it queues the next one, and the LocalExecutor of Airflow 3.4 counts them, so neither needs a delay.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from sqlalchemy import and_, select
 from airflow_agent_tasks.airflow_compat.open_forms import TaskKey
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 
-#: Seconds for one turn of the scheduler's loop, in which it reads its workers' reports.
+#: Seconds for one iteration of the scheduler's loop, in which it reads its workers' reports.
 LOOP_SECONDS = 1.0
-#: Seconds by which the scheduler's heartbeat may be late; if it is later, so may be the reading of reports.
+#: Seconds by which the scheduler's heartbeat may be late; if it is later, it may read reports late too.
 HEARTBEAT_GRACE = 1.5
-#: States of a task whose worker may not have left yet; an answer resumes a deferred task, too.
+#: States of a task whose worker may not have exited yet; an answer also resumes a deferred task.
 DELAYED_STATES = ("running", "deferred", "awaiting_input")
 LOCAL_EXECUTOR = f"{LocalExecutor.__module__}.{LocalExecutor.__name__}"
 CELERY_EXECUTOR = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
 
 
 def accepts_early_resumes() -> bool:
-    """Return True if no executor of this Airflow takes the end of a task's earlier run for a later one's."""
+    """Return whether no executor here mistakes the end of a task's earlier run for that of a later one."""
     accepting = {CELERY_EXECUTOR}
     if hasattr(LocalExecutor, "_finish_dispatch"):
         accepting.add(LOCAL_EXECUTOR)
@@ -42,9 +41,9 @@ def accepts_early_resumes() -> bool:
 
 def read_answer_delay(key: TaskKey) -> float:
     """
-    Return the seconds after which to look again before an answer goes on to Airflow; 0.0 if it may go now.
+    Return after how many seconds to check again whether an answer may proceed; 0.0 if it may proceed now.
 
-    :param key: The task, whose form is one of this package.
+    :param key: The task, whose form is one of this package's.
     """
     # Of several schedulers, only the one that queued the task receives its worker's report.
     query = (
@@ -66,7 +65,7 @@ def read_answer_delay(key: TaskKey) -> float:
 
 
 def _is_late(beat: datetime | None, left_at: datetime, now: datetime) -> bool:
-    """Return True if a scheduler that lives may be too busy to have read the reports of ``left_at``."""
+    """Return whether a live scheduler may be too busy to have read the reports of ``left_at``."""
     if beat is None or beat >= left_at:
         return False
     usual = conf.getfloat("scheduler", "scheduler_heartbeat_sec") + HEARTBEAT_GRACE

@@ -1,7 +1,7 @@
 """
-Airflow tasks that the API server or the scheduler has ended, and the agent tasks that they leave behind.
+Airflow tasks that the API server or the scheduler has ended, and the agent tasks that they abandon.
 
-Both processes have loaded nearly all of this anyway. No worker imports it.
+Both processes have loaded nearly all of these imports anyway. No worker imports this module.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from sqlalchemy import and_, select
 
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
-#: What names a task instance of a mapped task, beside its DAG, run and task; Airflow 3.4 renamed it.
+#: The field that identifies a task instance of a mapped task within its task; Airflow 3.4 renamed it.
 _INDEXES = ("region_id", "region_index") if hasattr(TaskStateStoreModel, "region_id") else ("map_index",)
 _NAMES = ("dag_id", "run_id", "task_id", *_INDEXES)
-#: Built on import, so that the check at start-up also names a column that Airflow has renamed.
+#: Built on import, so that the check at startup also finds a column that Airflow has renamed.
 _HAS_RECORD = and_(
     *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in _NAMES),
     TaskStateStoreModel.key == RECORD_KEY,
@@ -40,9 +40,9 @@ class EndedTask:
     An Airflow task that has ended outside a worker.
 
     :param task_instance_id: The id of its row.
-    :param scope: Where its state is kept.
+    :param scope: The scope of its state in Airflow's state store.
     :param max_tries: Airflow's ``max_tries``.
-    :param state: The state in which it ended, or :data:`REPLACED`.
+    :param state: The state in which it ended, or ``REPLACED``.
     """
 
     task_instance_id: UUID
@@ -52,7 +52,7 @@ class EndedTask:
 
     @classmethod
     def from_row(cls, row: Any, state: str) -> EndedTask:
-        """Return what a row of Airflow's table describes."""
+        """Return the task that a row of Airflow's table describes."""
         scope = TaskScope(**{name: getattr(row, name) for name in _NAMES})
         return cls(row.id, scope, row.max_tries, state)
 
@@ -63,7 +63,7 @@ class EndedTask:
 
 
 def read_record(ended: EndedTask) -> Submission | None:
-    """Return the record of the task's agent task, or None; raises AgentTaskError where it is none of ours."""
+    """Return the record of the task's agent task, or None; raises AgentTaskError if it is damaged."""
     stored: Any = get_state_backend().get(ended.scope, RECORD_KEY)
     if stored is None:
         return None
@@ -73,7 +73,7 @@ def read_record(ended: EndedTask) -> Submission | None:
 
 
 def is_committed(ended: EndedTask) -> bool:
-    """Return True if the database shows this end to other sessions, too."""
+    """Return whether the database shows the end of this task to other sessions too."""
     # Airflow 3.4 hides the rows of earlier tries otherwise.
     every_try = {"include_all_attempts": True}
     query = select(TaskInstance).filter_by(id=ended.task_instance_id).execution_options(**every_try)
@@ -86,25 +86,25 @@ def is_committed(ended: EndedTask) -> bool:
 
 
 def has_run_ended(dag_id: str, run_id: str) -> bool:
-    """Return True if the database shows other sessions, too, that the DAG run has ended."""
+    """Return whether the database shows the end of the DAG run to other sessions too."""
     with create_session() as session:
         state = session.scalar(select(DagRun.state).filter_by(dag_id=dag_id, run_id=run_id))
     return state in State.finished_dr_states
 
 
 def has_records(dag_id: str, run_id: str) -> bool:
-    """Return True if a DAG run has agent tasks at all."""
+    """Return whether a DAG run has any agent tasks."""
     query = select(TaskStateStoreModel.id).filter_by(dag_id=dag_id, run_id=run_id, key=RECORD_KEY).limit(1)
-    # A session of its own: a listener calls this while the thread's session is in use.
+    # A separate session: a listener calls this while the thread's session is in use.
     with create_session(scoped=False) as session:
         return session.scalar(query) is not None
 
 
 def list_passed_over(dag_id: str, run_id: str) -> list[EndedTask]:
     """
-    Return a DAG run's tasks that have a record of an agent task, and ended with no listener notified.
+    Return a DAG run's tasks that have a record of an agent task and ended without notifying a listener.
 
-    They were skipped as the run ended, or removed: from the DAG, or from a mapped task that has shrunk.
+    They were skipped when the run ended, or removed from the DAG or from a mapped task that has shrunk.
     """
     query = (
         select(TaskInstance)

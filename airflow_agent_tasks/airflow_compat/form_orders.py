@@ -1,4 +1,4 @@
-"""The orders that a worker may give the API server about the form of its task. Data only."""
+"""The orders that a worker may send to the API server about the form of its task. Data only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
-#: Text that every database stores: PostgreSQL takes neither NUL nor half a surrogate pair.
+#: Text that every database stores: PostgreSQL accepts neither NUL nor a lone surrogate.
 Text = Annotated[str, Meta(pattern=r"\A[^\x00\ud800-\udfff]*\Z")]
 
 
@@ -17,7 +17,7 @@ class _Order(Struct, tag_field="do", frozen=True):
     """
     An order about one form.
 
-    :param task_instance_id: The id of the task instance that the order is about, and comes from.
+    :param task_instance_id: The id of the task instance whose worker sends the order about its own form.
     """
 
     task_instance_id: UUID
@@ -25,15 +25,15 @@ class _Order(Struct, tag_field="do", frozen=True):
 
 class ShowForm(_Order, tag="show", frozen=True):
     """
-    Open the form with a question, or show the question in the form that is open.
+    Open the form with a question, or show the question in the open form.
 
-    :param question_id: The question's id among all questions.
+    :param question_id: The question's id, unique among all questions.
     :param subject: The form's first line.
     :param body: Its text, as Markdown.
-    :param options: What can be chosen.
+    :param options: The options to choose from.
     :param params: Its fields.
-    :param assigned_users: Who may answer; empty for everyone whom Airflow allows.
-    :param reopen: True to remove an answer to this very question, too.
+    :param assigned_users: The users who may answer; empty for everyone whom Airflow allows.
+    :param reopen: True to also remove an existing answer to this question.
     """
 
     question_id: Text
@@ -49,7 +49,7 @@ class ReadForm(_Order, tag="read", frozen=True):
     """
     Read the answer.
 
-    :param form_id: The id of the task instance that asked; one that is no id stands for none.
+    :param form_id: The id of the task instance that asked; an invalid id counts as none.
     """
 
     form_id: str | None = None

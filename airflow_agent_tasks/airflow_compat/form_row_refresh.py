@@ -1,7 +1,7 @@
 """
-Only for Airflow 3.3; delete with Airflow 3.4, where opening a form again refreshes its text.
+Writes a question into the row of a form that may show an earlier question.
 
-Writes a question into the row of a form that may hold an earlier one.
+Only for Airflow 3.3; delete with Airflow 3.4, where opening a form again refreshes its text.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def show_question(form: HITLDetail, order: ShowForm) -> None:
     """
     Put a question's text into the form, and remove an answer to an earlier question.
 
-    A form that shows this very question already keeps its text and its answer, unless it is to be reopened.
+    A form that already shows exactly this question keeps its text and, unless it is reopened, its answer.
 
     :param form: The row; a new one is filled.
-    :param order: What to show.
+    :param order: The question to show.
     """
     if not order.reopen and read_question_id(form.params) == order.question_id:
         return
-    columns: Any = form  # Airflow declares some as what they do not hold.
+    columns: Any = form  # Airflow declares wrong types for some of them.
     columns.subject, columns.body = order.subject, order.body
     columns.options, columns.params = order.options, order.params
     columns.assignees = order.assigned_users

@@ -20,12 +20,12 @@ def carry_out(order: FormOrder) -> dict[str, Any] | None:
     """
     Show, read or close the form of a running task.
 
-    :param order: What to do.
-    :return: What became of it: ``response`` is the answer in the form of Airflow's resume event, or None.
-        None instead of a dict if the task is no longer running.
+    :param order: The order.
+    :return: The outcome: ``response`` is the answer, in the format of Airflow's resume event, or None. None
+        instead of a dict if the task is no longer running.
     """
     with create_session() as session:
-        # Locked in the same sequence as in Airflow's own answer route, so that neither waits for the other.
+        # Locked in the same order as in Airflow's own answer route, so that the two cannot deadlock.
         ti = session.get(TaskInstance, order.task_instance_id, with_for_update={"of": TaskInstance})
         if ti is None or ti.state != TaskInstanceState.RUNNING:
             return None
@@ -44,7 +44,7 @@ def carry_out(order: FormOrder) -> dict[str, Any] | None:
 
 
 def _find_earlier(session: Session, ti: TaskInstance, form_id: str | None) -> HITLDetail | None:
-    """Return the form of an earlier try of the same task; Airflow 3.3 hands it on to the next try."""
+    """Return the form of an earlier try of the same task; Airflow 3.3 passes it on to the next try."""
     try:
         earlier = session.get(TaskInstance, UUID(form_id)) if form_id else None
     except ValueError:

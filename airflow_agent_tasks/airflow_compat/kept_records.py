@@ -1,8 +1,9 @@
 """
-Only for Airflow 3.4 and later; keeps the record of an agent task when its Airflow task is cleared.
+Keeps the record of an agent task when its Airflow task is cleared. Only for Airflow 3.4 and later.
 
-Airflow 3.4 discards the state of a task that is cleared over REST or in the UI, so that it starts over. For
-an agent task that takes the record: without it, the next try would start a second one beside the first.
+Airflow 3.4 discards the state of a task that is cleared over REST or in the UI, so that it starts over. That
+includes the record of the agent task; without it, the next try would start a second agent task beside the
+first.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from sqlalchemy.sql import visitors
 
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 
-#: What names one task in the statement that discards its state.
+#: The columns that identify one task in the statement that discards its state.
 _OF_ONE_TASK = {"dag_id", "run_id", "task_id"}
 
 
 def keep_records() -> None:
-    """Keep the records in the database from now on, whatever else of a task's state this process discards."""
+    """From now on, keep the records in the database when this process discards a task's state."""
     if not event.contains(Session, "do_orm_execute", _spare_record):
         event.listen(Session, "do_orm_execute", _spare_record)
 
 
 def find_fault() -> str | None:
     """
-    Return what is wrong if Airflow's state store deletes a task's rows in a way that is not spared here.
+    Return a fault if Airflow's state store deletes a task's rows in a way that this module cannot intercept.
 
-    Tried with a session that has no database.
+    This is tried with a session that has no database.
     """
-    # Imported here: without them the records are kept all the same.
+    # Imported here: keeping the records does not need them.
     from airflow.state import TaskScope
     from airflow.state.metastore import _get_db_backend
 
@@ -55,15 +56,15 @@ def find_fault() -> str | None:
 
 
 class _SeenError(Exception):
-    """Ends a clear before it asks for a database."""
+    """Ends a clear before it needs a database."""
 
 
 def _spare_record(execution: ORMExecuteState) -> None:
-    # Airflow itself hides the rows of earlier tries by the same event of SQLAlchemy.
+    # Airflow itself hides the rows of earlier tries with the same SQLAlchemy event.
     if not execution.is_delete or execution.bind_mapper is not TaskStateStoreModel.__mapper__:
         return
     columns = _list_columns(execution)
-    # A key that is named is deleted: the package does so after a success, and a user may.
+    # A statement that names the key may delete it: this package does so after a success, and a user may.
     if columns >= _OF_ONE_TASK and "key" not in columns:
         execution.statement = execution.statement.where(TaskStateStoreModel.key != RECORD_KEY)  # type: ignore[attr-defined]
 

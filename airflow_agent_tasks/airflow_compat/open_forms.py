@@ -1,4 +1,4 @@
-"""The form that an answer is for, and the task that has it; for the check of answers in the API server."""
+"""Finds the form that an answer is for, and its task; for the check of answers in the API server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_agent_tasks.lifecycle.question_form import OPTIONS, QUESTION_FIELD
 
 
 class TaskKey(NamedTuple):
-    """What names an Airflow task in the path of a request."""
+    """The values that identify an Airflow task in the path of a request."""
 
     dag_id: str
     run_id: str
@@ -32,14 +32,14 @@ class OpenForm:
     """
     A form of this package that nobody has answered.
 
-    :param question_id: The id of the question that it shows; None for a form that names none.
+    :param question_id: The id of the question that it shows; None if the form does not have the id.
     """
 
     question_id: str | None
 
 
 def read_open_form(key: TaskKey) -> OpenForm | None:
-    """Return the form of a task, or None if it has none of this package's that awaits an answer."""
+    """Return the open form of a task; None if it has no form of this package that awaits an answer."""
     query = (
         select(HITLDetail.options, HITLDetail.params, HITLDetail.responded_at)
         .join(TaskInstance, HITLDetail.ti_id == TaskInstance.id)
@@ -53,6 +53,6 @@ def read_open_form(key: TaskKey) -> OpenForm | None:
 
 
 def read_question_id(params: Any) -> str | None:
-    """Return the id of the question that a form's fields name, or None."""
+    """Return the question id in a form's fields, or None."""
     param = params.get(QUESTION_FIELD) if isinstance(params, Mapping) else None
     return param.get("value") if isinstance(param, Mapping) else None

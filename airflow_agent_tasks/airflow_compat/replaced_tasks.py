@@ -1,8 +1,9 @@
 """
-Only for Airflow 3.4 and later; tells of Airflow tasks that a clear replaces by others, without a next try.
+Reports Airflow tasks that a clear replaces by others, so that they have no next try. Only for Airflow 3.4 and
+later.
 
-That happens to a mapped task that Airflow 3.3 had expanded, once the whole of it is cleared, and to the later
-rounds of a loop. What comes instead keeps its state elsewhere, and so finds no record of an agent task.
+A clear replaces a mapped task that Airflow 3.3 had expanded, if all its indexes are cleared, and the later
+iterations of a loop. The new tasks store their state elsewhere, and so find no record of an agent task.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask
 
 log = logging.getLogger(__name__)
 
-#: Under this key a session holds what it has replaced and not committed.
+#: Under this key, a session stores the tasks that it has replaced but not committed yet.
 _UNCOMMITTED = "agent_tasks_replaced"
 
 
 def watch(on_replaced: Callable[[EndedTask], None]) -> None:
     """
-    Call a function with each task that this process replaces from now on, once that is committed.
+    Call a function with each task that this process replaces from now on, after the commit.
 
     A clear of thousands of tasks commits long after it has replaced the first one.
 
-    :param on_replaced: Must return at once.
+    :param on_replaced: The function, which must return at once.
     """
 
     def note(row: Any, reason: Any, _before: Any, _initiator: Any) -> None:
@@ -38,7 +39,7 @@ def watch(on_replaced: Callable[[EndedTask], None]) -> None:
             return
         try:
             session.info.setdefault(_UNCOMMITTED, []).append(EndedTask.from_row(row, REPLACED))
-        except Exception as error:  # which would undo the clear, and end the scheduler
+        except Exception as error:  # would undo the clear, and end the scheduler
             warn(error)
 
     def tell(session: Session) -> None:
@@ -54,7 +55,7 @@ def watch(on_replaced: Callable[[EndedTask], None]) -> None:
             session.info.pop(_UNCOMMITTED, None)
 
     def warn(error: Exception) -> None:
-        log.warning("The agent task of a replaced Airflow task may run on: %r", error)
+        log.warning("The agent task of a replaced Airflow task may still be running: %r", error)
 
     event.listen(TaskInstance.archived_reason, "set", note)
     event.listen(Session, "after_commit", tell)

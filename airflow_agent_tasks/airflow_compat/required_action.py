@@ -1,4 +1,4 @@
-"""The form of one Airflow task under Required Actions, as its worker handles it."""
+"""The worker's side of an Airflow task's form under Required Actions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from airflow_agent_tasks.services.http import Request
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/required-action"
 
-#: What the form cannot do without the plugin.
+#: The limitation of the form without the plugin.
 WITHOUT_PLUGIN = (
-    "is not closed when its question is answered elsewhere, and an answer to an earlier try cannot be read"
+    "stays open when its question is answered elsewhere, and an answer to an earlier try cannot be read"
     if AIRFLOW_V_3_4_PLUS
     else "cannot show each question's own text"
 )
@@ -34,14 +34,14 @@ class HITLUser(TypedDict):
 
 class RequiredAction:
     """
-    Opens, reads and closes the form. Each task instance has one, for all questions of its agent.
+    Opens, reads and closes the form. Each task instance has one form, for all questions of its agent.
 
-    Airflow lets a worker open a form, but neither read nor close it, and Airflow 3.3 keeps the first text of
-    one that is there. So this package's plugin in the API server does these. Where it cannot be reached, a
-    form on Airflow 3.3 explains where to find the question.
+    Airflow lets a worker open a form, but not read or close it, and Airflow 3.3 keeps the text of an existing
+    form. So this package's plugin in the API server does these. If the plugin cannot be reached, a form on
+    Airflow 3.3 explains where to find the question.
 
     :param task_instance: The Airflow task instance.
-    :param log: Where a plugin that cannot be reached is reported.
+    :param log: The task's log, for a warning if the plugin cannot be reached.
     """
 
     def __init__(self, task_instance: Any, log: Log) -> None:
@@ -53,9 +53,9 @@ class RequiredAction:
         """
         Open the form with this question's text, and remove an answer to an earlier question.
 
-        :param users: Who may answer; empty for everyone whom Airflow allows.
-        :param reopen: Remove an answer to this very question, too.
-        :return: False if the plugin is needed for it, and cannot be reached.
+        :param users: The users who may answer; empty for everyone whom Airflow allows.
+        :param reopen: Also remove an existing answer to this question.
+        :return: False if that needs the plugin and the plugin cannot be reached.
         """
         form = asking.build_form()
         if AIRFLOW_V_3_4_PLUS:
@@ -65,7 +65,7 @@ class RequiredAction:
         return self._send({**order, "options": list(OPTIONS), "assigned_users": list(users)}) is not None
 
     def make(self, asking: Asking, users: Sequence[HITLUser]) -> None:
-        """Open the form without the plugin; on Airflow 3.3 one that exists already keeps its text."""
+        """Open the form without the plugin; on Airflow 3.3 an existing form keeps its text."""
         self._open(asking.build_lasting_form(), users)
 
     def _open(self, form: Form, users: Sequence[HITLUser]) -> None:
@@ -76,15 +76,15 @@ class RequiredAction:
 
     def read(self, form_id: str) -> Mapping[str, Any] | None:
         """
-        Return the answer, in the form of Airflow's resume event, or None if there is none yet.
+        Return the answer, in the format of Airflow's resume event, or None if there is none yet.
 
-        :param form_id: The id of the task instance that asked: this one, or one of an earlier try.
+        :param form_id: The id of the task instance that asked: this one, or that of an earlier try.
         """
         reply = self._send({"do": "read", "form_id": form_id})
         return reply.get("response") if reply else None
 
     def close(self) -> Mapping[str, Any] | None:
-        """Close the form, unless it was answered; then return the answer, as :meth:`read` does."""
+        """Close the form; if it already has an answer, return that as ``read`` does."""
         reply = self._send({"do": "close"})
         return reply.get("response") if reply else None
 
@@ -92,7 +92,7 @@ class RequiredAction:
         """
         Send an order to the plugin and return its reply, or None if it cannot be reached.
 
-        :raises AgentTaskCancelledError: when the Airflow task is no longer running.
+        :raises AgentTaskCancelledError: if the Airflow task is no longer running.
         """
         addressed = {"task_instance_id": str(self._ti.id), **order}
         reasons = []
@@ -104,7 +104,7 @@ class RequiredAction:
                 continue
             if reply is None:
                 raise AgentTaskCancelledError(
-                    "This Airflow task is no longer running: it was marked or cleared in the meantime."
+                    "This Airflow task is no longer running, because someone marked or cleared it."
                 )
             return reply
         if not self._has_warned:
@@ -116,7 +116,7 @@ class RequiredAction:
         self._log.warning(
             "The form under Required Actions %s, because this package's plugin in Airflow's API server "
             "cannot be reached. Check that the package is installed there, that [api] secret_key is the same "
-            "on both, and that this worker can reach [api] base_url. %s",
+            "on both machines, and that this worker can reach [api] base_url. %s",
             WITHOUT_PLUGIN,
             reasons,
         )
@@ -132,5 +132,5 @@ def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
     except ValueError:
         reply = None
     if not isinstance(reply, Mapping):
-        raise AgentTaskError(f"{server} answered with status {response.status}.")
+        raise AgentTaskError(f"{server} responded with status {response.status}.")
     return reply

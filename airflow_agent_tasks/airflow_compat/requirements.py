@@ -1,8 +1,8 @@
 """
-What this package needs of Airflow's private parts, and what follows if a part is missing. Data only.
+The private parts of Airflow that this package needs, and the consequence if one is missing. Data only.
 
-``startup_check`` tries this table against the Airflow that runs. What only the command ``doctor`` needs is
-not in it: that command reports itself what it could not check.
+``startup_check`` checks the running Airflow against this table. Parts that only the command ``doctor`` needs
+are not in it, because that command itself reports what it could not check.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 @dataclass(frozen=True)
 class Part:
     """
-    Something of Airflow's that is not public.
+    A part of Airflow that is not public.
 
-    Names are separated by spaces. ``a|b`` stands for one of the two, where releases differ.
+    Names are separated by spaces. ``a|b`` means one of the two, if releases differ.
 
     :param name: ``module:name``, or ``module:class.name``.
     :param attributes: The attributes or database columns that it must have.
@@ -32,11 +32,11 @@ class Part:
 @dataclass(frozen=True)
 class Requirement:
     """
-    The parts that one module of this room needs.
+    The parts that one module of this folder needs.
 
-    :param module: The module's name in this room.
-    :param consequence: What follows if a part is missing, as a sentence without its period.
-    :param is_needed: False where the module has nothing to do on the Airflow that runs.
+    :param module: The module's name in this folder.
+    :param consequence: The consequence if a part is missing, as a sentence without its full stop.
+    :param is_needed: False if the running Airflow does not need the module.
     """
 
     module: str
@@ -59,7 +59,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "task_states",
-        "agent tasks run on when their Airflow tasks are marked while a worker runs them",
+        "agent tasks keep running when their Airflow tasks are marked while a worker runs them",
         (
             Part(
                 "airflow.sdk.execution_time.task_runner:RuntimeTaskInstance.get_task_states",
@@ -69,7 +69,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "supervisor",
-        "agent tasks run on when their Airflow tasks are marked while deferred",
+        "agent tasks keep running when their Airflow tasks are marked while deferred",
         (
             Part(
                 "airflow.sdk.execution_time.comms:GetTaskStates",
@@ -81,7 +81,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "required_action",
-        "an agent's question fails the Airflow task where the plugin cannot be reached",
+        "an agent's question fails the Airflow task if the plugin cannot be reached",
         (
             Part(
                 "airflow.sdk.execution_time.hitl:upsert_hitl_detail",
@@ -91,7 +91,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "secret_key",
-        "the API server refuses what workers ask of the plugin",
+        "the API server rejects the workers' requests to the plugin",
         (Part("airflow.configuration:conf", attributes="get"),),
     ),
     Requirement(
@@ -109,7 +109,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "open_forms",
-        "an empty answer to a question is taken, and asked for again later",
+        "an empty answer to a question is accepted, and the question is asked again later",
         (
             Part("airflow.models.taskinstance:TaskInstance", attributes=f"id {_TASK_KEY}"),
             Part("airflow.models.hitl:HITLDetail", attributes="ti_id options params responded_at"),
@@ -144,8 +144,8 @@ REQUIREMENTS = (
     ),
     Requirement(
         "ended_tasks",
-        "agent tasks run on when their Airflow tasks are marked while no worker has them, or are skipped by "
-        "the end of a run",
+        "agent tasks keep running when their Airflow tasks are marked while no worker runs them, or are "
+        "skipped at the end of a run",
         (
             Part("airflow.models.dagrun:DagRun", attributes="dag_id run_id state"),
             Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state max_tries {_TASK_KEY}"),
@@ -173,13 +173,13 @@ REQUIREMENTS = (
     ),
     Requirement(
         "replaced_tasks",
-        "agent tasks run on when a clear replaces their Airflow tasks by others",
+        "agent tasks keep running when a clear replaces their Airflow tasks by others",
         (Part("airflow.models.taskinstance:TaskInstance", attributes="archived_reason"),),
         is_needed=AIRFLOW_V_3_4_PLUS,
     ),
     Requirement(
         "xcom_rows",
-        "the XCom status of a task that is marked shows a running agent for ever",
+        "the XCom status of a marked task shows a running agent forever",
         (
             Part("airflow.models.xcom:XComModel", attributes="value"),
             Part(

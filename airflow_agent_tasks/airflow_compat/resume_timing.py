@@ -1,4 +1,4 @@
-"""How soon and how late a task may resume that has left its worker. Imports nothing heavy."""
+"""How soon and how late a task may resume after it has left its worker. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from airflow.sdk import conf
 
-#: Seconds that the scheduler may need, after the worker's report, to learn that a task has left its worker.
+#: Seconds that the scheduler may need after the worker's report to register that a task has left its worker.
 SCHEDULER_DELAY = 1.0
 #: Seconds after its trigger's deadline at which Airflow itself ends a deferral: no triggerer was alive.
 DEFERRAL_GRACE = 30.0
@@ -16,8 +16,8 @@ def read_resume_guard() -> float:
     """
     Return the shortest time in seconds between deferring or parking a task and resuming it.
 
-    A worker may report up to ``[workers] min_heartbeat_interval`` late that its task has deferred or parked.
-    If the task has been resumed by then, the scheduler takes the report for a mismatch and fails the task.
+    A worker may report up to ``[workers] min_heartbeat_interval`` seconds late that its task has deferred or
+    parked. If the task has already resumed by then, the scheduler sees a mismatch and fails the task.
     """
     return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + SCHEDULER_DELAY
 

@@ -1,8 +1,8 @@
 """
-Reports what no longer fits Airflow: at the start of scheduler, triggerer and API server, and in ``doctor``.
+Reports parts that no longer fit Airflow, when scheduler, triggerer and API server start, and in ``doctor``.
 
-Airflow's private parts are used only when a user ends a task or answers a question. Without this check, a
-part that Airflow has moved would show then, and as an agent task that runs on.
+This package uses Airflow's private parts only when a user ends a task or answers a question. Without this
+check, a part that Airflow has moved would be noticed only then, as an agent task that keeps running.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ AIRFLOW_VERSION = __version__
 @dataclass(frozen=True)
 class Misfit:
     """
-    A part of Airflow that is not as this package needs it.
+    A part of Airflow that does not fit this package.
 
-    :param fault: What is missing, as in "airflow.models.hitl:HITLDetail.subject is missing".
-    :param consequence: What follows from it.
+    :param fault: The fault, as in "airflow.models.hitl:HITLDetail.subject is missing".
+    :param consequence: The consequence for users.
     """
 
     fault: str
@@ -41,23 +41,23 @@ class Misfit:
 
 @cache
 def check_private_parts() -> None:
-    """Log a line for each part of Airflow that does not fit, once in a process; never raises."""
+    """Log a line for each part of Airflow that does not fit, once per process; never raises."""
     try:
         for misfit in list_misfits():
             report(misfit.fault, misfit.consequence)
         if problem := find_version_problem("apache-airflow", AIRFLOW_VERSION):
             log.warning("%s.", problem)
-    except Exception as error:  # which would end the server
-        log.warning("Whether %s fits Airflow %s could not be checked: %r", PACKAGE, AIRFLOW_VERSION, error)
+    except Exception as error:  # would end the server
+        log.warning("Could not check whether %s fits Airflow %s: %r", PACKAGE, AIRFLOW_VERSION, error)
 
 
 def report(fault: str, consequence: str) -> None:
-    """Log an error: what does not fit the Airflow that runs, and what happens therefore."""
+    """Log the part that does not fit the running Airflow, and the consequence, as an error."""
     log.error("%s does not fit Airflow %s: %s. So %s.", PACKAGE, AIRFLOW_VERSION, fault, consequence)
 
 
 def list_misfits() -> list[Misfit]:
-    """Return what does not fit, each part once, in the sequence of the table."""
+    """Return the parts that do not fit, each once, in the order of the table."""
     found: dict[str, Misfit] = {}
     for requirement in (one for one in REQUIREMENTS if one.is_needed):
         faults = [fault for part in requirement.parts for fault in _try_part(part)]
@@ -71,7 +71,7 @@ def find_version_problem(distribution: str, version: str) -> str | None:
     Return a sentence about a version outside the range of this package's metadata, or None if it is inside.
 
     :param distribution: A dependency of this package, or ``python``.
-    :param version: The version that runs.
+    :param version: The running version.
     """
     # Imported here: only this function needs it, and every process that checks imports this module.
     from packaging.requirements import Requirement
@@ -87,11 +87,11 @@ def find_version_problem(distribution: str, version: str) -> str | None:
     relation = (
         "newer than any" if any(Version(version).release >= end for end in ends) else "older than those"
     )
-    return f"{title} {version} is {relation} that {PACKAGE} was tried on ({tried})"
+    return f"{title} {version} is {relation} that {PACKAGE} was tested with ({tried})"
 
 
 def _try_part(part: Part) -> Iterator[str]:
-    """Yield what is missing of a part."""
+    """Yield the faults of a part."""
     module, _, name = part.name.partition(":")
     try:
         found: Any = import_module(module)
@@ -107,7 +107,7 @@ def _try_part(part: Part) -> Iterator[str]:
                 yield _describe("", names, f"is not accepted by {part.name}")
     except (ImportError, AttributeError) as error:
         yield f"{part.name} is missing ({error})"
-    except Exception as error:  # whatever a module raises as it is imported
+    except Exception as error:  # importing a module may raise anything
         yield f"{part.name} cannot be checked ({error!r})"
 
 
@@ -121,15 +121,15 @@ def _describe(owner: str, names: str, fault: str) -> str:
 
 
 def _try_module(module: str) -> Iterator[str]:
-    """Yield what is wrong with a module of this room whose parts are all there."""
+    """Yield the faults of a module of this folder whose parts all exist."""
     try:
-        # The table may lack something that the module needs as it is imported.
+        # The table may lack something that the module needs when it is imported.
         found = import_module(f"{__package__}.{module}")
     except Exception as error:
         yield f"{__package__}.{module} cannot be imported ({error})"
         return
     try:
-        # Names cannot tell everything: a module may know how to try what it relies on.
+        # Names do not show everything: a module may have a test of its own.
         fault = found.find_fault() if hasattr(found, "find_fault") else None
     except Exception as error:
         fault = f"{__package__}.{module} does not work ({error!r})"

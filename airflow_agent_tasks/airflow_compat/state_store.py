@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class SubmissionStore:
     """
-    The one :class:`Submission` of an Airflow task, in Airflow's task state store.
+    The ``Submission`` of an Airflow task, in Airflow's task state store.
 
     :param context: The context of the try.
     """
@@ -24,12 +24,12 @@ class SubmissionStore:
         self._context = context
 
     def load(self) -> Submission | None:
-        """Return the record, or None; raises AgentTaskError where the store cannot be read, or it is none."""
+        """Return the record, or None; raises AgentTaskError if it is damaged or the store cannot be read."""
         stored = self._call("read", lambda store: store.get(RECORD_KEY))
         return None if stored is None else Submission.from_json(stored)
 
     def save(self, submission: Submission) -> None:
-        """Write the record; raises AgentTaskError where the store cannot be written."""
+        """Write the record; raises AgentTaskError if the store cannot be written."""
         self._call("written", lambda store: store.set(RECORD_KEY, submission.to_json()))
 
     def drop(self) -> None:
@@ -41,7 +41,7 @@ class SubmissionStore:
             return call(self._context["task_state_store"])
         except Exception as error:
             # Not only Airflow's own error: a custom backend and the channel to the supervisor raise others,
-            # and an agent task has to be stopped all the same.
+            # and an agent task must be stopped even then.
             raise AgentTaskError(
                 f"Airflow's task state store could not be {done}: {_explain(error)}"
             ) from None
@@ -50,5 +50,5 @@ class SubmissionStore:
 def _explain(error: Exception) -> str:
     detail = getattr(getattr(error, "error", None), "detail", None)
     if isinstance(detail, Mapping) and detail.get("status_code") == HTTPStatus.NOT_FOUND:
-        return "this try is over for Airflow, because the task was cleared or ended in the meantime (404)."
+        return "for Airflow this try has ended, because someone cleared or ended the task (404)."
     return str(error)

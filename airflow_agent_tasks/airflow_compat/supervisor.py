@@ -1,7 +1,7 @@
 """
-What a trigger asks of the triggerer's supervisor.
+A trigger's requests to the triggerer's supervisor.
 
-Imported only when a trigger asks: a DAG file would pay for it. A triggerer has loaded all of it anyway.
+Imported only for a request, because it would slow down DAG files. A triggerer has loaded all of it anyway.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ async def aget_task_states(**query: Any) -> dict[str, Any]:
 
     :param query: The fields of Airflow's ``GetTaskStates``.
     """
-    # Looked up at each call: Airflow sets the channel only once the process runs.
+    # Looked up at each call: Airflow sets the channel only when the process runs.
     response: Any = await task_runner.SUPERVISOR_COMMS.asend(GetTaskStates(**query))
     states: dict[str, Any] = response.task_states
     return states

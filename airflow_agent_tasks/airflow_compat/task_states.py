@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-#: States that a task instance leaves only by a clear: it ended, was marked, or its DAG run timed out.
+#: States that a task instance leaves only by a clear: it has ended, was marked, or its DAG run timed out.
 FINAL_STATES = frozenset({"failed", "success", "skipped", "removed"})
 
 
 def is_database_row(component: Any) -> bool:
     """
-    Return True for what the API server or the scheduler hands to a listener, False for a worker's.
+    Return whether a listener got this object from the API server or the scheduler, rather than from a worker.
 
-    Both have task instances of their own class. The server's are rows of its database.
+    Their classes differ: a server's task instances are rows of its database.
     """
-    # SQLAlchemy's mark rather than the class: importing the class would cost a worker seconds.
+    # By SQLAlchemy's attribute rather than the class: importing the class would cost a worker seconds.
     return hasattr(type(component), "__mapper__")
 
 

@@ -1,4 +1,4 @@
-"""The signature under a worker's request to this package's plugin in Airflow's API server."""
+"""The signature of a worker's request to this package's plugin in Airflow's API server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 #: Seconds for which a signature is valid: a request is sent at once, and clocks differ a little.
 LIFETIME = 60
-#: What the plugin answers, with the status 403, to an order without a valid signature.
+#: The plugin's response, with status 403, to an order without a valid signature.
 REFUSAL = "This order is not signed by a worker of this Airflow."
 _SALT = "airflow-agent-tasks.required-action"
 
@@ -27,19 +27,19 @@ def sign(secret_key: str, order: Mapping[str, Any]) -> str:
 
 
 def read_digest(secret_key: str, token: str) -> str | None:
-    """Return the digest of what a token was made for, with the same key and within the last minute."""
+    """Return the digest of the order that a token signs, if it has this key and is at most a minute old."""
     try:
         signed, made_at = URLSafeTimedSerializer(secret_key, salt=_SALT).loads(token, return_timestamp=True)
         # Not by the serializer's max_age: it rejects a token from a clock that is a second ahead.
         is_fresh = abs(time.time() - made_at.timestamp()) <= LIFETIME
-    # A moment that no clock shows raises one of the others.
+    # A timestamp out of range raises one of the others.
     except (BadSignature, ValueError, OverflowError, OSError):
         return None
     return signed if is_fresh and isinstance(signed, str) else None
 
 
 def is_signed(secret_key: str, order: Mapping[str, Any], token: str) -> bool:
-    """Return True if the token was made for this order, with the same key, within the last minute."""
+    """Return whether the token signs this order with this key, and is at most a minute old."""
     return read_digest(secret_key, token) == _digest(order)
 
 

@@ -13,13 +13,13 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import EndedTask
 
 def note_end(ended: EndedTask, task: AgentTask) -> None:
     """
-    Write the status of an agent task into the XCom of its Airflow task, which has neither worker nor trigger.
+    Write the status of an agent task into the XCom of its Airflow task, which has no worker or trigger.
 
-    Without it, a task that was marked would show a running agent for ever. Nothing is written for a task that
-    pushes no XCom, or keeps it elsewhere.
+    Without this, a marked task would show a running agent forever. Nothing is written for a task that pushes
+    no XCom, or stores it elsewhere.
     """
     scope = ended.scope
-    # What names a mapped task has another name since Airflow 3.4, but the same here.
+    # Airflow 3.4 renamed the field that identifies a mapped task, but not here.
     names: dict[str, Any] = {"region_id": scope.region_id} if hasattr(scope, "region_id") else {}
     query = XComModel.get_many(
         key=STATUS_KEY,

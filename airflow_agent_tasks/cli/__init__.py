@@ -1,1 +1,1 @@
-"""The commands below ``airflow agent-tasks``."""
+"""The commands of ``airflow agent-tasks``."""

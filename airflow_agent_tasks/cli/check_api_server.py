@@ -1,4 +1,4 @@
-"""Whether this machine can use the plugin in the API server: reachable, loaded, same secret key and time."""
+"""Checks the plugin in the API server from this machine: reachable, loaded, same secret key, same time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from airflow_agent_tasks.services.http import Request, Response
 
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/health"
-#: Seconds by which clocks may differ without a word. The Date header has whole seconds.
+#: Seconds by which clocks may differ without a warning. The Date header has whole seconds.
 CLOCK_TOLERANCE = 5.0
-#: What an API server answers that does not know the path; the one with the UI knows every path, for GET.
+#: The statuses for a path that an API server does not know; with the UI, it knows every path for GET.
 UNKNOWN_PATH = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-#: Ranks of replies that tell nothing about the plugin.
+#: Ranks of responses that contain nothing about the plugin.
 NOT_LOADED, NOT_AIRFLOW = 2, 3
 ADDRESSES = "[core] execution_api_server_url and [api] base_url"
 
@@ -32,9 +32,9 @@ ADDRESSES = "[core] execution_api_server_url and [api] base_url"
 @dataclass(frozen=True)
 class Reply:
     """
-    What one API server replied.
+    The response of one API server.
 
-    :param server: Its address.
+    :param server: The server's URL.
     :param response: The response.
     :param clock: Its clock minus this machine's in seconds, or None if the response has no date.
     """
@@ -50,7 +50,7 @@ class Reply:
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """The response's JSON, or nothing if it is not an object."""
+        """The response's JSON object; empty if it is not an object."""
         try:
             fields = self.response.to_json()
         except ValueError:
@@ -59,7 +59,7 @@ class Reply:
 
 
 def check_api_server() -> Iterator[Finding]:
-    """Yield what the API servers reply to a request that is signed like a worker's."""
+    """Yield findings from the API servers' responses to a request that is signed like a worker's."""
     replies: list[Reply] = []
     failures: list[str] = []
     for server in list_servers():
@@ -73,7 +73,7 @@ def check_api_server() -> Iterator[Finding]:
         return
     best = min(replies, key=_rank)
     if failures and _rank(best) >= NOT_LOADED:
-        # The one that serves the UI, and with it the plugin, may be the one that does not answer.
+        # The server with the UI, which has the plugin, may be the one that does not respond.
         yield Finding("API server", "warning", " ".join(failures), f"Check {ADDRESSES} on this machine.")
     yield from _judge(best)
 
@@ -91,7 +91,7 @@ def _ask(server: str) -> Reply:
 
 
 def _rank(reply: Reply) -> int:
-    """Return 0 for the reply of a healthy plugin, and more the less it says about the plugin."""
+    """Return 0 for a response of a healthy plugin; the less a response says about the plugin, the more."""
     if "misfits" in reply.fields:
         return 0
     if _is_refusal(reply):
@@ -106,14 +106,12 @@ def _is_refusal(reply: Reply) -> bool:
 def _judge(reply: Reply) -> Iterator[Finding]:
     rank = _rank(reply)
     if rank == NOT_AIRFLOW:
-        details = f"{reply.server} answered with status {reply.status}, but not like an API server of Airflow"
+        details = f"{reply.server} responded with status {reply.status}, but is not an Airflow API server"
         yield Finding("API server", "failed", details, f"Check {ADDRESSES} on this machine.")
         return
-    yield Finding("API server", "ok", f"{reply.server} answers")
+    yield Finding("API server", "ok", f"{reply.server} responds")
     if rank == NOT_LOADED:
-        details = (
-            f"not loaded, or an older version, in the API server at {reply.server} (status {reply.status})"
-        )
+        details = f"not loaded or outdated in the API server at {reply.server} (status {reply.status})"
         yield Finding(
             "plugin",
             "failed",
@@ -132,7 +130,7 @@ def _check_plugin(reply: Reply) -> Iterator[Finding]:
     elif there == here:
         yield Finding("plugin", "ok", f"{PACKAGE} {there} is loaded in the API server")
     else:
-        details = f"the API server has {PACKAGE} {there}, this machine {here}"
+        details = f"the API server has {PACKAGE} {there}, this machine has {here}"
         yield Finding("plugin", "warning", details, "Install the same version on all machines.")
     for misfit in reply.fields.get("misfits", ()):
         details = f"in the API server, {misfit['fault']}. So {misfit['consequence']}."
@@ -145,12 +143,12 @@ def _check_key_and_clocks(reply: Reply) -> Iterator[Finding]:
         yield Finding(
             "secret key",
             "failed",
-            f"{reply.server} refuses what this machine signs with [api] secret_key",
+            f"{reply.server} rejects requests that this machine signs with [api] secret_key",
             "Set [api] secret_key (AIRFLOW__API__SECRET_KEY) to the same value on the API servers and on all "
             "machines that run tasks, and restart them.",
         )
     elif not is_refused:
-        yield Finding("secret key", "ok", "[api] secret_key is the same in the API server")
+        yield Finding("secret key", "ok", "[api] secret_key is the same as in the API server")
     if clock is not None:
         yield _judge_clock("the API server's clock", clock, limit=LIFETIME)
     if (database_clock := reply.fields.get("database_clock")) is not None:
@@ -163,6 +161,6 @@ def _judge_clock(name: str, seconds: float, limit: float = float("inf")) -> Find
         return Finding("clocks", "ok", f"{name} differs by less than {CLOCK_TOLERANCE:g} s")
     details = f"{name} is {relation}"
     if abs(seconds) >= limit - CLOCK_TOLERANCE:
-        details += f"; what a worker signs is valid for {limit:g} s, so the plugin refuses it"
+        details += f"; a worker's signature is valid for {limit:g} s, so the plugin rejects it"
     verdict: Any = "failed" if abs(seconds) >= limit - CLOCK_TOLERANCE else "warning"
     return Finding("clocks", verdict, details, "Synchronize the clocks of all machines (NTP).")

@@ -1,4 +1,4 @@
-"""Whether a scheduler and a triggerer are alive, by their heartbeats."""
+"""Checks by their heartbeats whether a scheduler and a triggerer are alive."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ HEALTH = Request("GET", "/api/v2/monitor/health", "read the health of Airflow")
 
 
 def check_components() -> Iterator[Finding]:
-    """Yield the state of scheduler and triggerer, as the API server or else the database knows it."""
+    """Yield the state of scheduler and triggerer, from the API server or else from the database."""
     health = _ask_api_servers() or _read_database()
     if not health or health["metadatabase"]["status"] != HEALTHY:
         details = "not checked: neither the API server nor this machine can read Airflow's database"
         remedy = "Start the API server and the database, or run this command where the scheduler runs."
         yield Finding("scheduler, triggerer", "failed", details, remedy)
         return
-    yield _judge(health, "scheduler", "no task is run", "Start it: airflow scheduler")
+    yield _judge(health, "scheduler", "no tasks run", "Start it: airflow scheduler")
     yield _judge(
         health,
         "triggerer",
-        "deferred agent tasks are not waited for",
+        "deferred tasks never resume",
         f"Start it: airflow triggerer, on a machine where {PACKAGE} is installed.",
     )
 
@@ -47,17 +47,17 @@ def _ask_api_servers() -> Mapping[str, Any] | None:
 def _read_database() -> Mapping[str, Any] | None:
     try:
         return deployment.read_health()
-    except FileNotFoundError:  # a worker needs none
+    except FileNotFoundError:  # a worker needs no database
         return None
 
 
 def _judge(health: Mapping[str, Any], component: str, consequence: str, remedy: str) -> Finding:
     status, seen_at = health[component]["status"], health[component][f"latest_{component}_heartbeat"]
     if status == HEALTHY:
-        return Finding(component, "ok", f"one is alive, last heartbeat {seen_at}")
+        return Finding(component, "ok", f"alive, last heartbeat {seen_at}")
     if seen_at is None and component == "triggerer":
-        # A deployment whose tasks all wait on workers needs none.
-        details = f"none was ever started, so {consequence}"
+        # A deployment whose tasks all wait on workers needs no triggerer.
+        details = f"never started, so {consequence}"
         return Finding(component, "warning", details, remedy)
-    seen = f"last heartbeat {seen_at}" if seen_at else "none was ever started"
-    return Finding(component, "failed", f"none is alive ({seen}), so {consequence}", remedy)
+    seen = f"last heartbeat {seen_at}" if seen_at else "never started"
+    return Finding(component, "failed", f"not alive ({seen}), so {consequence}", remedy)

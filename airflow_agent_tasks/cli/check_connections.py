@@ -1,4 +1,4 @@
-"""Whether connections work: each sends the request of the button "Test" in the connection form."""
+"""Tries connections with the same request as the button "Test" in the connection form."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TYPES = [declared["connection-type"] for declared in get_provider_info()["connec
 
 def check_connections(conn_ids: list[str]) -> Iterator[Finding]:
     """
-    Yield whether the service accepts a request with each connection.
+    Yield for each connection whether the service accepts a request.
 
-    :param conn_ids: The connections; empty for all of this package's types in database and environment.
+    :param conn_ids: The connections; empty for all of this package's types in the database and environment.
     """
     read_connections_as_a_server()
     if conn_ids:
         yield from map(_check_connection, dict.fromkeys(conn_ids))
         return
-    # The environment first: a database that does not answer must not keep these from being tried.
+    # The environment first: these must be tried even if the database does not respond.
     in_environment = list(dict.fromkeys(_list_in_environment()))
     yield from map(_check_connection, in_environment)
     in_database = _list_in_database()
@@ -38,7 +38,7 @@ def check_connections(conn_ids: list[str]) -> Iterator[Finding]:
         unread = "the database cannot be read from here; " if in_database is None else ""
         count = len(in_environment) + len(others)
         details = f"{unread}{count} connections of the types {' and '.join(TYPES)} were found"
-        remedy = "Those in a secrets backend cannot be listed: name their ids after --connections."
+        remedy = "Connections in a secrets backend cannot be listed; give their ids after --connections."
         yield Finding("connections", "warning", details, remedy)
 
 
@@ -93,5 +93,5 @@ def _has_variables_of_lightcone() -> bool:
 def _read_type(conn_id: str) -> str | None:
     try:
         return BaseHook.get_connection(conn_id).conn_type
-    except Exception:  # somebody else's, in a format that cannot be read
+    except Exception:  # another package's, in a format that cannot be read
         return None

@@ -1,4 +1,4 @@
-"""Whether this installation fits: the versions, and the private parts of Airflow that this package uses."""
+"""Checks this installation: the versions, and the private parts of Airflow that this package uses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from airflow_agent_tasks.airflow_compat.startup_check import (
 )
 from airflow_agent_tasks.cli.finding import Finding
 
-#: What to do where package and Airflow do not fit.
-FIT_REMEDY = f"Upgrade {PACKAGE}, or install an Airflow from the range that it was tried on."
+#: The remedy if package and Airflow do not fit.
+FIT_REMEDY = f"Upgrade {PACKAGE}, or install an Airflow version that it was tested with."
 
 
 def check_versions() -> Iterator[Finding]:
-    """Yield whether Airflow and Python are versions that this package was tried on."""
+    """Yield whether this package was tested with these versions of Airflow and Python."""
     python = platform.python_version()
     details = f"Airflow {AIRFLOW_VERSION}, {PACKAGE} {version(PACKAGE)}, Python {python}"
     found = (find_version_problem("apache-airflow", AIRFLOW_VERSION), find_version_problem("python", python))
@@ -30,10 +30,10 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_private_parts() -> Iterator[Finding]:
-    """Yield what this package needs of Airflow and does not find in the one installed here."""
+    """Yield the private parts of Airflow that this package needs and that the installed one lacks."""
     misfits = list_misfits()
     for misfit in misfits:
         details = f"{misfit.fault}. So {misfit.consequence}."
         yield Finding("Airflow internals", "failed", details, FIT_REMEDY)
     if not misfits:
-        yield Finding("Airflow internals", "ok", "everything that this package uses is there")
+        yield Finding("Airflow internals", "ok", "all parts that this package uses exist")

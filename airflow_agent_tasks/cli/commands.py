@@ -11,8 +11,8 @@ from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, CLICommand, G
 from airflow_agent_tasks.sandbox.cli import build_command
 
 _CONNECTIONS_HELP = (
-    "also send a request with each of these connections; without ids, with all Lightcone and Shinzo "
-    "connections in the database and the environment"
+    "also test these connections with a request; without ids, all Lightcone and Shinzo connections in the "
+    "database and the environment"
 )
 
 
@@ -21,13 +21,13 @@ def get_agent_tasks_cli_commands() -> list[CLICommand]:
     connections = Arg(("--connections",), nargs="*", metavar="CONN_ID", help=_CONNECTIONS_HELP)  # type: ignore[no-untyped-call]
     doctor = ActionCommand(
         name="doctor",
-        help="Check what agent tasks need of this deployment, and say how to correct it",
+        help="Check whether this deployment can run agent tasks, and how to fix problems",
         func=lazy_load_command("airflow_agent_tasks.cli.doctor.run"),
         args=(connections, ARG_OUTPUT),
     )
     group = GroupCommand(
         name="agent-tasks",
-        help="Check a deployment for agent tasks, and try them out",
+        help="Check a deployment for agent tasks, and run a local mock of the services",
         subcommands=[doctor, build_command()],
     )
     return [group]

@@ -1,4 +1,4 @@
-"""The command ``airflow agent-tasks doctor``: what agent tasks need of this deployment, as seen from here."""
+"""The command ``airflow agent-tasks doctor``: checks from this machine what agent tasks need."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from airflow_agent_tasks.airflow_compat.console import print_rows
 from airflow_agent_tasks.cli import check_api_server, check_components, check_connections, check_installation
 from airflow_agent_tasks.cli.finding import Finding
 
-#: Seconds for one group of checks: a database that does not answer would take minutes.
+#: Seconds for one group of checks: a database that does not respond would take minutes.
 TIMEOUT = 120.0
 
 Check = Callable[[], Iterable[Finding]]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the findings, and exit with the status 1 if one of them is a failure."""
-    # What a check has to say stands in its row; Airflow's own warnings and tracebacks would hide the table.
+    """Print the findings, and exit with status 1 if any check failed."""
+    # Each check reports in its row; Airflow's own warnings and tracebacks would hide the table.
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     findings = examine(options.connections)
     try:
-        # Broken by a reader such as "head", which has all that it wants.
+        # Closed by a reader such as "head", which has read enough.
         with suppress(BrokenPipeError):
             print_rows([asdict(finding) for finding in findings], options.output)
             sys.stdout.flush()
     finally:
-        # At once: a check that hangs would hold up Airflow's own cleanup, or fail it with a traceback.
+        # At once: a check that hangs would delay Airflow's own cleanup, or make it fail with a traceback.
         os._exit(1 if any(finding.verdict == "failed" for finding in findings) else 0)
 
 
@@ -45,7 +45,7 @@ def examine(conn_ids: list[str] | None) -> list[Finding]:
     """
     Return the findings of all checks.
 
-    :param conn_ids: The connections to try; an empty list for all that can be listed, None for none.
+    :param conn_ids: The connections to test; an empty list for all that can be listed, None for no tests.
     """
     checks: dict[str, Check] = {
         "versions": check_installation.check_versions,
@@ -59,7 +59,7 @@ def examine(conn_ids: list[str] | None) -> list[Finding]:
 
 
 def _perform(name: str, check: Check) -> list[Finding]:
-    """Return the findings of a check, those that it made before it raised or hung included."""
+    """Return the findings of a check, including those from before it raised or hung."""
     found: list[Finding] = []
     thread = Thread(target=_collect, args=(name, check, found), daemon=True)
     thread.start()
@@ -72,12 +72,12 @@ def _collect(name: str, check: Check, found: list[Finding]) -> None:
     try:
         for finding in check():
             found.append(finding)
-    except BaseException as error:  # SystemExit, too, which would end the thread in silence
+    except BaseException as error:  # including SystemExit, which would end the thread silently
         found.append(_build_failure(name, f"could not be checked: {type(error).__name__}: {error}"))
 
 
 def _build_failure(name: str, fault: str) -> Finding:
-    remedy = "Check the network and the settings of this machine; if they are fine, report this as a bug."
+    remedy = "Check the network and the settings of this machine. If they are fine, report this as a bug."
     return Finding(name, "failed", fault, remedy)
 
 

@@ -1,4 +1,4 @@
-"""What a check of ``doctor`` found: one row of its table."""
+"""A finding of ``doctor``: one row of its table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Finding:
 
     :param check: What was checked.
     :param verdict: ``failed`` if agent tasks will not work as documented.
-    :param details: What was found.
-    :param remedy: What to do about it; empty if it is ok.
+    :param details: The result of the check.
+    :param remedy: How to fix it; empty if it is ok.
     """
 
     check: str
@@ -24,8 +24,8 @@ class Finding:
 
 
 def split_message(message: str) -> tuple[str, str]:
-    """Return what happened, and what to do: the errors of this package say both, in this sequence."""
-    # A reason in parentheses may consist of sentences, too.
+    """Split an error message of this package into what happened and what to do."""
+    # A reason in parentheses may contain sentences too.
     end = "). " if "). " in message else ". "
     happened, found, remedy = message.partition(end)
     return f"{happened}{found.rstrip()}", remedy

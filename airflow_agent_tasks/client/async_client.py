@@ -1,8 +1,8 @@
 """
 The triggerer's client, on aiohttp: one session for all triggers of an event loop and connection.
 
-No response may block the event loop, whatever its size and shape. A small body is returned as it is. Of a
-large one only the state is kept, which is all that a triggerer reads: in a thread, one body at a time.
+No response may block the event loop, whatever its size and shape. A small body is returned unchanged. A large
+one is reduced to the state, which is all that a triggerer reads, in a thread and one body at a time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response,
 from airflow_agent_tasks.services.http_errors import MAX_ERROR_BYTES
 from airflow_agent_tasks.services.state_fields import keep_state
 
-#: Seconds for which an idle connection is kept: more than the longest poll interval, or each poll opens one.
+#: Seconds for which an idle connection is kept: longer than the longest poll interval, or every poll would
+#: open a new one.
 KEEP_ALIVE = 60.0
 
 #: A body that can be unpacked, parsed and searched for secrets in some milliseconds, whatever it holds. It is
@@ -51,7 +52,7 @@ class AsyncClient:
     """
     Sends requests from an event loop, without a rate limit: the shared poller has its own.
 
-    Create it with :meth:`open`.
+    Create it with ``open``.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class AsyncClient:
             connector=Connector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE, resolver=Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            read_bufsize=RECEIVE_BYTES,  # what a hundred bodies that wait for room take meanwhile
+            read_bufsize=RECEIVE_BYTES,  # the memory of each body that waits for room
         )
 
     @classmethod
@@ -95,7 +96,7 @@ class AsyncClient:
         return cls(settings, await asyncio.to_thread(_read_network, settings), sleep)
 
     async def send(self, request: Request, *, retries: bool = True) -> Response:
-        """Send a request and return the response, whatever its status; raises as ``SyncClient.send``."""
+        """Send a request and return the response, whatever its status; raises like ``SyncClient.send``."""
         self._in_flight += 1
         try:
             return await self._send(request, retries)
@@ -105,14 +106,14 @@ class AsyncClient:
                 await self.close()
 
     async def close(self) -> None:
-        """Close the connections once the requests in flight are answered."""
+        """Close the connections once all requests in flight have their responses."""
         self._is_closing = True
         if not self._in_flight:
             await self._session.close()
 
     async def _send(self, request: Request, retries: bool) -> Response:
         if not (retries or request.has_effect):
-            # A shortcut for the thousands of status checks, whose callers do the waiting.
+            # A shortcut for the thousands of status checks, whose callers wait and retry.
             return await self._send_once(request)
         policy = RetryPolicy(request, retries=retries)
         retrying = AsyncRetrying(sleep=self._sleep, **policy.options())
@@ -133,11 +134,11 @@ class AsyncClient:
             raise
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
             explained = _explain(error, request, self.settings)
-        # Here and not above, where it would keep the chain, which holds the key and what was received.
+        # Raised here and not above, where it would keep the exception chain, with the key and the response.
         try:
             raise explained
         finally:
-            del explained  # whose traceback refers to this frame
+            del explained  # its traceback refers to this frame
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse, ends_at: float) -> Response:
         received = bytearray()
@@ -164,7 +165,7 @@ class AsyncClient:
     def _reduce(
         self, request: Request, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
     ) -> Response | AgentTaskError:
-        """Return a response with only the state of its body; or an error, which if raised would keep it."""
+        """Return a response with only the state of its body; or an error, which would keep it if raised."""
         packed = bytes(received)
         received.clear()
         try:
@@ -177,7 +178,7 @@ class AsyncClient:
         if 200 <= whole.status < 300:
             with suppress(ValueError):
                 return dataclasses.replace(whole, body=keep_state(whole, _pause), redact=keep)
-        # One more than the longest error that is parsed, so that it is not taken for a whole one.
+        # One byte more than the longest error that is parsed, so that a cut one is not taken for complete.
         return dataclasses.replace(whole, body=whole.body[: MAX_ERROR_BYTES + 1])
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
@@ -196,7 +197,7 @@ class AsyncClient:
 
 
 def _pause() -> None:
-    # As a thread never ends its turn by itself, the event loop would wait 5 ms for each call to the system.
+    # A thread does not yield by itself: the event loop would wait 5 ms for each system call.
     time.sleep(0.0005)
 
 
@@ -209,7 +210,7 @@ def _unpack(response: aiohttp.ClientResponse, packed: bytes, limit: int, ends_at
 
 
 def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext | bool]:
-    """Return the proxy, or None, and how to verify certificates, in aiohttp's terms."""
+    """Return the proxy, or None, and how to verify certificates, as aiohttp's arguments."""
     proxy, verify = settings.resolve_network()
     if isinstance(verify, bool):
         return proxy, verify and _trust_as_requests_does()
@@ -218,7 +219,7 @@ def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext 
 
 @functools.cache
 def _trust_as_requests_does() -> ssl.SSLContext:
-    # aiohttp trusts the CAs of the operating system: what works in the worker could fail in the triggerer.
+    # aiohttp trusts the CAs of the operating system, so a service could work in the worker but not here.
     return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
 
 

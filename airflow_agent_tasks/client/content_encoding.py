@@ -1,13 +1,14 @@
-"""Unpacks compressed bodies within limits: a few kilobytes may become gigabytes, or take minutes."""
+"""Unpacks compressed bodies within limits: a few kilobytes may expand to gigabytes, or take minutes."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
 
-#: What we can unpack, for the header ``Accept-Encoding``.
+#: The encodings that we can unpack, for the header ``Accept-Encoding``.
 ACCEPTED_ENCODINGS = "gzip, deflate"
-#: Parts of one gzip body. Servers that flush often send a few; each of a million would take its own unpacker.
+#: Maximum number of parts of one gzip body. Servers that flush often send a few; a million would each need an
+#: unpacker.
 _MOST_PARTS = 100
 _MOST_ENCODINGS = 5
 #: Packed bytes per step, after each of which the deadline is checked.
@@ -19,9 +20,9 @@ def unpack(encodings: str, body: bytes, limit: int, check: Callable[[], object])
     """
     Return an unpacked body, or None if it has more bytes than the limit.
 
-    :param encodings: The ``Content-Encoding``; what we do not know, and did not accept, is left as it is.
-    :param body: The body as it was received.
-    :param limit: The most bytes to unpack.
+    :param encodings: The ``Content-Encoding``; an unknown one, which we did not accept, is left packed.
+    :param body: The body as received.
+    :param limit: Maximum number of bytes to unpack.
     :param check: Raises TimeoutError once the request's deadline has passed.
     :raises ValueError: if the body is broken.
     :raises TimeoutError: if ``check`` does.
@@ -34,7 +35,7 @@ def unpack(encodings: str, body: bytes, limit: int, check: Callable[[], object])
         if body and name in ("gzip", "x-gzip"):
             unpacked = _unpack(body, _GZIP, limit, check, most_parts=_MOST_PARTS)
         elif body and name == "deflate":
-            # Some services leave out the header.
+            # Some services omit the header.
             unpacked = _unpack(body, _ZLIB if body[0] & 0xF == 8 else _RAW, limit, check, most_parts=1)
         if unpacked is None:
             return None
@@ -54,12 +55,12 @@ def _unpack(
             try:
                 unpacked += unpacker.decompress(step, limit + 1 - len(unpacked))
             except zlib.error:
-                if part:  # other clients pass over what follows the first part, too
+                if part:  # like other clients, ignore anything after the first part
                     return bytes(unpacked)
-                raise ValueError("the body is not packed as its header says") from None
+                raise ValueError("the body does not match its Content-Encoding") from None
             if len(unpacked) > limit:
                 return None
             position += len(step) - len(unpacker.unused_data)
     if position < len(body):
-        raise ValueError(f"the body has more than {most_parts} packed parts")
+        raise ValueError(f"the body has more than {most_parts} compressed parts")
     return bytes(unpacked)

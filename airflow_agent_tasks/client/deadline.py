@@ -1,10 +1,11 @@
 """
-One deadline for all that a request of the worker's client does: connect, send, and read to the last byte.
+One deadline for everything that a request of the worker's client does: connect, send, and read to the last
+byte.
 
-The timeouts of requests and urllib3 limit each single read: a service, or a proxy, that sends a byte now and
-then would block a worker for ever. The sockets here give each operation no more than the time that is left.
-They look up the running request's deadline by thread, so that a connection that is used again has no deadline
-of an earlier request, and a request in a signal handler has its own.
+The timeouts of requests and urllib3 limit each single read, so a service or proxy that sends a byte now and
+then would block a worker forever. The sockets here limit each operation to the time that is left. They look
+up the running request's deadline by thread, so that a reused connection does not keep the deadline of an
+earlier request, and a request in a signal handler has its own.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _thread = _Thread()
 
 class Deadline:
     """
-    Limits what this thread does with our sockets while it is entered; it may be entered again.
+    Limits this thread's operations on our sockets while it is entered; it may be entered again.
 
     :param seconds: Seconds from now.
-    :param is_part: True if the deadline that this thread has now also limits it; default False.
+    :param is_part: True if the thread's current deadline limits it too. Default False.
     """
 
     def __init__(self, seconds: float, *, is_part: bool = False) -> None:
@@ -60,7 +61,7 @@ class Deadline:
         return self._ends_at - time.monotonic()
 
     def check(self) -> float:
-        """Return the seconds that are left; raises TimeoutError if there are none."""
+        """Return the seconds that are left; raises TimeoutError if the deadline has passed."""
         if (left := self.seconds_left) > 0:
             return left
         raise TimeoutError("timed out")
@@ -97,7 +98,7 @@ class _LimitedSocket(socket.socket):
 
 
 class LimitedTLSSocket(_LimitedSocket, ssl.SSLSocket):
-    """The same with TLS; set it as the ``sslsocket_class`` of a context."""
+    """A socket with TLS that does the same; set it as the ``sslsocket_class`` of a context."""
 
     def do_handshake(self, block: bool = False) -> None:
         self._limit()
@@ -106,25 +107,26 @@ class LimitedTLSSocket(_LimitedSocket, ssl.SSLSocket):
 
 def connect(host: str, port: int, options: Iterable[tuple[int, int, int | bytes]]) -> socket.socket:
     """
-    Return a connected socket, within the time that the running request has left.
+    Return a connected socket, within the running request's remaining time.
 
     :param host: A name or an address.
     :param port: The port.
     :param options: Socket options, each a level, a name and a value.
-    :raises OSError: if there is no connection to any of the host's addresses.
+    :raises OSError: if no connection to any of the host's addresses succeeds.
     """
     deadline = _thread.deadline or Deadline(CONNECT_TIMEOUT)
     try:
         addresses = look_up(host.strip("[]"), port).result(timeout=deadline.check())
     except concurrent.futures.TimeoutError:
-        raise TimeoutError(f"no address of {host} in time") from None
+        raise TimeoutError(f"looking up {host} took too long") from None
     failure: OSError = OSError(f"{host} has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         connection = _LimitedSocket(family, kind, protocol)
         try:
             for option in options:
                 connection.setsockopt(*option)
-            # Each address gets its share: one that does not answer must not take the time of the next.
+            # Each address gets a share of the time, so that one that does not respond leaves some for the
+            # next.
             connection.settimeout(deadline.check() / (len(addresses) - number))
             connection.connect(address)
         except OSError as error:

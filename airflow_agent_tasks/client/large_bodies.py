@@ -1,8 +1,8 @@
 """
-Limits what large bodies take of a triggerer's memory: one bound for all connections of an event loop.
+Limits the memory that large bodies take in a triggerer, for all connections of an event loop together.
 
-They are received side by side, so that one that drips stops no other: only the bytes that are there count.
-When these are too many, all bodies wait except the largest, which soon ends and makes room.
+They are received concurrently, so that a slow one does not block the others; only the bytes received count.
+If these exceed the limit, all bodies wait except the largest, which soon ends and makes room.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import TypeVar
 
 from airflow_agent_tasks.services.http import MAX_BODY_BYTES
 
-#: Bytes of all bodies beyond which only the largest one is read on.
+#: Total bytes of all bodies above which only the largest one is read further.
 MOST_BYTES = MAX_BODY_BYTES
 
 T = TypeVar("T")
 
 
 class LargeBodies:
-    """The large bodies that one event loop receives; get it with :func:`find_large_bodies`."""
+    """The large bodies that one event loop receives; get it with ``find_large_bodies``."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
         self._has_ended = asyncio.Event()
-        # One thread, because parsing takes up to four times the size of a body, and each thread that has
-        # parsed keeps some of that.
+        # One thread, because parsing takes up to four times the size of a body, and each thread keeps some of
+        # that memory.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="agent-tasks-large-bodies")
 
     @contextmanager
     def receive(self, body: bytearray) -> Iterator[None]:
-        """Count a body until it is parsed, and then empty it; :meth:`add` the rest of it."""
+        """Count a body until it is parsed, and then empty it; pass the rest of it to ``add``."""
         self._sizes[id(body)] = len(body)
         try:
             yield
@@ -55,7 +55,7 @@ class LargeBodies:
         self._sizes[id(body)] = len(body)
 
     async def parse(self, call: Callable[[], T], ends_at: float) -> T:
-        """Call a function in a thread, one at a time; raises TimeoutError if that lasts longer."""
+        """Call a function in a thread, one at a time; raises TimeoutError after ``ends_at``."""
         parsing = asyncio.get_running_loop().run_in_executor(self._thread, call)
         return await asyncio.wait_for(parsing, ends_at - monotonic())
 

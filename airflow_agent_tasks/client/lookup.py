@@ -1,4 +1,4 @@
-"""Looks up the addresses of a host, in a thread of its own: no timeout limits a look-up that hangs."""
+"""Looks up the addresses of a host, in a separate thread: no timeout can interrupt a lookup that hangs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Addresses = list[tuple[Any, Any, int, str, Any]]
 
 def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> Future[Addresses]:
     """
-    Begin to look up a host, and return the future addresses, or error.
+    Start to look up a host, and return a future of its addresses.
 
-    Nothing has to wait for the thread, not even the end of the process.
+    Nothing has to wait for the thread, not even the exit of the process.
     """
     future: Future[Addresses] = Future()
     future.set_running_or_notify_cancel()

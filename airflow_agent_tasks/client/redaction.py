@@ -1,10 +1,10 @@
 """
 Redacts secrets in responses: a service that echoes one must not put it into logs, errors or XComs.
 
-What is spelled out, in base64 (as in "Authorization: Basic") or in hexadecimal digits is replaced in the
-bytes. Other spellings show only in the texts of the parsed body, which :attr:`Response.redact` is for:
-escapes of JSON and JavaScript, percent escapes and HTML entities, also several times over, and characters
-that nobody sees between those of the secret.
+Secrets in plain text, in base64 (as in "Authorization: Basic") or in hexadecimal digits are replaced in the
+bytes. Other spellings appear only in the texts of the parsed body, which ``Response.redact`` handles: escapes
+of JSON and JavaScript, percent escapes and HTML entities, even nested ones, and invisible characters between
+those of the secret.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MASK = "***"
 #: The headers that are read. A service may send a megabyte of others.
 _HEADERS = ("content-type", "date", "retry-after", "retry-after-ms")
 _LONGEST_HEADER = 1_000
-#: Shorter ones would replace words that mean something else.
+#: Shorter secrets would also match unrelated words.
 _SHORTEST_PASSWORD = 5
 _SHORTEST_ENCODED = 8
-#: What each way to write a character as another text begins with. U+007F is the only invisible character that
-#: JSON in ASCII may hold as it is.
+#: The start of every escaped spelling of a character. U+007F is the only invisible character that ASCII JSON
+#: may contain unescaped.
 _ESCAPES = ("\\", "%", "&", "\x7f")
-#: How often a text may be escaped over and over: each time costs as much as the first one.
+#: How many nested levels of escapes are resolved: each costs as much as the first one.
 _MOST_LEVELS = 8
 
 _BACKSLASHES = re.compile(
@@ -53,7 +53,7 @@ class Redactor:
         self._texts = [*secrets, *(text for secret in secrets for text in _encode(secret))]
         self._secrets = [secret.encode() for secret in secrets]
         self._bytes = [text.encode() for text in self._texts]
-        # Unescaped themselves, since a password may hold what looks like an escape.
+        # The secrets are unescaped too, because a password may contain something that looks like an escape.
         self._unescaped = [
             plain for text in self._texts if len(plain := _unescape(text)) >= _SHORTEST_PASSWORD
         ]
@@ -61,9 +61,9 @@ class Redactor:
 
     def build_response(self, status: int, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """
-        Return a response without the secrets, with those of its headers that are read; names in lower case.
+        Return a response without the secrets, and with only the headers that are read, in lower case.
 
-        :param body: The body; None (default) for one that follows.
+        :param body: The body; None (default) if it follows later.
         """
         cleaned = {
             name: self.redact(value[:_LONGEST_HEADER])
@@ -75,7 +75,7 @@ class Redactor:
         for known in self._bytes:
             if known in body:
                 body = body.replace(known, MASK.encode())
-        # Most bodies have none of these, and megabytes of texts need not be searched one by one.
+        # Most bodies have none of these, and then megabytes of texts need not be searched one by one.
         if body.isascii() and not any(escape.encode() in body for escape in _ESCAPES):
             return Response(status, cleaned, body)
         return Response(status, cleaned, body, self.redact)
@@ -84,7 +84,7 @@ class Redactor:
         """
         Return a text without the secrets, however they are spelled.
 
-        Of a spelling that shows only once it is unescaped, the whole word is replaced.
+        If a secret appears only after unescaping, the whole word is replaced.
         """
         if len(text) < self._shortest:
             return text
@@ -97,7 +97,7 @@ class Redactor:
         return MASK if self._is_spelled_in(text) else text
 
     def redact_chunks(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield a body without the secrets, even if two chunks share one; delays what may be part of one."""
+        """Yield a body without the secrets, even if one spans two chunks; delays what may be part of one."""
         for secret in self._secrets:
             chunks = _redact_chunks(chunks, secret)
         yield from chunks
@@ -143,7 +143,7 @@ def _list_proxy_secrets(proxy: str | None) -> list[str]:
     password = unquote(parts.password or "")
     if len(password) < _SHORTEST_PASSWORD:
         return []
-    # As it is sent: the base64 of both.
+    # As it is sent: the base64 of user and password.
     return [f"{unquote(parts.username or '')}:{password}", password]
 
 
@@ -154,7 +154,7 @@ def _encode(secret: str) -> Iterator[str]:
     yield data.hex()
     yield data.hex().upper()
     for shift in range(3):
-        # The characters that do not depend on what stands before and after the secret.
+        # The characters that do not depend on the text before and after the secret.
         first = -(-shift * 8 // 6)
         text = b64encode(b"\0" * shift + data).decode()[first : (shift + len(data)) * 8 // 6]
         yield from {text, text.replace("+", "-").replace("/", "_")}
@@ -172,7 +172,7 @@ def _redact_chunks(chunks: Iterable[bytes], secret: bytes) -> Iterator[bytes]:
 
 
 def _find_start(secret: bytes, text: bytes) -> bytes:
-    """Return the longest end of the text that is a start of the secret."""
+    """Return the longest suffix of the text that is a prefix of the secret."""
     return next(
         (secret[:length] for length in range(len(secret) - 1, 0, -1) if text.endswith(secret[:length])), b""
     )

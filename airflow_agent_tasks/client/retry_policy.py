@@ -27,7 +27,7 @@ class RetryPolicy:
     been carried out is retried only if it is repeatable. One policy object serves one request.
 
     :param request: The request to send.
-    :param retries: False for a single attempt, for callers that do the waiting.
+    :param retries: False for a single attempt, if the caller waits and retries.
     """
 
     def __init__(self, request: Request, *, retries: bool = True) -> None:
@@ -50,10 +50,10 @@ class RetryPolicy:
 
         :raises AgentTaskUncertainError: if it says "not executed", but an earlier attempt may have been.
         """
-        # A response that leaves a doubt itself is returned: the dialect describes it.
+        # A response that is uncertain itself is returned: the dialect describes it.
         if self._is_uncertain and read_meaning(response.status).executed is Executed.NO:
             raise AgentTaskUncertainError(
-                f"Could not {self.request.purpose}: one attempt got no clear answer, and the last "
+                f"Could not {self.request.purpose}: an earlier attempt got no clear response, and the last "
                 f"one was rejected with {response.status}. {MAY_HAVE_ACTED}",
                 status=response.status,
             )
@@ -62,7 +62,7 @@ class RetryPolicy:
     def finish_with_error(self, error: AgentTaskError) -> None:
         """Raise AgentTaskUncertainError if an earlier attempt may have been carried out."""
         if self._is_uncertain and not isinstance(error, AgentTaskUncertainError):
-            message = f"{error} An earlier attempt got no clear answer. {MAY_HAVE_ACTED}"
+            message = f"{error} An earlier attempt got no clear response. {MAY_HAVE_ACTED}"
             raise AgentTaskUncertainError(message, status=getattr(error, "status", None)) from None
 
     def _is_worth_another_try(self, state: RetryCallState) -> bool:
@@ -88,7 +88,7 @@ def _read_outcome(outcome: Response | BaseException | None) -> StatusMeaning:
         return read_meaning(outcome.status)
     if isinstance(outcome, AgentTaskUncertainError):
         return StatusMeaning(Executed.MAYBE, is_transient=True)
-    # Sent without an effect, or not sent at all.
+    # The request was not sent, or has no effect.
     return StatusMeaning(Executed.NO, is_transient=isinstance(outcome, AgentTaskUnavailableError))
 
 

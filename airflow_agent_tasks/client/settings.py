@@ -48,12 +48,12 @@ class ClientSettings:
     def __post_init__(self) -> None:
         if not self.api_key:
             raise AgentTaskConfigurationError(
-                f"{self.source} has no API key: put it into the password field."
+                f"{self.source} has no API key. Enter it in the password field."
             )
         if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
             raise AgentTaskConfigurationError(
-                f"The API key of {self.source} contains a space, a line break or another character that no "
-                "key has: paste it again into the password field."
+                f"The API key of {self.source} contains a space, a line break or another character that "
+                "cannot be in a key. Paste it again into the password field."
             )
         self._check_base_url()
         if self.proxy is not None:
@@ -69,8 +69,8 @@ class ClientSettings:
         """
         Seconds to wait for a connection.
 
-        At most half the timeout: if both expired at once, a request that was never sent would look like one
-        that was not answered.
+        At most half the timeout: if both expired together, a request that was never sent would look like one
+        without a response.
         """
         return min(CONNECT_TIMEOUT, self.timeout / 2)
 
@@ -118,7 +118,7 @@ class ClientSettings:
                 else "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment"
             )
             raise AgentTaskConfigurationError(
-                f"The CA file that {origin} names cannot be read on this machine."
+                f"The CA file set in {origin} cannot be read on this machine."
             ) from None
 
     def _check_base_url(self) -> None:
@@ -130,8 +130,8 @@ class ClientSettings:
             )
         if parts.scheme == "http" and not self.allow_insecure_http and not _is_loopback(parts.hostname or ""):
             raise AgentTaskConfigurationError(
-                f"The host of {self.source} begins with http://, which would send the key unencrypted. "
-                "Use https://, or set allow_insecure_http in the connection if that is intended."
+                f"The host of {self.source} starts with http://, which would send the key unencrypted. "
+                "Use https://, or set allow_insecure_http in the connection if you accept that."
             )
 
 

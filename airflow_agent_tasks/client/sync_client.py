@@ -25,7 +25,7 @@ from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response
 CHUNK_BYTES = 64 * 1024
 
 _TIMEOUTS = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
-#: What is raised before a request is sent, if not because of its settings.
+#: The exceptions that are raised before a request is sent, other than those for invalid settings.
 _NO_CONNECTION = (
     TimeoutError,
     requests.exceptions.ConnectionError,
@@ -99,7 +99,7 @@ class SyncClient:
         """
         Send a request once; yield the head of its response and an iterator over the chunks of its body.
 
-        The head must arrive within the timeout; events may go on for hours, with silences of 300 s at most.
+        The head must arrive within the timeout. Events may continue for hours, with gaps of at most 300 s.
         The head of an error response includes its body, so that it can be read like any other response.
         """
         deadline = Deadline(self.settings.timeout)
@@ -141,7 +141,7 @@ class SyncClient:
             self.settings.build_url(request),
             headers=self.settings.build_headers(request),
             json=request.json,
-            # The deadline limits everything; this only makes the connection fail before the request does.
+            # The deadline limits everything; this timeout only makes the connection fail before the request.
             timeout=(self.settings.connect_timeout, self.settings.timeout),
             allow_redirects=False,
             stream=True,
@@ -157,8 +157,8 @@ class SyncClient:
             deadline = Deadline(STREAM_TIMEOUT)
             deadline.is_sent = True
             with self._transport_errors(request, deadline, transport_errors.too_silent), deadline:
-                # read1 returns what has arrived. iter_content waits for a full chunk: an event would arrive
-                # after the next ones.
+                # read1 returns the bytes that have arrived. iter_content would wait for a full chunk, and
+                # so delay an event until the next ones arrive.
                 chunk = response.raw.read1(CHUNK_BYTES, decode_content=True)
             if not chunk:
                 return
@@ -183,7 +183,7 @@ class SyncClient:
         deadline: Deadline,
         too_slow: Callable[[Request, ClientSettings], AgentTaskRequestError] = transport_errors.too_slow,
     ) -> Iterator[None]:
-        """Turn the exceptions of the libraries into ours, without their chain, which may hold the key."""
+        """Turn the exceptions of the libraries into ours, without their chain, which may contain the key."""
         try:
             yield
         except AgentTaskError:

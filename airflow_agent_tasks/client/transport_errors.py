@@ -17,8 +17,9 @@ from airflow_agent_tasks.services.http import MAX_BODY_BYTES, MAY_HAVE_ACTED, Re
 def not_sent(request: Request, settings: ClientSettings) -> AgentTaskUnavailableError:
     """No connection, so the service has done nothing."""
     return AgentTaskUnavailableError(
-        f"Could not {request.purpose}: no connection to {settings.host} (refused, unknown host, proxy, or no "
-        f"answer within {settings.connect_timeout:g} s). Check the host of {settings.source} and the network."
+        f"Could not {request.purpose}: no connection to {settings.host} (refused, unknown host, proxy, or "
+        f"no response within {settings.connect_timeout:g} s). Check the host of {settings.source} and the "
+        "network."
     )
 
 
@@ -33,14 +34,14 @@ def no_answer(request: Request, settings: ClientSettings, what: str) -> AgentTas
 def cut_off(request: Request, settings: ClientSettings) -> AgentTaskRequestError:
     """The connection closed before the response was complete, or the response is not HTTP."""
     return no_answer(
-        request, settings, "ended the connection before its response was complete, or sent an invalid one"
+        request, settings, "closed the connection before the response was complete, or sent an invalid one"
     )
 
 
 def too_slow(request: Request, settings: ClientSettings) -> AgentTaskRequestError:
     """The response did not arrive in time."""
     return no_answer(
-        request, settings, f"did not answer within {settings.timeout:g} s (extra field 'timeout')"
+        request, settings, f"did not respond within {settings.timeout:g} s (extra field 'timeout')"
     )
 
 
@@ -50,10 +51,10 @@ def too_silent(request: Request, settings: ClientSettings) -> AgentTaskRequestEr
 
 
 def too_large(request: Request, settings: ClientSettings, status: int) -> AgentTaskRequestError:
-    """The response would take too much of a worker's memory."""
+    """The response would take too much memory in a worker."""
     message = (
-        f"Could not {request.purpose}: the response from {settings.host} exceeds {MAX_BODY_BYTES} bytes; the "
-        "rest was not read."
+        f"Could not {request.purpose}: the response from {settings.host} exceeds {MAX_BODY_BYTES} bytes, so "
+        "the rest was not read."
     )
     if request.has_effect:
         return AgentTaskUncertainError(f"{message} {MAY_HAVE_ACTED}", status=status)
@@ -63,21 +64,21 @@ def too_large(request: Request, settings: ClientSettings, status: int) -> AgentT
 def bad_certificate(settings: ClientSettings) -> AgentTaskInsecureError:
     """The service's certificate could not be verified."""
     return AgentTaskInsecureError(
-        f"No secure connection to {settings.host}: its certificate could not be verified. If your own "
-        f"CA signed it, put the path of the CA file into the extra field 'verify' of {settings.source}."
+        f"No secure connection to {settings.host}: its certificate could not be verified. If your own CA "
+        f"signed it, set the extra field 'verify' of {settings.source} to the path of the CA file."
     )
 
 
 def no_tls(settings: ClientSettings) -> AgentTaskInsecureError:
-    """The server does not speak TLS."""
+    """The server does not use TLS."""
     return AgentTaskInsecureError(
-        f"No secure connection to {settings.host}: it does not speak https. If it serves plain http, as "
-        f"the sandbox does, write http:// in front of the host of {settings.source}."
+        f"No secure connection to {settings.host}: it does not use https. If it serves plain http, as the "
+        f"sandbox does, put http:// before the host of {settings.source}."
     )
 
 
 def unusable(request: Request, settings: ClientSettings) -> AgentTaskConfigurationError:
-    """These settings do not even make a request."""
+    """The settings are so invalid that no request can be built."""
     return AgentTaskConfigurationError(
         f"Could not {request.purpose}: {settings.source} is unusable. Check its host, proxy and verify."
     )

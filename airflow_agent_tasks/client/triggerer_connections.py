@@ -1,6 +1,6 @@
 """
-Opens the connections of the triggerer's client: looked up in threads of our own, read in small steps, and
-never used again once something has arrived at them that nobody asked for.
+Opens the connections of the triggerer's client: they look up hosts in our own threads, read in small steps,
+and are never reused after unexpected bytes have arrived.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from airflow_agent_tasks.client.lookup import look_up
 
-#: What one step of the event loop reads at most, about: a body may come in chunks of a single byte, of which
-#: 64 kilobytes would block it for 50 ms.
+#: Approximate maximum of bytes that one step of the event loop reads: a body may come in chunks of a single
+#: byte, and 64 kilobytes of those would block it for 50 ms.
 RECEIVE_BYTES = 16 * 1024
 
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
@@ -30,9 +30,9 @@ class NotConnectedError(aiohttp.ClientConnectionError):
 
 class Resolver(AbstractResolver):
     """
-    Looks up host names in threads of our own.
+    Looks up host names in our own threads.
 
-    aiohttp's own one uses the event loop's threads: a few look-ups that hang would occupy all of them.
+    aiohttp's own resolver uses the event loop's thread pool, and a few lookups that hang would occupy it.
     """
 
     async def resolve(
@@ -42,7 +42,7 @@ class Resolver(AbstractResolver):
         return [
             ResolveResult(
                 hostname=host,
-                # With the zone of a link-local address, which the address alone does not show.
+                # Includes the zone of a link-local address, which the address alone does not contain.
                 host=socket.getnameinfo(address, _NUMERIC)[0],
                 port=port,
                 family=found_family,
@@ -57,7 +57,7 @@ class Resolver(AbstractResolver):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Tells connections that failed from requests that did, and reads little at a time."""
+    """Distinguishes failed connections from failed requests, and reads little at a time."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -72,22 +72,22 @@ class Connector(aiohttp.TCPConnector):
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Also a proxy that cuts the connection, or answers with something that is not HTTP.
+            # This includes a proxy that closes the connection, or responds with something other than HTTP.
             raise NotConnectedError from error
         self._used.add(connection.protocol)
         if connection.transport and (raw := connection.transport.get_extra_info("socket")):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-            # For what the system has received before; only asyncio's transport without TLS reads it.
+            # Limits reads of bytes already received; only asyncio's transport without TLS has this.
             with suppress(AttributeError):
                 connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
         return connection
 
 
 def _has_received(connection: aiohttp.connector.Connection) -> bool:
-    """Return whether an idle connection has, which would be taken for the response to the next request."""
+    """Return whether an idle connection has received bytes, which would pass for the next response."""
     if connection.protocol is None or connection.protocol.should_close or connection.transport is None:
         return True
-    # What the event loop has not read yet.
+    # The bytes that the event loop has not read yet.
     unread = select.poll()
     unread.register(connection.transport.get_extra_info("socket"), select.POLLIN)
     return bool(unread.poll(0))

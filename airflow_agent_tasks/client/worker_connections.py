@@ -22,7 +22,7 @@ class HandshakeError(urllib3.exceptions.NewConnectionError):
 
 
 class _Response(http.client.HTTPResponse):
-    # Python takes 102, 103 and whatever else begins with 1 for the final response.
+    # Python takes 102, 103 and any other 1xx status for the final response.
     def begin(self) -> None:
         self._begin()
         while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
@@ -31,7 +31,7 @@ class _Response(http.client.HTTPResponse):
 
     def _begin(self) -> None:
         super().begin()
-        # Python passes over a line that is no header, and all that follow; urllib3 writes them into the log.
+        # Python skips a line that is not a header and all lines after it; urllib3 writes them to the log.
         if self.msg.get_payload():
             raise http.client.HTTPException("a line in the head is not a header")
 
@@ -50,7 +50,7 @@ class _Connection(urllib3.connection.HTTPConnection):
             super().connect()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        # Connected first: what fails before this mark was not sent.
+        # Connected first: a request that fails before this mark was not sent.
         if self.sock is None:
             self.connect()
         deadline.mark_sent()

@@ -1,9 +1,9 @@
 """
 ``@task.lightcone`` and ``@task.shinzo``.
 
-The decorated function runs on the worker and returns the instruction, or a dict of start fields; then the
-service's operator goes on as if it had been given them. What it returns is not rendered as a template:
-it may hold the words of an agent or of a web page, which could ask for ``{{ conn… }}``.
+The decorated function runs on the worker and returns the instruction, or a dict of start fields. The
+service's operator then runs as if it had been given them. The returned values are not rendered as templates:
+they may contain text from an agent or a web page, which could request ``{{ conn… }}``.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
     from airflow_agent_tasks.operators.keywords import LightconeDecoratorArguments, ShinzoDecoratorArguments
 
-#: What Airflow's decorators take besides the arguments of their operators.
+#: Arguments of Airflow's decorators that operators do not have.
 AIRFLOW_DECORATOR_ARGUMENTS = {"on_failure_fail_dagrun"}
 
 
 class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
-    """Calls the function, takes what it returns as start fields, and goes on as the operator does."""
+    """Calls the function, and runs the operator with the start fields that it returns."""
 
     custom_operator_name: str
 
@@ -75,7 +75,7 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
             return fields
         raise AgentTaskArgumentError(
             f"The function of {self.custom_operator_name} must return the {dialect.instruction_field} as a "
-            f"text, or a dict of start fields; it returned {_describe(fields, allowed)}."
+            f"string, or a dict of start fields; it returned {_describe(fields, allowed)}."
         )
 
 
@@ -91,7 +91,7 @@ def _refuse_instruction(operator_class: type[_DecoratedAgentTaskOperator], given
     field = operator_class.hook_class.dialect.instruction_field
     if field in given:
         raise AgentTaskArgumentError(
-            f"{operator_class.custom_operator_name} takes no {field}: return it from the function."
+            f"{operator_class.custom_operator_name} does not accept {field}: return it from the function."
         )
 
 
@@ -121,7 +121,7 @@ def _decorate(
     python_callable: Callable[..., Any] | None,
     arguments: Mapping[str, Any],
 ) -> TaskDecorator:
-    # Here, since Airflow builds the operator of a mapped function only when its task runs.
+    # Checked here, because Airflow creates the operator of a mapped function only when its task runs.
     _refuse_instruction(operator_class, arguments)
     own = {name: value for name, value in arguments.items() if name not in AIRFLOW_DECORATOR_ARGUMENTS}
     check_arguments(operator_class, own)
@@ -134,14 +134,21 @@ def lightcone_task(
     python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[LightconeDecoratorArguments]
 ) -> Any:
     """
-    Make a function that returns an instruction into a Lightcone task.
+    Turn a function that returns an instruction into a task that runs it on Lightcone.
 
-    The same as ``@task.lightcone``, whose arguments type checkers cannot know.
+    Equivalent to ``@task.lightcone``, but with arguments that editors and type checkers know.
 
-    :param python_callable: The function; it returns the instruction, or a dict of start fields.
-    :param kwargs: The arguments of :class:`LightconeTaskOperator`, except ``instruction``. The default of
-        ``task_id`` is the function's name.
-    :raises AgentTaskArgumentError: for an argument that :class:`LightconeTaskOperator` does not have.
+    ```python
+    @lightcone_task(start_url="https://shop.example", timeout=1800)
+    def order(litres: int) -> str:
+        return f"Order {litres} litres of milk for tomorrow."
+    ```
+
+    :param python_callable: The decorated function. It runs on the worker and returns the instruction, or a
+        dict of start fields. The returned values are not rendered as templates.
+    :param kwargs: The arguments of ``LightconeTaskOperator``, except ``instruction``. ``task_id`` defaults to
+        the function's name.
+    :raises AgentTaskArgumentError: for an argument that ``LightconeTaskOperator`` does not have.
     """
     return _decorate(_LightconeDecoratedOperator, python_callable, kwargs)
 
@@ -150,13 +157,20 @@ def shinzo_task(
     python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[ShinzoDecoratorArguments]
 ) -> Any:
     """
-    Make a function that returns a message into a task of a Shinzo agent.
+    Turn a function that returns a message into a task of a Shinzo agent.
 
-    The same as ``@task.shinzo``, whose arguments type checkers cannot know.
+    Equivalent to ``@task.shinzo``, but with arguments that editors and type checkers know.
 
-    :param python_callable: The function; it returns the message, or a dict of submit fields.
-    :param kwargs: The arguments of :class:`ShinzoTaskOperator`, except ``message``. The default of
-        ``task_id`` is the function's name.
-    :raises AgentTaskArgumentError: for an argument that :class:`ShinzoTaskOperator` does not have.
+    ```python
+    @shinzo_task(agent_id="agt_suppliers", deferrable=True)
+    def check(supplier: str) -> str:
+        return f"Find out whether we can rely on {supplier}."
+    ```
+
+    :param python_callable: The decorated function. It runs on the worker and returns the message, or a dict
+        of submit fields, which may include ``agent_id``. The returned values are not rendered as templates.
+    :param kwargs: The arguments of ``ShinzoTaskOperator``, except ``message``. ``task_id`` defaults to the
+        function's name.
+    :raises AgentTaskArgumentError: for an argument that ``ShinzoTaskOperator`` does not have.
     """
     return _decorate(_ShinzoDecoratedOperator, python_callable, kwargs)

@@ -1,7 +1,7 @@
-"""From an Airflow connection to a client, and the calls of DAG authors."""
+"""Hooks: they turn an Airflow connection into a client, and offer its calls to DAG authors."""
 
 from __future__ import annotations
 
-# Before any module of this folder: the first import of Airflow imports the metadata of every provider, and
-# one with a subclass of a hook would meet a module of ours that is only half imported.
+# Before any module of this folder: the first import of Airflow imports the metadata of every provider. A
+# provider that subclasses one of our hooks would then import a module that is still being imported.
 from airflow.sdk import BaseHook  # noqa: F401

@@ -42,9 +42,9 @@ class AgentTaskHook(BaseHook):
     Call an agent service with the credentials of an Airflow connection.
 
     To add a service, write a subclass with its ``dialect`` and ``form``, and register it under its own
-    connection type; operators, triggers and sensors find it through the connection.
+    connection type. Operators, triggers and sensors find it through the connection.
 
-    :param conn_id: The Airflow connection. Its password is the key, its host the base URL.
+    :param conn_id: The Airflow connection. Its password is the key, and its host the base URL.
     """
 
     dialect: ClassVar[Dialect]
@@ -72,9 +72,10 @@ class AgentTaskHook(BaseHook):
         """
         Start an agent task without waiting for it.
 
-        A start that may have been carried out is not retried, unless it has an ``idempotency_key``.
+        If a start may have been carried out, it is not sent again unless it has an ``idempotency_key``.
 
-        :param agent_id: The agent to run it, on services that have agents; default: the connection's.
+        :param agent_id: The agent that should run the task, on services where you choose one (Shinzo).
+            Default None: the connection's ``agent_id``.
         :param fields: The service's own start fields; None means "not given".
         :return: The agent task as the service describes it.
         :raises AgentTaskArgumentError: for an invalid field, before anything is sent.
@@ -90,9 +91,10 @@ class AgentTaskHook(BaseHook):
         """
         Start an agent task and yield its events as they arrive, each a dict with the service's own keys.
 
-        A stream that breaks is not restarted, since that would start a second task.
+        A broken stream is not restarted, because that would start a second agent task.
 
-        :param agent_id: The agent to run it, on services that have agents; default: the connection's.
+        :param agent_id: The agent that should run the task, on services where you choose one (Shinzo).
+            Default None: the connection's ``agent_id``.
         :param fields: The service's own start fields; None means "not given".
         :raises AgentTaskNotSupportedError: if the service has no stream.
         :raises AgentTaskRequestError: if the service rejected the start or the stream broke.
@@ -106,10 +108,10 @@ class AgentTaskHook(BaseHook):
         """
         Get an agent task.
 
-        :param task_id: The service's id of the task.
-        :param agent_id: The agent that runs it; default: the connection's.
-        :param retries: False for a single attempt, for callers that do the waiting; default True.
-        :param has_result: False to skip the result, which may be large, where only the state is used; default
+        :param task_id: The service's id of the agent task.
+        :param agent_id: The agent that runs the task. Default None: the connection's ``agent_id``.
+        :param retries: False for a single attempt, if the caller retries. Default True.
+        :param has_result: False to skip the result, which may be large, if you need only the state. Default
             True.
         :raises AgentTaskNotFoundError: if the service has no such task.
         :raises AgentTaskRequestError: if the service rejected the request or could not be reached.
@@ -122,7 +124,7 @@ class AgentTaskHook(BaseHook):
     async def aget_task(
         self, task_id: str, agent_id: str | None = None, *, retries: bool = False
     ) -> AgentTask:
-        """Get an agent task from an event loop without its result; by default in a single attempt."""
+        """Get an agent task, without its result, from an event loop; by default in a single attempt."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_status(task_id, agent_id)
         response = await self.async_client.send(request, retries=retries)
@@ -148,9 +150,9 @@ class AgentTaskHook(BaseHook):
         """
         Stop an agent task: cancel it, or pause it if the service has no cancel.
 
-        :param retries: False for a single attempt; default True.
-        :return: The agent task as it is seen after that, without its result: only what is seen is believed.
-            One that had already ended is returned unchanged.
+        :param retries: False for a single attempt. Default True.
+        :return: The agent task, without its result, as a status check after the stop finds it: the response
+            to the stop alone proves nothing. An agent task that had already ended is returned unchanged.
         """
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
@@ -160,7 +162,7 @@ class AgentTaskHook(BaseHook):
         return _require_end(task, refusal)
 
     async def astop_task(self, task_id: str, agent_id: str | None = None) -> AgentTask:
-        """Stop an agent task from an event loop and return it without its result; see :meth:`stop_task`."""
+        """Stop an agent task from an event loop, and return it without its result; see ``stop_task``."""
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)
         response = await self.async_client.send(request)
@@ -175,7 +177,7 @@ class AgentTaskHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Request a task that does not exist: a 404 in JSON means that the service accepted the key.
+        Request a task that does not exist; a 404 in JSON means that the service accepted the key.
 
         :return: Whether the connection works, and a message for the Airflow UI.
         """
@@ -209,7 +211,7 @@ class AgentTaskHook(BaseHook):
         return settings
 
     async def aload(self, connection: Connection | None) -> None:
-        """Load the settings from a connection that was looked up on an event loop."""
+        """Load the settings from a connection that the caller looked up on an event loop."""
         self.connection = connection
         settings = self.build_settings(connection, self.extra)
         for secret in list_secrets(settings):
@@ -223,7 +225,7 @@ class AgentTaskHook(BaseHook):
         self.async_client = await aio.AsyncClient.open(self.settings)
 
     async def aclose(self) -> None:
-        """Close the client that :meth:`aopen` opened."""
+        """Close the client that ``aopen`` opened."""
         await self.async_client.close()
 
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
@@ -241,7 +243,7 @@ class AgentTaskHook(BaseHook):
 
     @cached_property
     def _client(self) -> SyncClient:
-        # Imported here: the triggerer does not need it, and it would block its event loop for 200 ms.
+        # Imported here: the triggerer does not need it, and the import would block its event loop for 200 ms.
         from airflow_agent_tasks.client.sync_client import SyncClient
 
         return SyncClient(self.settings)

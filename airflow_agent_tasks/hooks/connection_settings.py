@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BOOLEANS = {"true": True, "false": False, "": None}
 _HAS_PORT = re.compile(r":\d+$")
-#: Names of unknown extra fields that one message shows, and characters of each.
+#: How many unknown extra fields one message names, and how many characters of each name it shows.
 _SHOWN_NAMES, _SHOWN_CHARACTERS = 5, 40
 
 
@@ -70,7 +70,7 @@ def build_settings(
 def connection_not_found(conn_id: str) -> AgentTaskConnectionNotFoundError:
     """Return the error of a connection that does not exist, or cannot be read."""
     return AgentTaskConnectionNotFoundError(
-        f"The connection {conn_id!r} does not exist, or could not be read. Add it under Admin → Connections "
+        f"The connection {conn_id!r} does not exist or could not be read. Add it under Admin → Connections "
         f"with your service's key as its password, or set AIRFLOW_CONN_{conn_id.upper()}."
     )
 
@@ -79,7 +79,7 @@ def list_secrets(settings: ClientSettings) -> list[str]:
     """
     Return the secrets that must never appear in a log: the key, and the credentials in proxies' URLs.
 
-    Those of the environment are among them, because a failing request may show the proxy that it used.
+    This includes the proxies of the environment, because the error of a request may show the proxy it used.
     """
     proxies = [settings.proxy, *getproxies().values()]
     credentials = [part for proxy in proxies if proxy for part in _list_credentials(proxy)]
@@ -87,7 +87,7 @@ def list_secrets(settings: ClientSettings) -> list[str]:
 
 
 def _list_credentials(proxy: str) -> list[str]:
-    # Not by urlsplit: the proxies of the environment need no scheme, and a password may hold "/" or "#".
+    # Without urlsplit: a proxy in the environment needs no scheme, and a password may contain "/" or "#".
     credentials, at, _ = (
         proxy.partition("://")[2].rpartition("@") if "://" in proxy else proxy.rpartition("@")
     )
@@ -103,14 +103,14 @@ def describe_unknown(extra: Mapping[str, Any], form: ConnectionForm, source: str
     shown = ", ".join(repr(shorten(name, _SHOWN_CHARACTERS)) for name in unknown[:_SHOWN_NAMES])
     more = f" and {len(unknown) - _SHOWN_NAMES} more" if len(unknown) > _SHOWN_NAMES else ""
     known = ", ".join(field.name for field in form.fields)
-    return f"Extra fields of {source} that have no effect: {shown}{more}. {form.hook_name} has {known}."
+    return f"Extra fields of {source} that have no effect: {shown}{more}. {form.hook_name} uses {known}."
 
 
 def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
     """Return a text field of the extra, or None; raises AgentTaskConfigurationError for other types."""
     value = extra.get(name)
     if value is not None and not isinstance(value, str):
-        raise _wrong(name, source, "a text", value)
+        raise _wrong(name, source, "a string", value)
     return (value or "").strip() or None
 
 
@@ -127,10 +127,10 @@ def _name(connection: Connection) -> str:
 
 
 def _wrong(name: str, source: str, allowed: str, value: Any) -> AgentTaskConfigurationError:
-    # Without the value: any field may hold a password, put there by mistake.
+    # Without the value: someone may have put a password into any field by mistake.
     return AgentTaskConfigurationError(
-        f"The extra field {name!r} of {source} must be {allowed}; its value, of the type "
-        f"{type(value).__name__}, is not shown."
+        f"The extra field {name!r} of {source} must be {allowed}. Its value has the type "
+        f"{type(value).__name__} and is not shown, because it may be a password."
     )
 
 

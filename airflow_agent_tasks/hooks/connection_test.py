@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.connection_form import ConnectionForm
     from airflow_agent_tasks.services.base import Dialect
 
-#: The id of a task, and of an agent, that exists on no service.
+#: An id that no service uses for a task or an agent.
 NO_SUCH_ID = "airflow-connection-test"
 
 
 class Hook(Protocol):
-    """What the test needs of a hook; ``AgentTaskHook`` has it, which imports this module."""
+    """The parts of a hook that the test uses; a protocol, because ``AgentTaskHook`` imports this module."""
 
     @property
     def dialect(self) -> Dialect: ...
@@ -39,14 +39,14 @@ class Hook(Protocol):
 
 def try_connection(hook: Hook) -> tuple[bool, str]:
     """
-    Request a task that does not exist: a 404 in JSON means that the service accepted the key.
+    Request a task that does not exist; a 404 in JSON means that the service accepted the key.
 
     :return: Whether the connection works, and a message for the Airflow UI.
     """
     title = hook.dialect.title
     try:
         request = hook.dialect.build_status(NO_SUCH_ID, hook.resolve_agent_id(None) or NO_SUCH_ID)
-        # Nobody knows of the task that is asked for, so the message does not name it.
+        # The requested task does not exist, so no message should name it.
         request = replace(request, purpose="check the key")
         response = hook.get_conn().send(request, retries=False)
         if response.status != HTTPStatus.NOT_FOUND:
@@ -55,13 +55,13 @@ def try_connection(hook: Hook) -> tuple[bool, str]:
     except AgentTaskError as error:
         return False, str(error)
     if not _is_json_object(response):
-        return False, f"A server answered, but not like {title}. {_ask_about_host(hook)}"
+        return False, f"The server's response does not come from {title}. {_ask_about_host(hook)}"
     unknown = describe_unknown(hook.extra, hook.form, hook.settings.source)
     return True, f"{title} accepted the key.{unknown and f' {unknown}'}"
 
 
 def _ask_about_host(hook: Hook) -> str:
-    return f"Check the host of {hook.settings.source}: is {hook.settings.host} the service's address?"
+    return f"Check the host of {hook.settings.source}: is {hook.settings.host} the address of the service?"
 
 
 def _is_json_object(response: Response) -> bool:

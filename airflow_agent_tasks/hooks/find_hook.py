@@ -1,4 +1,4 @@
-"""Finds the hook for a connection, for everything that works with any service."""
+"""Finds the hook for a connection, for code that works with any service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find_hook(conn_id: str, hook_class: type[AgentTaskHook] = AgentTaskHook) -> 
 
     :param conn_id: The Airflow connection.
     :param hook_class: The hook of the expected service; default: any service.
-    :raises AgentTaskArgumentError: if ``conn_id`` is not a name, as a template without its value leaves it.
+    :raises AgentTaskArgumentError: if ``conn_id`` is not a name, as when a template's value is missing.
     :raises AgentTaskConnectionNotFoundError: if there is no such connection, or it cannot be read.
     :raises AgentTaskConfigurationError: if it has another type.
     """
@@ -65,14 +65,14 @@ def _build_hook(connection: Connection, wanted: type[AgentTaskHook]) -> AgentTas
         )
         conn_type = shorten(repr(connection.conn_type), 60)
         raise AgentTaskConfigurationError(
-            f"The connection {connection.conn_id!r} has the type {conn_type}, but {expected} is "
-            "needed here. Change its type under Admin → Connections, or set conn_id to another connection."
+            f"The connection {connection.conn_id!r} has the type {conn_type}, but the task needs {expected}. "
+            "Change its type under Admin → Connections, or set conn_id to another connection."
         )
     return hook
 
 
 def _find_without_connection(conn_id: str, wanted: type[AgentTaskHook]) -> AgentTaskHook:
-    # If any service will do: only Lightcone has environment variables.
+    # For any service, try Lightcone: no other service has environment variables.
     hook_class: Any = LightconeHook if wanted is AgentTaskHook else wanted
     if hook_class.read_environment(conn_id) is None:
         raise connection_not_found(conn_id)

@@ -16,8 +16,8 @@ class LightconeHook(AgentTaskHook):
     Call Lightcone.
 
     If the default connection does not exist, the hook uses ``TZAFON_API_KEY`` and ``LIGHTCONE_BASE_URL``, as
-    the service's own SDK does. Any other connection that does not exist is an error: a misspelt name must not
-    run on another account.
+    the service's own SDK does. If any other connection does not exist, it raises an error: a misspelt name
+    must not use another account.
 
     :param lightcone_conn_id: The Airflow connection, of type ``lightcone``.
     """

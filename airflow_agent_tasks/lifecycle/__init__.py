@@ -1,1 +1,1 @@
-"""The life of one agent task, as pure decisions: when to wait on, what a question means, what to remember."""
+"""The lifecycle of an agent task, as pure decisions: when to poll, what a question means, what to record."""

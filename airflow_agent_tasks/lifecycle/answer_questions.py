@@ -1,8 +1,8 @@
 """
-Answering the agent's questions: with the operator's ``reply``, or by asking someone in the Airflow UI.
+Answers the agent's questions, with the operator's ``reply`` or by asking someone in the Airflow UI.
 
-Each step is recorded in the submission record before it is taken, so that the next try knows whether a
-reply was sent.
+Each step is written to the submission record before it is taken, so the next try knows whether a reply was
+sent.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import quote_lines, shorten
 
-#: Seconds between two checks whether the agent has taken in a reply.
+#: Seconds between two checks whether the agent has received a reply.
 SETTLING_CHECK = 2.0
-OTHER_QUESTION = "it was given in a form that showed an earlier question."
+OTHER_QUESTION = "it answers an earlier question, which the form still showed."
 
 
 def resume_questions(execution: Execution, found: Submission | None, task: AgentTask) -> Flow[None]:
-    """Go on where an earlier try stopped, or close the form that it left for another agent task."""
+    """Continue where an earlier try stopped, or close the form that it left for another agent task."""
     if found is None or (last := found.questions.last) is None:
         return
     if found.task_id == task.task_id:
@@ -72,16 +72,16 @@ def resume_questions(execution: Execution, found: Submission | None, task: Agent
 
 def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | None]:
     """
-    Answer the question of the agent task, or park the Airflow task until someone has.
+    Answer the question of the agent task, or park the Airflow task until someone does.
 
-    :return: What is seen of the agent task after that; None where nobody here may answer.
+    :return: The decision of the status check after that; None if neither ``reply`` nor a user may answer.
     """
     settings = execution.settings
     asks_people = settings.on_awaiting_input == "ask"
     if not asks_people and not settings.has_reply:
         return None
     questions = yield from execution.require_questions()
-    # Else an agent that asks again and again would be answered without end.
+    # Otherwise an agent that keeps asking would be answered forever.
     if (yield from execution.is_over_limit()):
         return Decision(Verdict.TIMEOUT, task=task)
     now = yield from ReadClock()
@@ -101,7 +101,7 @@ def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | No
         return (yield from _await_answer(execution, task, last)) if asks_people else None
     elif standing is Standing.UNHEARD:
         yield from warning(
-            "The reply to question %s was sent, no answer came, and the agent still asks: sending it again.",
+            "The reply to question %s got no response, and the agent still asks: sending the reply again.",
             questions.require_last().number,
         )
     return (yield from send_reply(execution))
@@ -112,7 +112,7 @@ def _reply_automatically(execution: Execution, task: AgentTask, questions: Quest
         return None
     if not questions.may_answer_automatically(questions.require_last()):
         yield from warning(
-            "The agent asks the same again after %s replies in a row: reply is not called any more.",
+            "The agent repeats its question after %s automatic replies in a row: reply is no longer called.",
             MAX_AUTOMATIC_REPLIES,
         )
         return None
@@ -120,20 +120,20 @@ def _reply_automatically(execution: Execution, task: AgentTask, questions: Quest
 
 
 def take_answer(execution: Execution, event: Any, question_id: str | None) -> Flow[Decision]:
-    """Go on after the Airflow task was parked: with an answer, or because it is time to check again."""
+    """Resume a parked Airflow task, with an answer or because it is time to check again."""
     questions = yield from execution.require_questions()
     question = questions.last
     response = read_response(event)
     if question is None or question.stage is not Stage.ASKED or question_id not in (question.id, None):
         if response:
-            yield from warning("An answer arrived for a question that is no longer open; it is not sent.")
+            yield from warning("Did not send an answer, because its question is no longer open.")
         return (yield from check(execution, retries=True))
     if response is None:
         decision = yield from check(execution, retries=True)
         is_overdue = yield from _is_overdue(execution, question)
         if not (decision.task and question.is_of(decision.task) and is_overdue):
             return decision
-        # Someone may have answered in the last moment.
+        # Someone may have answered at the last moment.
         event = yield from CloseForm()
         response = read_response(event)
         if response is None and questions.may_answer_automatically(question):
@@ -155,12 +155,12 @@ def _take_response(execution: Execution, question: Question, event: Any, respons
 
 
 def _await_answer(execution: Execution, task: AgentTask, question: Question) -> Flow[Decision]:
-    # Read here, because parking beside an answer resumes the task at once, which is too soon.
+    # Read here: parking while the form has an answer would resume the task at once, which is too soon.
     event: Mapping[str, Any] | None = yield from ReadForm(question.form_id)
     if read_response(event):
         return (yield from take_answer(execution, event, None))
     shown = _ask_in_own_form(execution, question, is_shown=True)
-    # An answer that is no response: a worker was lost after it had closed the form.
+    # An event without a response: a worker was lost after it had closed the form.
     if event or question != shown:
         asking = yield from _describe(execution, task, question)
         if (yield from ShowForm(asking, reopen=bool(event))):
@@ -172,23 +172,23 @@ def _ask(execution: Execution, task: AgentTask, questions: Questions) -> Flow[De
     question = questions.require_last()
     yield from info("Question %s of the agent:\n%s", question.number, quote_lines(task.question or ""))
     is_shown = yield from _show((yield from _describe(execution, task, question)))
-    # Only now: an answer that a later try finds in the form is then surely one to this question.
+    # Saved only now, so that any answer a later try finds in the form is an answer to this question.
     asked = _ask_in_own_form(execution, question, is_shown=is_shown)
     yield from execution.save_questions(questions.put(asked))
     if not execution.settings.has_notifiers:
         return (yield from _park(execution, asked))
     yield from Notify(task.question)
-    # Whoever was notified may have answered already.
+    # Someone may have answered as soon as they were notified.
     return (yield from _await_answer(execution, task, asked))
 
 
 def _ask_in_own_form(execution: Execution, question: Question, *, is_shown: bool) -> Question:
-    """Return the question as the form of this try asks it; on Airflow 3.4 nobody sees an earlier one's."""
+    """Return the question with this try's form; on Airflow 3.4 users cannot see an earlier try's form."""
     return replace(question, is_shown=is_shown, form_id=execution.task_try.task_instance_id)
 
 
 def _show(asking: Asking, *, reopen: bool = False) -> Flow[bool]:
-    """Open the form, and return whether it shows this very question."""
+    """Open the form, and return whether it shows exactly this question."""
     is_shown = yield from ShowForm(asking, reopen=reopen)
     if not is_shown:
         yield from MakeForm(asking)
@@ -204,7 +204,7 @@ def _describe(execution: Execution, task: AgentTask, question: Question, notice:
         question_id=question.id,
         task=task,
         title=service.title,
-        # After a resume it is not known what a decorated function returned.
+        # Empty after a resume of a decorated function, whose return value is not kept.
         instruction=str(settings.start_fields.get(service.instruction_field) or ""),
         log_url=execution.task_try.log_url,
         notice=notice,
@@ -228,10 +228,10 @@ def _ask_again(execution: Execution, question: Question, fault: str) -> Flow[Dec
     if decision.task and question.is_of(decision.task):
         yield from warning("The answer to question %s was rejected: %s", question.number, fault)
         moment = format_time((yield from ReadClock()))
-        notice = f"**The last reply, given at {moment}, was not sent: {fault}**"
+        notice = f"**The last reply, from {moment}, was not sent: {fault}**"
         asking = yield from _describe(execution, decision.task, question, notice)
         is_shown = yield from _show(asking, reopen=True)
-        # Else the rejected answer in the form of an earlier try would be read once more.
+        # Otherwise the rejected answer in the form of an earlier try would be read again.
         yield from save_question(execution, _ask_in_own_form(execution, question, is_shown=is_shown))
         return (yield from _park(execution, question))
     return decision
@@ -243,13 +243,13 @@ def _is_overdue(execution: Execution, question: Question) -> Flow[bool]:
 
 
 def _give_up(execution: Execution, question: Question) -> Flow[Decision]:
-    # The form is closed. If a next try finds the agent at this question, it asks anew.
+    # The form is closed. If the next try finds the agent at this question, it asks again.
     yield from save_question(execution, question.move(Stage.DROPPED, (yield from ReadClock())))
     task, fate = yield from stop_or_leave(execution)
     if task and task.status is TaskState.COMPLETED:
         return Decision(Verdict.REACHED, task=task)
     if execution.settings.input_default is not None:
-        fate = f"input_default was sent {MAX_AUTOMATIC_REPLIES} times in a row, and not once more. {fate}"
+        fate = f"input_default was already sent {MAX_AUTOMATIC_REPLIES} times in a row, the limit. {fate}"
     raise AgentTaskTimeoutError(
         f"Nobody answered question {question.number} of {execution.name} within the input_timeout of "
         f"{execution.settings.input_timeout:g} s: {shorten(question.text, 500)!r}. {fate}"
@@ -257,17 +257,17 @@ def _give_up(execution: Execution, question: Question) -> Flow[Decision]:
 
 
 def _stop(execution: Execution, question: Question, decision: Reply) -> Flow[Decision]:
-    # Recorded first: a worker that is lost in between would leave the next try to go on.
+    # Recorded first: if the worker is lost in between, the next try must stop the agent too.
     yield from save_question(execution, question.answer(decision, (yield from ReadClock())))
     task, fate = yield from stop(execution)
     if task and task.status is TaskState.COMPLETED:
         return Decision(Verdict.REACHED, task=task)
     user = decision.answered_by
     failure = AgentTaskCancelledError(
-        f"{user['name']} (id {user['id']}) chose {STOP!r} at {decision.answered_at}, when asked question "
+        f"{user['name']} (id {user['id']}) chose {STOP!r} at {decision.answered_at}, in reply to question "
         f"{question.number}. {fate}",
         task=task,
-        # A next try stops what could not be stopped.
+        # If the stop failed, a retry tries it again.
         is_final=task is not None,
     )
     if failure.is_final:

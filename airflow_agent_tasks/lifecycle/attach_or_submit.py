@@ -1,8 +1,8 @@
 """
 Attach or submit: at the start of every try, find the agent task of an earlier try or start one.
 
-A retry goes on with the agent task of the earlier try. A clear means "start over": whatever still runs from
-before is stopped, then a new agent task is started.
+A retry continues the agent task of the earlier try. A clear means "start over": the earlier agent task is
+stopped if it still runs, and then a new one is started.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Start:
 
     @property
     def on_kill_policy(self) -> str:
-        # An agent task that is started only is meant to outlive its Airflow task.
+        # Without wait_for_completion, the agent task is meant to outlive its Airflow task.
         settings = self.execution.settings
         return settings.on_kill_policy if settings.wait_for_completion else "leave"
 
@@ -72,7 +72,7 @@ class _Start:
         )
 
     def locate(self, found: Submission) -> StartedTask | None:
-        """Return the agent task of a record; with this try's own agent where the record has lost its own."""
+        """Return the agent task of a record; if the record has lost the agent, use this try's."""
         started = found.started
         return (
             replace(started, agent_id=self.execution.settings.agent_id)
@@ -81,12 +81,12 @@ class _Start:
         )
 
     def check_gone(self, found: Submission, error: AgentTaskNotFoundError) -> None:
-        """Raise AgentTaskError, which is final, if it is not known whether the agent task is gone."""
+        """Raise a final AgentTaskError if the agent task may still exist under an agent that is unknown."""
         if self._is_lost(found):
             failure = AgentTaskError(
-                f"The record of agent task {found.task_id} has lost which agent runs it: it may still run. "
-                f"{error} Look for it on {self.service.title}, and stop it. Then delete the key "
-                f"{RECORD_KEY!r} in Airflow's task state store, and clear the task."
+                f"The record of agent task {found.task_id} no longer names its agent, so the agent task may "
+                f"still be running. {error} Search {self.service.title} for it, and stop it. Then delete the "
+                f"key {RECORD_KEY!r} in Airflow's task state store, and clear the task."
             )
             failure.is_final = True
             raise failure from None
@@ -106,8 +106,8 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     Return the agent task of this try, found or newly started.
 
     :param found: The record that an earlier try left, or None.
-    :raises AgentTaskUncertainError: when a start may have been carried out and must not be repeated.
-    :raises AgentTaskError: when the service refused, or the state store cannot be used.
+    :raises AgentTaskUncertainError: if a start may have been carried out and must not be repeated.
+    :raises AgentTaskError: if the service rejected the start, or the state store cannot be used.
     """
     service = yield from FindService()
     start = _Start(execution, service, read_rendered(service.start_fields, execution.settings.start_fields))
@@ -135,18 +135,18 @@ def _submit(start: _Start) -> Flow[AgentTask]:
     except AgentTaskUncertainError:
         raise
     except AgentTaskError:
-        # Surely nothing was started; an intent left here would make the next try think otherwise.
+        # Nothing was started; an intent left here would mislead the next try.
         yield from start.execution.drop()
         raise
     return task
 
 
 def _require_new(task: AgentTask) -> None:
-    # Only possible with a key of the user's own; waiting for a paused task would never end.
+    # Only possible with a key that the user set; waiting for a paused task would never end.
     if task.reused and task.status is TaskState.PAUSED:
         raise AgentTaskArgumentError(
-            f"A new agent task was intended, but idempotency_key finds {task}, which was stopped before. "
-            "Change the key with each try, for example by {{ ti.try_number }} in it, or leave it out."
+            f"The idempotency_key belongs to {task}, which was stopped earlier, so no new agent task was "
+            "started. Use another key for each try, for example with {{ ti.try_number }}, or leave it out."
         )
 
 
@@ -157,7 +157,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
         task = yield from StartTask(agent_id, fields)
     except AgentTaskUncertainError as error:
         if start.is_idempotent:
-            # The next try sends the same key, and so finds out what happened to this start.
+            # The next try sends the same key, and so gets the agent task of this start, if there is one.
             error.is_final = False
             raise
         yield from warning("%s %s", error, start.describe_search(submission))
@@ -168,7 +168,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
     yield from start.execution.adopt(started)
     yield from _record(start, submission.with_task(started))
-    yield from info("%s %s", "Found, already started:" if task.reused else "Started", task)
+    yield from info("%s %s", "Already started:" if task.reused else "Started", task)
     return task
 
 
@@ -176,8 +176,8 @@ def _resend(agent_id: str | None, fields: Mapping[str, Any]) -> Flow[AgentTask]:
     try:
         return (yield from StartTask(agent_id, fields))
     except AgentTaskError as error:
-        # Whatever happened to this one, the first submit may have been carried out.
-        failure = AgentTaskUncertainError(f"{error} The first submit was never answered.")
+        # Whatever happened to this submit, the first one may have been carried out.
+        failure = AgentTaskUncertainError(f"{error} The first submit got no response.")
         failure.is_final = error.is_final and not isinstance(error, AgentTaskUncertainError)
         raise failure from None
 
@@ -187,12 +187,12 @@ def _record(start: _Start, submission: Submission) -> Flow[None]:
     try:
         yield from start.execution.save(submission)
     except AgentTaskError as error:
-        # Failing here would leave the agent task running with nobody waiting for it.
+        # Failing here would leave the agent task running with nothing waiting for it.
         yield from warning("%s If this worker is lost, a retry may not find the agent task.", error)
 
 
 def _repeat(start: _Start, found: Submission) -> Flow[AgentTask]:
-    lost = f"Try {found.try_number} sent its start and was lost before the answer came."
+    lost = f"Try {found.try_number} sent a start, but was lost before the response came."
     if start.is_idempotent:
         yield from info("%s Sending it again with the same idempotency key.", lost)
         return (yield from _send(start, found))
@@ -200,7 +200,7 @@ def _repeat(start: _Start, found: Submission) -> Flow[AgentTask]:
         yield from warning("%s Submitting again, because on_uncertain_submit is 'resubmit'.", lost)
         return (yield from _submit(start))
     raise AgentTaskUncertainError(
-        f"{lost} {start.service.title} has no idempotency key, so a second start could do the work twice. "
+        f"{lost} {start.service.title} has no idempotency keys, so a second start could do the work twice. "
         f"{start.describe_search(found)} Then clear this task to start over, or set "
         "on_uncertain_submit='resubmit'."
     )
@@ -208,7 +208,7 @@ def _repeat(start: _Start, found: Submission) -> Flow[AgentTask]:
 
 def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[AgentTask]:
     task_id, origin = started.agent_task_id, f"started by try {found.try_number}"
-    # Where a user chose to stop the agent, the questions go on from there.
+    # If a user chose to stop the agent, resume_questions does that.
     must_stop = found.is_stopping and found.questions.stop_decision is None
     try:
         task = yield from GetTask(started)
@@ -219,10 +219,10 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
     except AgentTaskError as error:
         if not error.is_transient or must_stop:
             raise
-        yield from warning("Attached to %s, %s, whose state is not available now. %s", task_id, origin, error)
+        yield from warning("Attached to %s, %s; its state is not available now. %s", task_id, origin, error)
         yield from start.execution.adopt(started)
         return AgentTask(start.service.service, task_id, TaskState.UNKNOWN, agent_id=started.agent_id)
-    # Where a user chose to stop the agent, no other is started in its place.
+    # If a user chose to stop the agent, no new one is started.
     is_settled = start.execution.is_settled_by(task) or found.questions.stop_decision is not None
     if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not is_settled:
         yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
@@ -230,7 +230,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
     if must_stop and not task.is_terminal:
         task = yield from stop_and_look(started)
         if task.status is not TaskState.COMPLETED:
-            yield from info("%s, %s, was to be stopped; starting a new one.", task, origin)
+            yield from info("Finished stopping %s, %s; starting a new one.", task, origin)
             return (yield from _submit(start))
     yield from start.execution.adopt(started)
     yield from info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
@@ -240,13 +240,13 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
 
 
 def _start_over(start: _Start, found: Submission) -> Flow[AgentTask]:
-    lost = f"The start of try {found.try_number}, before the clear, was never answered."
+    lost = f"The start of try {found.try_number}, before the clear, got no response."
     old = start.locate(found)
     if old is None and start.is_idempotent:
-        yield from info("%s Sending it again with its idempotency key.", lost)
+        yield from info("%s Sending it again with the same idempotency key, to find its agent task.", lost)
         task = yield from _send(start, found)
         old = start.execution.started
-        if not task.reused:  # it never arrived: what runs now is the new one
+        if not task.reused:  # the earlier start never arrived; this is the new agent task
             yield from _record(start, start.build_submission(found.idempotency_key).with_task(old))
             return task
     if old is None:
@@ -264,6 +264,8 @@ def _stop_earlier(start: _Start, found: Submission, old: StartedTask) -> Flow[No
             task = yield from stop_and_look(old)
     except AgentTaskNotFoundError as error:
         start.check_gone(found, error)
-        yield from info("%s of try %s, before the clear, is gone: %s", old.agent_task_id, try_number, error)
+        yield from info(
+            "Starting over after a clear; %s of try %s is gone: %s", old.agent_task_id, try_number, error
+        )
     else:
         yield from info("Starting over after a clear; the agent task of try %s is now %s", try_number, task)

@@ -1,4 +1,4 @@
-"""Automatic replies: those of the operator's ``reply``, and the default for when nobody answers in time."""
+"""Automatic replies: the operator's ``reply``, and ``input_default`` for when nobody answers in time."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from airflow_agent_tasks.text import shorten
 def call_reply(
     function: Callable[[str], str | None] | None, question: str, log: Log, *, clock: Callable[[], float]
 ) -> Reply | None:
-    """Return what the operator's ``reply`` answers, or None where it leaves the question open."""
+    """Call the operator's ``reply``; return its reply, or None if it leaves the question open."""
     if function is None:
         return None
     name = getattr(function, "__name__", type(function).__name__)
     try:
         text = function(question)
-    except Exception as error:  # of the user's own code; someone can still answer
-        log.warning("reply (%s) failed, so it answers nothing: %s", name, shorten(repr(error), 500))
+    except Exception as error:  # raised by the user's code; someone can still answer
+        log.warning("reply (%s) raised an exception: %s", name, shorten(repr(error), 500))
         return None
     reply = None if text is None else Reply(SEND, text, {"id": REPLY_ID, "name": name}, format_time(clock()))
     if reply and (fault := find_fault(reply)):
-        log.warning("reply (%s) answers nothing: %s", name, fault)
+        log.warning("Ignored the reply of reply (%s): %s", name, fault)
         return None
     return reply
 
 
 def build_default_reply(text: str | None, *, now: float) -> Reply | None:
-    """Return the operator's ``input_default`` as a reply, or None where there is none."""
+    """Return the operator's ``input_default`` as a reply, or None if it has none."""
     if text is None:
         return None
     return Reply(SEND, text, {"id": DEFAULT_ID, "name": DEFAULT_ID}, format_time(now))
@@ -41,5 +41,5 @@ def find_fault(reply: Reply) -> str | None:
     if not isinstance(reply.text, str) or not reply.text.strip():
         return "it was empty."
     if len(reply.text) > MAX_REPLY:
-        return f"it had {len(reply.text)} characters, and the limit is {MAX_REPLY}."
+        return f"it had {len(reply.text)} characters; the limit is {MAX_REPLY}."
     return None

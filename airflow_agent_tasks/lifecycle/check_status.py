@@ -1,4 +1,4 @@
-"""One status check of the agent task: ask, log what changed, settle the open question, decide."""
+"""One status check of the agent task: get it, log any change, settle the open question, decide."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict, describ
 
 def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     """
-    Ask for the agent task's state once, and decide.
+    Get the agent task once, and decide.
 
-    :param retries: Repeat the request where it fails. A connection that cannot be read counts as a failure to
-        ask, which is waited out like any other.
+    :param retries: Repeat the request if it fails. If the connection cannot be read, that counts as a failed
+        check like any other.
     """
     wait = yield from execution.require_wait()
     try:
@@ -37,17 +37,17 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     yield from _log_change(execution, describe_state(task), is_odd=task.status is TaskState.UNKNOWN)
     yield from PushTask(task)
     yield from _settle_question(execution, task)
-    # Asked for only now: a question that is settled changes the pace.
+    # Built again, because settling a question changes the poll interval.
     wait = yield from execution.require_wait()
     return wait.on_state(task, now=(yield from ReadClock()))
 
 
 def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:
     """
-    Ask once after a deferral, and decide.
+    Get the agent task once after a deferral, and decide.
 
-    What the trigger decided stands where nothing newer is known: by this worker's clock the time may not be
-    up yet, and waiting again could go round for ever.
+    The trigger's decision stands unless the check finds something newer: by this worker's clock the time may
+    not be up yet, and waiting again could repeat forever.
     """
     decision = yield from check(execution, retries=True)
     is_over = reported.verdict in (Verdict.TIMEOUT, Verdict.ERROR) and decision.waits
@@ -57,15 +57,15 @@ def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:
 
 def check_still_wanted(execution: Execution) -> Flow[None]:
     """
-    Stop the agent task if the Airflow task was marked meanwhile.
+    Stop the agent task if someone has marked the Airflow task in the meantime.
 
-    A first execution is shorter than a worker's heartbeat: it would defer without having noticed, and no
-    trigger that could be killed would ever be created.
+    The first execution is shorter than a worker's heartbeat. It would defer without noticing, and Airflow
+    would never create a trigger, whose ``on_kill`` could stop the agent task.
     """
     state = yield from ReadFinalState()
     if state and execution.settings.on_kill_policy == "stop":
         fate = (yield from stop(execution))[1]
-        failure = AgentTaskCancelledError(f"The task was marked {state} meanwhile. {execution.name}: {fate}")
+        failure = AgentTaskCancelledError(f"Someone marked the task {state}. {execution.name}: {fate}")
         failure.retry_note = f"Airflow does not retry the task: it was marked {state}."
         raise failure
 
@@ -77,7 +77,7 @@ def _log_change(execution: Execution, seen: str, *, is_odd: bool) -> Flow[None]:
 
 
 def _settle_question(execution: Execution, task: AgentTask) -> Flow[None]:
-    """Record what happened to the newest question, once the agent has gone on from it."""
+    """Record what happened to the newest question, once the agent has moved on from it."""
     before = execution.submission.questions if execution.submission else None
     if before is None or before.last is None:
         return
@@ -87,11 +87,11 @@ def _settle_question(execution: Execution, task: AgentTask) -> Flow[None]:
     yield from execution.save_questions(questions)
     number, stage = before.last.number, before.last.stage
     if stage is Stage.ASKED:
-        yield from info("Question %s was answered or withdrawn elsewhere: %s", number, task)
+        yield from info("Question %s was answered on the service or withdrawn: %s", number, task)
         yield from CloseForm()
     elif stage is Stage.ANSWERED:
         yield from warning(
-            "The reply to question %s was not sent: the agent no longer asks it. %s", number, task
+            "Did not send the reply to question %s, because the agent no longer asks it. %s", number, task
         )
     else:
-        yield from info("The reply to question %s has arrived: %s", number, task)
+        yield from info("The agent received the reply to question %s: %s", number, task)

@@ -1,10 +1,10 @@
 """
-What the life of an agent task asks of the process that runs it.
+The commands through which the lifecycle of an agent task acts on the outside world.
 
-The life is a generator (:data:`Flow`): it yields one command after the other, and gets the result of each
-back or its failure thrown in. So the life itself is pure, and the performer of the commands decides how: a
-worker for real, a test in a simulated world that may crash before and after each one. What ``yield from`` a
-command brings has the type of the command's result.
+The lifecycle is a generator, a ``Flow``. It yields one command after the other, and the caller sends the
+result of each back or throws its failure in. So the lifecycle is pure, and the caller decides how to perform
+a command: a worker does it for real, and a test does it in a simulated world that may crash before and after
+each one. The value of ``yield from command`` has the type of the command's result.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from airflow_agent_tasks.services.base import Dialect
 T = TypeVar("T")
 
 
-# Not a dataclass: every DAG file imports this module, and to make twenty of those takes 5 ms more.
+# Not a dataclass: every DAG file imports this module, and creating twenty dataclasses takes 5 ms more.
 class Command(msgspec.Struct, Generic[T], frozen=True):
     """
-    Base of all commands, each with the type of its result.
+    Base class of all commands, generic in the type of the result.
 
-    An AgentTaskError reaches the flow where it stands; any other exception ends the flow.
+    If a command fails with an AgentTaskError, the flow can catch it; any other exception ends the flow.
     """
 
     def __iter__(self) -> Generator[Command[Any], Any, T]:
@@ -37,15 +37,16 @@ class Command(msgspec.Struct, Generic[T], frozen=True):
         return result
 
 
-#: A part of the life: yields commands, returns a T.
+#: A part of the lifecycle: yields commands, returns a T.
 Flow = Generator[Command[Any], Any, T]
 
 
 def perform_all(flow: Flow[T], perform: Callable[[Command[Any]], Any]) -> T:
     """
-    Perform the commands of a flow, and return or raise what it ends with.
+    Perform the commands of a flow, and return its result or raise its error.
 
-    :param perform: Performs one command, and returns its result. Its AgentTaskError is thrown into the flow.
+    :param perform: Performs one command and returns its result. If it raises an AgentTaskError, that is
+        thrown into the flow.
     """
     result: Any = None
     error: AgentTaskError | None = None
@@ -82,7 +83,7 @@ class DropSubmission(Command[None], frozen=True):
 
 
 class FindService(Command[Dialect], frozen=True):
-    """Read the Airflow connection, and return what its service is like."""
+    """Read the Airflow connection, and return the dialect of its service."""
 
 
 class StartTask(Command[AgentTask], frozen=True):
@@ -96,7 +97,7 @@ class GetTask(Command[AgentTask], frozen=True):
     """
     Return the agent task as the service describes it.
 
-    :param retries: Repeat the request where it fails; a caller that asks again later needs no repeats.
+    :param retries: Repeat the request if it fails; a caller that checks again later needs no repeats.
     """
 
     started: StartedTask
@@ -111,7 +112,7 @@ class SendMessage(Command[None], frozen=True):
 
 
 class StopTask(Command[AgentTask], frozen=True):
-    """Cancel the agent task, or pause it where the service cannot cancel; return it."""
+    """Cancel the agent task, or pause it if the service cannot cancel; return it."""
 
     started: StartedTask
 
@@ -127,7 +128,7 @@ class Sleep(Command[None], frozen=True):
     """
     Wait on the worker; raises AgentTaskCancelledError once a kill has stopped the agent task.
 
-    :param minds_kill: False for a wait that a kill does not end: the agent task is being stopped anyway.
+    :param minds_kill: False if a kill should not end the wait, because the agent task is being stopped.
     """
 
     seconds: float
@@ -141,9 +142,9 @@ class Defer(Command[NoReturn], frozen=True):
     :param started: The agent task.
     :param working_since: When it was submitted or got its last reply, in seconds since 1970.
     :param status: The status in XCom, or None.
-    :param not_before: When the trigger checks for the first time, in seconds since 1970.
+    :param not_before: When the trigger should check for the first time, in seconds since 1970.
     :param deadline: When to give up, in seconds since 1970; None for never.
-    :param has_questions: True where the resume needs the questions of the submission record.
+    :param has_questions: True if the resume needs the questions of the submission record.
     """
 
     started: StartedTask
@@ -158,8 +159,8 @@ class Park(Command[NoReturn], frozen=True):
     """
     Leave the worker until someone answers the form or the time is up; never returns.
 
-    :param question_id: The question.
-    :param seconds: The most seconds to stay away; Airflow's own minimum applies.
+    :param question_id: The id of the question.
+    :param seconds: Maximum number of seconds to wait; Airflow's own minimum applies.
     """
 
     question_id: str
@@ -170,29 +171,29 @@ class Park(Command[NoReturn], frozen=True):
 
 
 class StopOnKill(Command[None], frozen=True):
-    """From now on, a kill of this worker stops this agent task, unless a next try will attach to it."""
+    """From now on, a kill of this worker stops this agent task, unless another try will attach to it."""
 
     started: StartedTask
 
 
 class ReadFinalState(Command[str | None], frozen=True):
-    """Return the final state in which someone has put the task instance meanwhile, or None."""
+    """Return the final state that someone has given the task instance in the meantime, or None."""
 
 
 class PushTask(Command[None], frozen=True):
-    """Push what has changed of id, status, exit code, question and progress to XCom. Never fails."""
+    """Push those of id, status, exit code, question and progress that have changed to XCom. Never fails."""
 
     task: AgentTask
 
 
 class PushAnswers(Command[None], frozen=True):
-    """Push who answered what to XCom, if it has changed. Never fails."""
+    """Push who answered what to XCom, if that changed. Never fails."""
 
     answers: list[dict[str, Any]]
 
 
 class Log(Command[None], frozen=True):
-    """Write a line into the task's log."""
+    """Write a line to the task's log."""
 
     level: str
     message: str
@@ -203,17 +204,17 @@ class Log(Command[None], frozen=True):
 
 
 class CallReply(Command[Reply | None], frozen=True):
-    """Call the operator's ``reply`` with the question; return its Reply, or None where it leaves it open."""
+    """Call the operator's ``reply`` with the question; return its Reply, or None if it leaves it open."""
 
     question: str
 
 
 class ShowForm(Command[bool], frozen=True):
     """
-    Show the question under Required Actions; return False where the plugin cannot be reached.
+    Show the question under Required Actions; return False if the plugin cannot be reached.
 
-    :param asking: What to show.
-    :param reopen: Remove an answer that was given to this very question.
+    :param asking: The question and its context.
+    :param reopen: Remove an answer that the form already has for this question.
     """
 
     asking: Asking
@@ -221,23 +222,23 @@ class ShowForm(Command[bool], frozen=True):
 
 
 class MakeForm(Command[None], frozen=True):
-    """Create the form by Airflow's own means; a form that is there already keeps its text."""
+    """Create the form through Airflow's own API; an existing form keeps its text."""
 
     asking: Asking
 
 
 class ReadForm(Command[Mapping[str, Any] | None], frozen=True):
     """
-    Return the form's answer as Airflow gives it, or None.
+    Return the form's answer as Airflow stores it, or None.
 
-    :param form_id: The form that asked; an answer may be in it, if it is that of an earlier try.
+    :param form_id: The form that asked. It may be the form of an earlier try, and have an answer.
     """
 
     form_id: str
 
 
 class CloseForm(Command[Mapping[str, Any] | None], frozen=True):
-    """Close the form, unless it is answered: then return the answer as Airflow gives it."""
+    """Close the form; if it already has an answer, return that as Airflow stores it."""
 
 
 class Notify(Command[None], frozen=True):
@@ -250,7 +251,7 @@ class Notify(Command[None], frozen=True):
 
 
 def info(message: str, *args: Any) -> Log:
-    """Return the command to log a message; its arguments as the standard library's loggers take them."""
+    """Return the command to log a message, with arguments as for the standard library's loggers."""
     return Log("info", message, args)
 
 
@@ -260,7 +261,7 @@ def warning(message: str, *args: Any) -> Log:
 
 
 def warn_on_failure(flow: Flow[T]) -> Flow[T | None]:
-    """Perform a flow that may fail without harm: its AgentTaskError becomes a warning, its result None."""
+    """Run a flow whose failure is harmless: an AgentTaskError is logged, and the result is None."""
     try:
         return (yield from flow)
     except AgentTaskError as error:

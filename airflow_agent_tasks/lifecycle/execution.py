@@ -29,10 +29,10 @@ CLOCK_DIFFERENCE = 600.0
 @dataclass(frozen=True)
 class TaskSettings:
     """
-    What the DAG author chose; the operator's arguments of the same names, documented there.
+    The settings of the DAG author: the operator's arguments of the same names, documented there.
 
     :param start_fields: The rendered start fields by name.
-    :param execution_timeout: Airflow's own, in seconds, or None.
+    :param execution_timeout: Airflow's own ``execution_timeout`` in seconds, or None.
     """
 
     start_fields: Mapping[str, Any]
@@ -62,12 +62,12 @@ class TaskTry:
     """
     The try of the Airflow task.
 
-    :param owner: What names the task instance among all: DAG, run, task, map index, try, id.
-    :param task_instance_id: Airflow's id of it, which changes with each try.
-    :param try_number: Its number, from 1.
-    :param max_tries: Airflow's ``max_tries``; the last try has one more.
-    :param began_at: When Airflow began it, in seconds since 1970.
-    :param log_url: The address of its log in the Airflow UI.
+    :param owner: The values that identify the task instance: DAG, run, task, map index, try, id.
+    :param task_instance_id: Airflow's id of the task instance, which changes with each try.
+    :param try_number: The number of the try, from 1.
+    :param max_tries: Airflow's ``max_tries``; the number of the last try is one higher.
+    :param began_at: When Airflow started the try, in seconds since 1970.
+    :param log_url: The URL of its log in the Airflow UI.
     """
 
     owner: tuple[object, ...]
@@ -85,39 +85,39 @@ class TaskTry:
 
 class Execution:
     """
-    What is known during one execution: the one copy of the submission record, and the agent task.
+    The state of one execution: its only copy of the submission record, and the agent task.
 
-    :param settings: What the DAG author chose.
-    :param task_try: The try.
+    :param settings: The settings of the DAG author.
+    :param task_try: The try of the Airflow task.
     """
 
     def __init__(self, settings: TaskSettings, task_try: TaskTry) -> None:
         self.settings = settings
         self.task_try = task_try
-        #: The record as it is stored; None where there is none, or nothing needed it yet.
+        #: The record as stored; None if there is none or it has not been loaded.
         self.submission: Submission | None = None
         self.wait: TaskWait | None = None
-        #: What the last status check saw, as it was logged.
+        #: The result of the last status check, as logged.
         self.last_seen: str | None = None
-        #: The agent task that this execution has started or found last, or None.
+        #: The agent task that this execution last started or attached to, or None.
         self.last_started: StartedTask | None = None
-        #: That agent task as it was last seen, or None.
+        #: That agent task as last seen, or None.
         self.last_task: AgentTask | None = None
 
     @property
     def started(self) -> StartedTask:
-        """The agent task; known once it is started or found."""
+        """The agent task; raises AgentTaskError before it is started or found."""
         if self.last_started is None:
             raise AgentTaskError("No agent task is known in this execution.")
         return self.last_started
 
     @property
     def name(self) -> str:
-        """The agent task in sentences."""
+        """The name of the agent task in messages."""
         return f"Agent task {self.started.agent_task_id}"
 
     def adopt(self, started: StartedTask) -> Flow[None]:
-        """Be responsible for this agent task from now on."""
+        """Make this the agent task of the execution."""
         self.last_started = started
         self.wait = None
         yield from StopOnKill(started)
@@ -130,7 +130,7 @@ class Execution:
             found = yield from LoadSubmission()
             now = yield from ReadClock()
             if found and found.task_id and not 0.0 < found.submitted_at <= now + CLOCK_DIFFERENCE:
-                # Lost or damaged: the limits count from now.
+                # The start time is lost or damaged: count the limits from now.
                 found = replace(found, submitted_at=now)
             self.submission = found
         return self.submission
@@ -151,46 +151,46 @@ class Execution:
         self.submission = None
 
     def require_submission(self) -> Flow[Submission]:
-        """Return the record; raises AgentTaskError where the store does not have it any more."""
+        """Return the record; raises AgentTaskError if the store no longer has it."""
         submission = yield from self.load()
         if submission is None:
             raise AgentTaskError(
-                f"Airflow's task state store has no record of {self.name} any more, so its questions cannot "
-                f"be tracked. {self.describe_left()}"
+                f"Airflow's task state store no longer has the record of {self.name}, so its questions "
+                f"cannot be tracked. {self.describe_left()}"
             )
         return submission
 
     def require_questions(self) -> Flow[Questions]:
-        """Return the questions of the record; raises what :meth:`require_submission` raises."""
+        """Return the questions of the record; raises AgentTaskError if the store no longer has it."""
         return (yield from self.require_submission()).questions
 
     def save_questions(self, questions: Questions) -> Flow[None]:
         """Write the questions into the record, and push the answers to XCom."""
         submission = yield from self.require_submission()
         yield from self.save(replace(submission, questions=questions))
-        self.wait = None  # the limits and the pace have changed
+        self.wait = None  # the limits and the poll interval have changed
         yield from PushAnswers(questions.list_answers())
 
     # --- limits
 
     @property
     def working_since(self) -> float:
-        """When the agent task was submitted or got its last reply, as far as known, in seconds since 1970."""
+        """When the agent task was submitted or got its last known reply, in seconds since 1970."""
         last_change = self.submission.questions.last_change if self.submission else 0.0
         return max(self.started.started_at, last_change)
 
     def find_limit(self) -> Flow[tuple[float, str] | None]:
         """
-        Return when to give up, in seconds since 1970, and which argument says so; None for never.
+        Return when to give up, in seconds since 1970, and the argument that sets this limit; None for never.
 
-        The time for which a question waits for someone's answer is not counted.
+        The time that a question waits for someone's answer is not counted.
         """
         timeout, execution_timeout = self.settings.timeout, self.settings.execution_timeout
         limits = []
         if timeout is not None:
             limits.append((self.started.started_at, timeout, f"timeout of {timeout:g} s"))
         if execution_timeout is not None:
-            # Airflow itself counts it anew after each deferral, and not at all in between.
+            # Airflow itself restarts the count after each deferral, and does not count in between.
             limits.append(
                 (self.task_try.began_at, execution_timeout, f"execution_timeout of {execution_timeout:g} s")
             )
@@ -203,12 +203,12 @@ class Execution:
         )
 
     def is_over_limit(self) -> Flow[bool]:
-        """Return True once it is time to give up."""
+        """Return whether it is time to give up."""
         limit = yield from self.find_limit()
         return limit is not None and (yield from ReadClock()) >= limit[0]
 
     def require_wait(self) -> Flow[TaskWait]:
-        """Return the waiting policy of the agent task."""
+        """Return the wait policy of the agent task."""
         if self.wait is None:
             limit = yield from self.find_limit()
             self.wait = TaskWait(
@@ -222,16 +222,16 @@ class Execution:
     # --- giving up
 
     def is_settled_by(self, task: AgentTask) -> bool:
-        """Tell whether this end of the agent task decides the Airflow task's end, without another try."""
+        """Return whether this outcome of the agent task decides the Airflow task's, without another try."""
         return task.exit_code in self.settings.skip_on_exit_code | self.settings.no_retry_on_exit_code
 
     def leave(self) -> Flow[str]:
-        """Leave the agent task running on purpose, also when its Airflow task is marked later."""
+        """Leave the agent task running on purpose, even if someone marks its Airflow task later."""
         yield from warn_on_failure(self.mark(on_kill_policy="leave"))
         return "It was left running."
 
     def describe_left(self, error: AgentTaskError | None = None) -> str:
-        """Say what happens to an agent task that is left running because it cannot be watched."""
+        """Return what happens to an agent task that keeps running but cannot be polled, as a sentence."""
         if self.task_try.has_next and not (error and error.is_final):
             return "It was left running, and the next try attaches to it."
         return "It was left running, and no try is left to attach to it; clearing the task stops it."

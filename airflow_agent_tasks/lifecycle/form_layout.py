@@ -1,8 +1,8 @@
 """
-Lays out text for the body of a form: as lines that fit the Airflow UI, in blocks where nothing is markup.
+Lays out text for the body of a form: lines that fit the Airflow UI, in blocks where nothing is markup.
 
-The UI gives all lines of a fenced block the same height, and wraps those that are too long. So the number of
-lines that are wrapped here tells how high the form will be.
+The UI gives all lines of a fenced block the same height, and wraps lines that are too long. Because the lines
+are already wrapped here, their number determines the height of the form.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Iterable
 
 from airflow_agent_tasks.text import clean, shorten
 
-#: The most characters of a text that are laid out.
+#: Maximum number of characters of a text that are laid out.
 MAX_SHOWN = 4_000
-#: Characters that fit into a line in a window of 1,280 pixels width, half as many of the wide ones.
+#: Characters that fit on a line in a window 1,280 pixels wide, or half as many wide characters.
 LINE_LENGTH = 84
 #: The column where the values of facts begin.
 INDENT = 16
@@ -24,21 +24,21 @@ SHORTENED = " … (shortened)"
 
 
 def fence(lines: list[str]) -> str:
-    """Return lines as a fenced block; nothing where there are none."""
+    """Return lines as a fenced block; an empty text for no lines."""
     if not lines:
         return ""
-    # Counted in what is shown: taking a character out may have joined two runs of backticks.
+    # Counted in the text that is shown: removing a character may have joined two runs of backticks.
     longest = max(len(run) for run in re.findall("`*", "\n".join(lines)))
     ticks = "`" * max(3, longest + 1)
-    # Without a language the Airflow UI shows a fenced block as running text, all in one line.
+    # Without a language, the Airflow UI shows a fenced block inline, on a single line.
     return "\n".join([f"{ticks}text", *lines, ticks])
 
 
 def wrap_lines(text: str, most: int) -> list[str]:
     """
-    Return untrusted text as lines that fit.
+    Return untrusted text as lines that fit the form.
 
-    :param most: How many at most; where there are more, the last one ends with ``SHORTENED``.
+    :param most: Maximum number of lines; if the text has more, the last one ends with ``SHORTENED``.
     """
     shown = clean(text, MAX_SHOWN)
     lines = [piece for line in shown.split("\n") for piece in _wrap(line)] if shown.strip() else []
@@ -51,11 +51,11 @@ def wrap_lines(text: str, most: int) -> list[str]:
 
 def lay_out(name: str, value: str, *, most: int = 1) -> list[str]:
     """
-    Return a fact as lines, its value beside its name; none where there is no value.
+    Return a fact as lines, its value beside its name; no lines if the value is empty.
 
-    :param name: What it is.
+    :param name: The label of the fact.
     :param value: Untrusted text; its line breaks become spaces.
-    :param most: The most lines.
+    :param most: Maximum number of lines.
     """
     shown = one_line(value, MAX_SHOWN)
     lines = textwrap.wrap(shown, count_fitting(shown, LINE_LENGTH - INDENT), max_lines=most, placeholder=" …")
@@ -63,13 +63,13 @@ def lay_out(name: str, value: str, *, most: int = 1) -> list[str]:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """Return untrusted text in one line of at most ``limit`` characters."""
+    """Return untrusted text as one line of at most ``limit`` characters."""
     return shorten(" ".join(clean(text, limit * 2).split()), limit)
 
 
 def link(url: str) -> str:
     """Return the target of a Markdown link."""
-    # In angle brackets, since a run's id may hold parentheses.
+    # In angle brackets, because a run's id may contain parentheses.
     return f"<{re.sub('[<>]', '', url)}>"
 
 
@@ -79,7 +79,7 @@ def join_blocks(parts: Iterable[str]) -> str:
 
 
 def count_fitting(text: str, columns: int) -> int:
-    """Return how many characters of a text fit; those of East Asia are two columns wide."""
+    """Return how many characters of a text fit; East Asian characters are two columns wide."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return columns * len(text) // (len(text) + wide) if wide else columns
 

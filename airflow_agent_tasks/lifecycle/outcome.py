@@ -1,4 +1,4 @@
-"""What the end of the wait for an agent task means for its Airflow task."""
+"""Resolves the end of the wait for an agent task to the outcome of its Airflow task."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import shorten
 
-#: The most characters of an agent's words in an error.
+#: Maximum number of characters of an agent's words in an error.
 MAX_SAID = 2_000
 
 
 @dataclass(frozen=True)
 class Outcome:
     """
-    How the Airflow task ends, where it does not fail.
+    How the Airflow task ends, if it does not fail.
 
     :param task: The agent task.
-    :param skip_reason: Why the Airflow task is skipped; None where it succeeds.
+    :param skip_reason: Why the Airflow task is skipped; None if it succeeds.
     """
 
     task: AgentTask
@@ -39,25 +39,23 @@ class Outcome:
 
 
 def resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
-    """Return the outcome, or raise the failure; stops what nothing will wait for."""
+    """Return the outcome or raise the failure; stops the agent task if nothing will wait for it."""
     if decision.verdict is Verdict.TIMEOUT:
         limit = yield from execution.find_limit()
         task, fate = yield from stop_or_leave(execution)
         if task and task.status is TaskState.COMPLETED:
             return (yield from _resolve_state(execution, task))
-        name = limit[1] if limit else "time"
+        name = limit[1] if limit else "time limit"
         raise AgentTaskTimeoutError(f"{execution.name} did not end within its {name}. {fate}")
     if decision.verdict is Verdict.OUTAGE:
         raise AgentTaskUnavailableError(
-            f"{execution.name} could not be watched: no usable answer for "
+            f"Stopped polling {execution.name}: no usable response within the max_outage of "
             f"{execution.settings.max_outage:g} s. "
-            f"{execution.describe_left(decision.error)} The last failure: {decision.error}"
+            f"{execution.describe_left(decision.error)} Last failure: {decision.error}"
         )
     if decision.task is None:
-        yield from warning(
-            "%s can no longer be watched. %s", execution.name, execution.describe_left(decision.error)
-        )
-        raise decision.error or AgentTaskError(f"{execution.name} was not seen.")
+        yield from warning("Stopped polling %s. %s", execution.name, execution.describe_left(decision.error))
+        raise decision.error or AgentTaskError(f"{execution.name} has no known state.")
     return (yield from _resolve_state(execution, decision.task))
 
 
@@ -84,17 +82,17 @@ def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
 
 def describe_retry(error: AgentTaskError, *, try_number: int, max_tries: int) -> str:
     """
-    Say whether Airflow tries again after a failure, and why.
+    Return whether Airflow retries after a failure, and why, as a sentence.
 
     :param error: The failure.
     :param try_number: The number of the try that failed, from 1.
-    :param max_tries: Airflow's ``max_tries``; the last try has one more.
+    :param max_tries: Airflow's ``max_tries``; the number of the last try is one higher.
     """
     if error.retry_note:
         return error.retry_note
     if error.is_final:
         is_doubt = isinstance(error, AgentTaskUncertainError)
-        doubt = "what was sent may have been carried out, and would be done twice"
+        doubt = "the request may have been carried out, and a retry could do the work twice"
         return (
             f"Airflow does not retry the task: {doubt if is_doubt else 'a retry would fail in the same way'}."
         )
@@ -104,7 +102,7 @@ def describe_retry(error: AgentTaskError, *, try_number: int, max_tries: int) ->
 
 
 def build_failure(task: AgentTask, *, is_final: bool) -> AgentTaskFailedError | AgentTaskCancelledError:
-    """Return the error of an agent task that ended badly: which task, which state, what the agent said."""
+    """Return the error of an agent task that did not succeed: its id, its state and the agent's words."""
     failure: AgentTaskFailedError | AgentTaskCancelledError
     if task.status is TaskState.CANCELLED:
         failure = AgentTaskCancelledError(
@@ -121,7 +119,7 @@ def build_failure(task: AgentTask, *, is_final: bool) -> AgentTaskFailedError | 
 
 
 def describe_words(task: AgentTask) -> str:
-    """Return what the agent returned, as a sentence that follows another, or nothing."""
+    """Return the agent's result as a sentence, to be added to another one, or an empty text."""
     if task.result is None:
         return ""
     said = task.result if isinstance(task.result, str) else json.dumps(task.result, ensure_ascii=False)

@@ -1,11 +1,11 @@
 """
-The form of a question under Required Actions: its text, and how its answer is read.
+The form of a question under Required Actions: builds its text, and reads its answer.
 
-The Airflow UI shows the subject as plain text, in its list and above the form; below come the body as
-Markdown and the field for the reply. So the question begins in the subject and goes on in the body, and the
-body is short enough for the field to be seen without scrolling in a window of 1,000 pixels height. All text
-of a service, an agent or a DAG author goes into fenced blocks, where nothing is markup, no address becomes a
-link, and nothing is loaded.
+The Airflow UI shows the subject as plain text, in the list and above the form. Below it, the UI shows the
+body as Markdown, and the field for the reply. So the question begins in the subject and continues in the
+body, and the body is short enough that the field is visible without scrolling in a window 1,000 pixels high.
+All text from a service, an agent or a DAG author goes into fenced blocks, where nothing is markup, no URL
+becomes a link, and nothing is loaded.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from airflow_agent_tasks.text import clean, shorten
 OPTIONS = (SEND, STOP)
 REPLY_FIELD = "reply"
 QUESTION_FIELD = "question_id"
-#: The most characters of a reply; longer ones are rejected.
+#: Maximum number of characters of a reply; longer ones are rejected.
 MAX_REPLY = 10_000
-#: The most columns of the question that stand in the subject.
+#: Maximum number of columns of the question in the subject.
 MAX_SUBJECT = 120
-#: Lines for the notice and both blocks together, of which the question has what the others leave.
+#: Lines for the notice and both blocks together; the question gets those that the others do not need.
 MAX_LINES = 11
 LINES_OF_NOTICE = 2
 ANYONE = "anyone allowed to answer for this DAG"
@@ -52,11 +52,11 @@ _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("s", 1))
 @dataclass(frozen=True)
 class Form:
     """
-    What the form shows, in the terms of Airflow's human-in-the-loop forms.
+    The content of a form, as Airflow's human-in-the-loop forms define it.
 
     :param subject: One line of plain text.
     :param body: Markdown.
-    :param params: Its fields.
+    :param params: The fields.
     """
 
     subject: str
@@ -67,20 +67,20 @@ class Form:
 @dataclass(frozen=True)
 class Asking:
     """
-    Everything that someone needs to answer.
+    A pending question, with everything that someone needs to answer it.
 
-    :param number: Which question of this agent task it is, from 1.
-    :param question_id: Its id among all questions.
-    :param task: The agent task, at its question.
-    :param title: The service's name in sentences.
+    :param number: The number of the question in this agent task, from 1.
+    :param question_id: The id of the question, unique among all questions.
+    :param task: The agent task that asks.
+    :param title: The service's name in messages.
     :param instruction: The agent's instruction.
-    :param log_url: The address of the task's log in the Airflow UI.
+    :param log_url: The URL of the task's log in the Airflow UI.
     :param notice: A first paragraph, such as why an answer was rejected.
-    :param asked_at: When the question was seen, in seconds since 1970.
-    :param input_timeout: Seconds for which an answer is waited for, or None.
-    :param input_default: What is sent then; None if the task fails.
+    :param asked_at: When the question was first seen, in seconds since 1970.
+    :param input_timeout: Seconds to wait for an answer, or None.
+    :param input_default: The reply to send after that; None if the task fails.
     :param on_timeout: What happens to the agent if the task fails: "stop" or "leave".
-    :param users: The names of those who may answer; empty for everyone whom Airflow lets.
+    :param users: The names of the users who may answer; empty for everyone whom Airflow allows.
     """
 
     number: int
@@ -97,7 +97,7 @@ class Asking:
     users: tuple[str, ...] = ()
 
     def build_form(self) -> Form:
-        """Return the form with the question in it."""
+        """Return the form that shows the question."""
         title, rest = _split_title(self.task.question or "")
         reload = " If this page has been open for a while, reload it first: the agent may have asked again."
         body = self._build_body(rest, deadline=self._find_deadline(), advice=reload)
@@ -105,13 +105,13 @@ class Asking:
         return Form(f"Question {self.number}: {title}".strip(), body, params)
 
     def build_lasting_form(self) -> Form:
-        """Return a form that stays true where Airflow keeps its text although the agent asks again."""
+        """Return a form that stays correct if Airflow keeps its text when the agent asks again."""
         newest = (
-            "**This form cannot show what the agent asks later.** The question to answer is the newest one, "
-            f"in the [log]({link(self.log_url)}) and in XCom `question`. This was question {self.number}:"
+            "**This form cannot show later questions.** Always answer the latest question, which is in the "
+            f"[log]({link(self.log_url)}) and in XCom `question`. This was question {self.number}:"
         )
         body = self._build_body(self.task.question or "", notice=newest)
-        subject = "The agent asks; its newest question is in the XCom question and in the log"
+        subject = "The agent has a question; the latest one is in XCom question and in the log"
         return Form(subject, body, {REPLY_FIELD: build_reply_param()})
 
     def _build_body(self, question: str, *, deadline: str = "", notice: str = "", advice: str = "") -> str:
@@ -119,9 +119,9 @@ class Asking:
         facts = list(self._list_facts(deadline))
         lines = wrap_lines(question, MAX_LINES - len(facts) - LINES_OF_NOTICE * len(notices))
         log = f"[log]({link(self.log_url)})"
-        where = f"What happened so far is in the {log}."
+        where = f"The {log} shows what happened so far."
         if lines and lines[-1].endswith(SHORTENED):
-            where = f"The whole question is in the {log} and in XCom `question`."
+            where = f"The full question is in the {log} and in XCom `question`."
         how = f"**{SEND}** sends your reply, **{STOP}** stops the agent and fails this task. {where}{advice}"
         return join_blocks([*notices, fence(lines), fence(facts), how])
 
@@ -134,13 +134,13 @@ class Asking:
     def _list_facts(self, deadline: str) -> Iterator[str]:
         yield from lay_out("Who may answer", ", ".join(self.users) or ANYONE)
         if self.input_timeout is None:
-            yield from lay_out("Until", "no time limit")
+            yield from lay_out("Answer by", "no time limit")
         else:
             duration = _describe_duration(self.input_timeout)
             since = (
                 f"{deadline}, {duration} after the question" if deadline else f"{duration} after a question"
             )
-            yield from lay_out("Until", since)
+            yield from lay_out("Answer by", since)
             yield from lay_out("After that", self._describe_timeout(), most=2)
         yield from lay_out("Instruction", _SANDBOX_LINE.sub("", self.instruction), most=2)
         agent = f", agent {one_line(self.task.agent_id, 60)}" if self.task.agent_id else ""
@@ -164,8 +164,8 @@ class Asking:
 
 
 def build_reply_param() -> dict[str, Any]:
-    """Return the form's one visible field, as Airflow serializes a param."""
-    # Without "null" the Airflow UI disables all buttons until a text is typed, that of Stop too.
+    """Return the form's only visible field, as Airflow serializes a param."""
+    # Without "null", the Airflow UI disables all buttons, including Stop, until the user types something.
     schema = {"type": ["null", "string"], "title": "Reply", "format": "multiline", "maxLength": MAX_REPLY}
     help_text = f"Your reply to the agent. Required with {SEND}."
     return {"value": None, "description": help_text, "schema": schema, "source": "task"}
@@ -173,16 +173,16 @@ def build_reply_param() -> dict[str, Any]:
 
 def build_question_param(question_id: str) -> dict[str, Any]:
     """
-    Return a hidden field that holds the question's id, as Airflow serializes a param.
+    Return a hidden field with the question's id, as Airflow serializes a param.
 
-    A form that was opened for an earlier question can still be submitted, and Airflow accepts it.
+    A user can still submit a form that they opened for an earlier question, and Airflow accepts it.
     """
     schema = {"type": "string", "const": question_id}
     return {"value": question_id, "description": None, "schema": schema, "source": "task"}
 
 
 def names_other_question(event: Mapping[str, Any], question_id: str) -> bool:
-    """Return True if an answer names another question; one over REST need not name any."""
+    """Return whether an answer names another question; an answer over REST may name none."""
     given = event.get("params_input")
     named = given.get(QUESTION_FIELD) if isinstance(given, Mapping) else None
     return named not in (None, question_id)
@@ -190,9 +190,9 @@ def names_other_question(event: Mapping[str, Any], question_id: str) -> bool:
 
 def read_response(event: Any) -> Reply | None:
     """
-    Return what a user chose and wrote, or None where nobody has answered.
+    Return the user's choice and text, or None if nobody has answered.
 
-    Users who may answer can send anything: Airflow does not check the field against its schema.
+    A user who may answer can send anything: Airflow does not check the field against its schema.
     """
     chosen = event.get("chosen_options") if isinstance(event, Mapping) else None
     if not isinstance(chosen, list | tuple) or not chosen:
@@ -211,7 +211,7 @@ def read_response(event: Any) -> Reply | None:
 
 
 def format_time(now: float) -> str:
-    """Return a moment, in seconds since 1970, as an ISO 8601 time stamp."""
+    """Return a time in seconds since 1970 as an ISO 8601 timestamp."""
     return datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds")
 
 

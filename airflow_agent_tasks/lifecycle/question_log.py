@@ -1,9 +1,9 @@
 """
-The question log: what an agent has asked for one Airflow task, and how far the reply to each question got.
+The question log: the questions that an agent asked for one Airflow task, and the stage of each reply.
 
-A reply has to reach the agent exactly once, although its worker may die at any moment: so each step is
-recorded before it is taken. The services give their questions no ids. A question is distinguished from the
-one before by its text and the steps done; where both are the same, by the time since the reply was sent.
+A reply must reach the agent exactly once, although its worker may die at any moment. So each step is recorded
+before it is taken. The services give their questions no ids. A question differs from the previous one by its
+text and the number of steps done or, if both are the same, by the time since the reply was sent.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import msgspec
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 
-#: Seconds since 1970, up to the year 9999, or a length of time in seconds: what is stored may be damaged.
+#: Seconds since 1970, up to the year 9999, or a duration in seconds. Stored values may be damaged.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
 
-#: Who replies without being asked: the operator's ``reply``, and its ``input_default``.
+#: The repliers that are not users: the operator's ``reply``, and its ``input_default``.
 REPLY_ID, DEFAULT_ID = "reply", "input_default"
-#: How often in a row the same question is answered without asking anyone.
+#: How many times in a row the same question gets an automatic reply.
 MAX_AUTOMATIC_REPLIES = 5
 
 #: The options of the form.
 SEND = "Send"
 STOP = "Stop the agent"
-#: Seconds for which a service may go on showing a question whose reply it has been sent.
+#: Seconds for which a service may still show a question after it got the reply.
 SETTLING_TIME = 30.0
-#: The most characters of a question, and the most questions, that are kept: they go into a database row.
+#: Maximum number of characters of a question, and of questions, in the record, which is a database row.
 MAX_TEXT = 1_000
 MAX_QUESTIONS = 200
 
@@ -39,31 +39,31 @@ MAX_QUESTIONS = 200
 class Stage(str, Enum):
     """How far a question got."""
 
-    #: Someone is asked in the Airflow UI.
+    #: The question is open in the Airflow UI.
     ASKED = "asked"
     #: There is a reply that has not been sent yet.
     ANSWERED = "answered"
-    #: The reply is on its way; it may have arrived.
+    #: The reply is being sent; it may have arrived.
     SENDING = "sending"
     SENT = "sent"
-    #: The agent went on, or ended, before a reply was sent.
+    #: The agent moved on or ended before a reply was sent.
     DROPPED = "dropped"
 
 
 class Standing(Enum):
-    """What the question of an agent task that awaits input is, given the questions before it."""
+    """How the question of an agent task that awaits input relates to the questions before it."""
 
     NEW = "new"
     ASKED = "asked"
     ANSWERED = "answered"
-    #: It was answered a moment ago; the service may not show it yet.
+    #: It was answered a moment ago; the service may not show that yet.
     SETTLING = "settling"
-    #: The reply was sent and no answer came, and the agent still asks: it never arrived.
+    #: The reply was sent without a response, and the agent still asks: the reply never arrived.
     UNHEARD = "unheard"
 
 
 class Replier(TypedDict):
-    """Who gave a reply: a user of Airflow, or what answered without one."""
+    """Who gave a reply: an Airflow user, ``reply`` or ``input_default``."""
 
     id: str
     name: str
@@ -72,12 +72,12 @@ class Replier(TypedDict):
 @dataclass(frozen=True)
 class Reply:
     """
-    What to send to the agent, or to do with it.
+    A reply to send to the agent, or the decision to stop it.
 
-    :param chosen_option: The option of the form.
+    :param chosen_option: The option that was chosen in the form.
     :param text: The text, or None.
-    :param answered_by: Who gave it.
-    :param answered_at: When, as an ISO 8601 time stamp.
+    :param answered_by: Who gave the reply.
+    :param answered_at: When, as an ISO 8601 timestamp.
     """
 
     chosen_option: str
@@ -91,17 +91,17 @@ class Question:
     """
     One question of the agent.
 
-    :param number: Its place among the questions of this agent task, from 1.
+    :param number: Its number among the questions of this agent task, from 1.
     :param text: Its text, shortened.
-    :param fingerprint: What distinguishes it from the question before.
-    :param asked_at: When it was seen, in seconds since 1970.
-    :param stage: How far it got.
-    :param changed_at: When it got there, in seconds since 1970.
-    :param waited: Seconds for which it waited for someone's answer.
-    :param is_shown: True if the form of the Airflow task shows it, and not an earlier one.
+    :param fingerprint: Distinguishes it from the previous question.
+    :param asked_at: When it was first seen, in seconds since 1970.
+    :param stage: Its stage.
+    :param changed_at: When it reached this stage, in seconds since 1970.
+    :param waited: Seconds that it waited for someone's answer.
+    :param is_shown: True if the form of the Airflow task shows this question rather than an earlier one.
     :param form_id: The form that asked: the id of its task instance, which changes with each try.
-    :param attempts: How often the reply was sent, or tried to be.
-    :param reply: What was replied.
+    :param attempts: How many times sending the reply was attempted.
+    :param reply: The reply, or None.
     """
 
     number: int
@@ -118,7 +118,7 @@ class Question:
 
     @property
     def id(self) -> str:
-        """The id of this question among all questions."""
+        """The id of this question, unique among all questions."""
         return f"{self.number}-{self.fingerprint}"
 
     def is_of(self, task: AgentTask) -> bool:
@@ -126,7 +126,7 @@ class Question:
         return task.status is TaskState.AWAITING_INPUT and build_fingerprint(task) == self.fingerprint
 
     def seconds_waited(self, now: float, since: float = 0.0) -> float:
-        """Return for how many seconds since a moment it has waited for someone's answer."""
+        """Return how many seconds after ``since`` it has waited for someone's answer."""
         ended_at = now if self.stage is Stage.ASKED else self.asked_at + self.waited
         return max(0.0, ended_at - max(self.asked_at, since))
 
@@ -136,7 +136,7 @@ class Question:
         return replace(self, stage=stage, changed_at=now, waited=self.seconds_waited(now), attempts=attempts)
 
     def answer(self, reply: Reply, now: float) -> Question:
-        """Return the question with its reply, not sent yet."""
+        """Return the question with its reply, which is not sent yet."""
         return replace(self.move(Stage.ANSWERED, now), reply=reply, attempts=0)
 
     def to_json(self) -> dict[str, Any]:
@@ -156,12 +156,12 @@ class Questions:
         return self.items[-1] if self.items else None
 
     def require_last(self) -> Question:
-        """Return the newest question, where there is one."""
+        """Return the newest question; the caller knows that there is one."""
         return self.items[-1]
 
     @property
     def stop_decision(self) -> Reply | None:
-        """The decision to stop the agent, with its user and time; None where nobody made one."""
+        """The decision to stop the agent, with its user and time; None if nobody made one."""
         reply = self.last.reply if self.last else None
         return reply if reply and reply.chosen_option == STOP else None
 
@@ -172,12 +172,12 @@ class Questions:
 
     @property
     def is_unsettled(self) -> bool:
-        """True while it is open what happens to the newest question."""
+        """True until the outcome of the newest question is known."""
         is_under_way = self.last and self.last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING)
         return bool(is_under_way) and not self.stop_decision
 
     def classify(self, task: AgentTask, now: float) -> Standing:
-        """Return what the question of an agent task that awaits input means."""
+        """Return how the current question of the agent task relates to the earlier ones."""
         last = self.last
         if last is None or not last.is_of(task) or last.stage is Stage.DROPPED:
             return Standing.NEW
@@ -185,20 +185,20 @@ class Questions:
             return Standing(last.stage.value)
         if now < last.changed_at + SETTLING_TIME:
             return Standing.SETTLING
-        # A reply that was taken, and the same question after it: the agent asks once more.
+        # The agent received a reply and shows the same question again: it asks again.
         return Standing.NEW if last.stage is Stage.SENT else Standing.UNHEARD
 
     def settle(self, task: AgentTask, now: float) -> Questions:
-        """Return the questions after the agent task was seen: has it gone on from the newest one?"""
+        """Return the questions, with the newest one settled if the agent task has moved on from it."""
         last = self.last
-        # What is paused, or in a state of its own, may come back to its question.
+        # A task that is paused or in an unknown state may come back to its question.
         may_come_back = task.status in (TaskState.PAUSED, TaskState.UNKNOWN)
         if last is None or not self.is_unsettled or last.is_of(task) or may_come_back:
             return self
         return self.put(last.move(Stage.SENT if last.stage is Stage.SENDING else Stage.DROPPED, now))
 
     def add(self, task: AgentTask, now: float) -> Questions:
-        """Return the questions with the one that the agent task asks now."""
+        """Return the questions with the current question of the agent task added."""
         number = self.last.number + 1 if self.last else 1
         question = Question(
             number, (task.question or "")[:MAX_TEXT], build_fingerprint(task), asked_at=now, changed_at=now
@@ -206,11 +206,11 @@ class Questions:
         return Questions((*self.items, question)[-MAX_QUESTIONS:])
 
     def put(self, question: Question) -> Questions:
-        """Return the questions with the newest one changed to this."""
+        """Return the questions with the newest one replaced by this."""
         return Questions((*self.items[:-1], question))
 
     def may_answer_automatically(self, asked: Question) -> bool:
-        """Return False once the agent has asked the same too often in a row, and got automatic replies."""
+        """Return False if the agent asked the same question too often in a row and got automatic replies."""
         count = 0
         for question in reversed([item for item in self.items if item.number < asked.number]):
             is_automatic = question.reply and question.reply.answered_by["id"] in (REPLY_ID, DEFAULT_ID)
@@ -220,7 +220,7 @@ class Questions:
         return count < MAX_AUTOMATIC_REPLIES
 
     def seconds_waited(self, since: float, now: float) -> float:
-        """Return for how many seconds since a moment questions have waited for someone's answer."""
+        """Return how many seconds after ``since`` questions have waited for someone's answer."""
         return sum(question.seconds_waited(now, since) for question in self.items)
 
     def list_answers(self) -> list[dict[str, Any]]:
@@ -246,11 +246,11 @@ class Questions:
 
     @classmethod
     def from_json(cls, stored: Any) -> Questions:
-        """Return the questions that were stored; raises msgspec.ValidationError for anything else."""
+        """Return the stored questions; raises msgspec.ValidationError for anything else."""
         return cls(msgspec.convert(stored, tuple[Question, ...]))
 
 
 def build_fingerprint(task: AgentTask) -> str:
-    """Return what distinguishes the question of an agent task from others."""
+    """Return a fingerprint that distinguishes the question of an agent task from others."""
     steps = task.progress.steps_completed if task.progress else None
     return hashlib.sha256(json.dumps([task.task_id, task.question, steps]).encode()).hexdigest()[:16]

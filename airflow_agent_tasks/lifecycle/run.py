@@ -1,9 +1,9 @@
 """
-The life of an agent task, from the first try of its Airflow task to the last, as the worker lives it.
+The lifecycle of an agent task on the worker, from the first try of its Airflow task to the last.
 
-A try begins with :func:`run`. Where it waits in the triggerer or for someone's answer, it leaves the worker,
-and goes on with one of the ``resume_…`` functions, in another process and with nothing but the submission
-record and a few arguments. Each ends with an :class:`Outcome`, raises, defers or parks.
+A try begins with ``run``. To wait in the triggerer or for someone's answer, it leaves the worker. It resumes
+with one of the ``resume_…`` functions, in another process that has only the submission record and a few
+arguments. Each function returns an ``Outcome``, raises, defers or parks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 
 
 def run(execution: Execution) -> Flow[Outcome]:
-    """Find the agent task of an earlier try or start one, and wait for it unless told otherwise."""
+    """Attach to the agent task of an earlier try or start one; wait if ``wait_for_completion`` is set."""
     found = yield from execution.load()
     task = yield from attach_or_submit(execution, found)
     execution.last_task = task
@@ -37,7 +37,7 @@ def run(execution: Execution) -> Flow[Outcome]:
     yield from PushTask(task)
     if not execution.settings.wait_for_completion:
         return Outcome(task)
-    # The first check is the worker's: a trigger that fires at once can fail its task.
+    # The worker makes the first check: a trigger that fires at once can fail its task.
     decision = yield from check(execution)
     if execution.settings.deferrable and decision.waits:
         yield from check_still_wanted(execution)
@@ -48,18 +48,18 @@ def resume_after_wait(
     execution: Execution, started: StartedTask, reported: Decision, *, has_questions: bool
 ) -> Flow[Outcome]:
     """
-    Take the result after the trigger's event.
+    Resume after the trigger's event.
 
     :param started: The agent task.
-    :param reported: What the trigger decided; the agent task itself is asked for again.
-    :param has_questions: True where there were any, one of which may have been settled meanwhile.
+    :param reported: The trigger's decision; the agent task itself is requested again.
+    :param has_questions: True if the agent has asked questions, one of which may have been settled since.
     """
     yield from execution.adopt(started)
     submission = (yield from execution.load()) if has_questions else None
     if submission and submission.started and submission.task_id == started.agent_task_id:
         # The trigger counts from the last reply, but the limits count from the start.
         execution.last_started = submission.started
-    if reported.verdict is Verdict.ERROR:  # a refusal: one such reply is enough
+    if reported.verdict is Verdict.ERROR:  # a rejection, which one response proves
         return (yield from resolve(execution, reported))
     return (yield from _finish(execution, (yield from check_after(execution, reported))))
 
@@ -68,10 +68,10 @@ def resume_without_event(
     execution: Execution, reason: AgentTaskError, verdict: Verdict | None = None
 ) -> Flow[Outcome]:
     """
-    Go on after a deferral that ended without its trigger's event.
+    Resume after a deferral that ended without an event of the trigger.
 
-    :param reason: What happened; raised where the record names no agent task either.
-    :param verdict: What stands where the agent task still runs; None to wait on.
+    :param reason: What happened; raised if the record names no agent task either.
+    :param verdict: The decision if the agent task still runs; None to keep waiting.
     """
     started = yield from _recall(execution)
     if started is None:
@@ -85,9 +85,9 @@ def resume_without_event(
 
 
 def resume_with_answer(execution: Execution, event: Any, question_id: str | None) -> Flow[Outcome]:
-    """Go on after the task was parked: with someone's answer, or to check whether the agent still asks."""
+    """Resume a parked task, with someone's answer or to check whether the agent still asks."""
     if (yield from _recall(execution)) is None:
-        raise AgentTaskError("Airflow's task state store no longer says which agent task asked.")
+        raise AgentTaskError("Airflow's task state store no longer names the agent task that asked.")
     return (yield from _finish(execution, (yield from take_answer(execution, event, question_id))))
 
 
@@ -100,7 +100,7 @@ def _recall(execution: Execution) -> Flow[StartedTask | None]:
 
 
 def _finish(execution: Execution, decision: Decision) -> Flow[Outcome]:
-    """Wait, and have questions answered, until there is an end; then return or raise what it means."""
+    """Wait and handle questions until the wait ends; then return the outcome or raise the failure."""
     while True:
         decision = yield from _wait(execution, decision)
         asking = decision.task if decision.asks else None
@@ -111,7 +111,7 @@ def _finish(execution: Execution, decision: Decision) -> Flow[Outcome]:
 
 
 def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
-    """Wait on the worker, or in the triggerer if deferrable, until the decision is another than to wait."""
+    """Wait on the worker, or in the triggerer if ``deferrable``, until the decision is not to wait."""
     while decision.waits:
         if execution.settings.deferrable:
             limit = yield from execution.find_limit()

@@ -1,8 +1,8 @@
 """
-How a reply reaches the agent exactly once, although its worker may die at any moment.
+Sends a reply to the agent exactly once, although the worker may die at any moment.
 
-It is recorded before the request that the reply is on its way, and after the answer that it arrived. Where a
-worker dies in between, or no answer comes, the agent itself shows it: it still asks, or it has gone on.
+Before the request, the record says that the reply is being sent; after the response, that it arrived. If the
+worker dies in between, or no response comes, the agent's state shows it: it still asks, or it has moved on.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from airflow_agent_tasks.lifecycle.question_log import Question, Reply, Stage
 from airflow_agent_tasks.lifecycle.wait_policy import Decision
 from airflow_agent_tasks.services.base import HAS_ENDED
 
-#: The most attempts to send a reply that does not seem to arrive.
+#: Maximum number of attempts to send a reply that does not seem to arrive.
 MAX_ATTEMPTS = 5
 
 
 def send_reply(execution: Execution) -> Flow[Decision]:
     """
-    Send the reply to the newest question, and return what is seen of the agent task then.
+    Send the reply to the newest question, and return the decision of the status check after it.
 
-    :raises AgentTaskError: where the service refuses it, or it does not arrive in several attempts.
+    :raises AgentTaskError: if the service rejects it, or it does not arrive in several attempts.
     """
     questions = yield from execution.require_questions()
     question = questions.require_last().move(Stage.SENDING, (yield from ReadClock()))
@@ -38,7 +38,7 @@ def send_reply(execution: Execution) -> Flow[Decision]:
         yield from SendMessage(execution.started, reply.text or "")
     except AgentTaskUncertainError as error:
         yield from warning(
-            "Whether the reply to question %s has arrived will show in what the agent does next. %s",
+            "The reply to question %s may have arrived; the agent's next state will show it. %s",
             question.number,
             error,
         )
@@ -57,19 +57,19 @@ def save_question(execution: Execution, question: Question) -> Flow[None]:
 
 
 def _on_refusal(execution: Execution, question: Question, error: AgentTaskError) -> Flow[Decision]:
-    # The service surely did not take it: the next check that sees this question sends it again.
+    # The service certainly did not accept it: the next check that sees this question sends it again.
     yield from save_question(execution, question.move(Stage.ANSWERED, (yield from ReadClock())))
     decision = yield from check(execution, retries=True)
     has_gone_on = decision.task is not None and not question.is_of(decision.task)
     is_late = isinstance(error, AgentTaskRejectedError) and error.status in HAS_ENDED and has_gone_on
     if not (error.is_transient or is_late):
         raise error
-    yield from warning("The reply to question %s was not accepted. %s", question.number, error)
+    yield from warning("The service did not accept the reply to question %s. %s", question.number, error)
     return decision
 
 
 def _give_up(execution: Execution, question: Question) -> Flow[NoReturn]:
-    # A next try begins to count anew.
+    # The next try counts its attempts from zero.
     yield from save_question(execution, replace(question, stage=Stage.ANSWERED, attempts=0))
     raise AgentTaskError(
         f"The reply to question {question.number} of {execution.name} did not arrive in {MAX_ATTEMPTS} "

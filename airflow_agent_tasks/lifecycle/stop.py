@@ -1,4 +1,4 @@
-"""Stopping the agent task, when nothing will wait for it any more."""
+"""Stops the agent task when nothing will wait for it any more."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 
-#: Seconds before each further look at an agent task that still runs, although the service accepted its stop.
+#: Seconds before each further check of an agent task that still runs although the service accepted the stop.
 PAUSES_BEFORE_LOOKS = (1.0, 2.0, 4.0)
 
 
 def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
     """
-    Stop an agent task, and return it as it is seen then: only what is seen is believed.
+    Stop an agent task, and return it as a status check then finds it.
 
-    :raises AgentTaskError: where stopping it failed, or it still runs after a few seconds.
+    :raises AgentTaskError: if stopping it failed, or it still runs after a few seconds.
     """
     task = yield from StopTask(started)
     if task.status is TaskState.COMPLETED:
-        return (yield from GetTask(started))  # a stop reads no result
+        return (yield from GetTask(started))  # StopTask does not read the result
     for seconds in PAUSES_BEFORE_LOOKS:
         if task.is_stopped:
             return task
@@ -38,23 +38,23 @@ def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
 
 
 def describe_stop(task: AgentTask) -> str:
-    """Return what a stop has done to an agent task, as it was seen after it, as the end of a sentence."""
+    """Return the effect of a stop on an agent task, as the predicate of a sentence."""
     if not task.is_stopped:
-        return f"goes on after the stop: {task}"
-    # A stop makes it one of these two; in any other end it came too late.
+        return f"still runs after the stop: {task}"
+    # A stop leads to one of these two states; any other final state means that it came too late.
     if task.status in (TaskState.CANCELLED, TaskState.PAUSED):
         return f"was stopped (now {task.status})"
-    return f"had ended before: {task}"
+    return f"had already ended: {task}"
 
 
 def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     """
     Stop the agent task.
 
-    :return: The agent task as the service then describes it, or None where stopping failed; and what happened
-        to it, as a sentence. It may have completed just before, and holds a result then.
+    :return: The agent task as the service then describes it, or None if stopping failed; and what happened to
+        it, as a sentence. It may have completed just before, and then has a result.
     """
-    # Where that fails it is stopped all the same: what nothing waits for costs money.
+    # Even if this fails, the agent task is stopped: it would cost money with nothing waiting for it.
     yield from warn_on_failure(execution.mark(is_stopping=True))
     try:
         task = yield from stop_and_look(execution.started)
@@ -63,34 +63,33 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     execution.last_task = task
     yield from PushTask(task)
     if task.status is TaskState.COMPLETED:
-        return task, "It had completed just before; the next try takes its result."
-    # What was stopped is over: the next try starts a new one, also where stopping is no more than a pause.
+        return task, "It had already completed; the next try takes its result."
+    # The next try starts a new agent task, even if this one is only paused.
     yield from warn_on_failure(execution.drop())
     return task, f"It {describe_stop(task)}."
 
 
 def stop_on_execution_timeout(execution: Execution) -> Flow[AgentTaskTimeoutError]:
     """
-    Do what ``on_timeout`` says, once Airflow's ``execution_timeout`` has passed, wherever that was.
+    Apply ``on_timeout`` after Airflow's ``execution_timeout`` interrupted the execution at any point.
 
-    What to stop is in the record: the execution may not have come to it yet, or be about to start another.
+    The record says which agent task to stop: the execution may not have reached it yet, or may be about to
+    start another.
 
-    :return: The failure that this is.
+    :return: The failure to raise.
     """
     submission = yield from warn_on_failure(execution.load())
     started = submission.started if submission else execution.last_started
     limit = f"The execution_timeout of {execution.settings.execution_timeout or 0:g} s passed"
     if started is None:
-        return AgentTaskTimeoutError(f"{limit} before an agent task was known to be started.")
+        return AgentTaskTimeoutError(f"{limit} before the service confirmed the start of an agent task.")
     yield from execution.adopt(started)
     fate = (yield from stop_or_leave(execution))[1]
-    return AgentTaskTimeoutError(
-        f"{limit} before the end of {execution.name}. {fate}", task=execution.last_task
-    )
+    return AgentTaskTimeoutError(f"{limit} before {execution.name} ended. {fate}", task=execution.last_task)
 
 
 def stop_or_leave(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
-    """Do what ``on_timeout`` says; returns what :func:`stop` returns, with None where it was left running."""
+    """Apply ``on_timeout``; returns the same as ``stop``, with None if the agent task was left running."""
     if execution.settings.on_timeout == "stop":
         return (yield from stop(execution))
     return None, (yield from execution.leave())

@@ -1,4 +1,4 @@
-"""What an Airflow task remembers of the agent task that it started, so that it never starts a second one."""
+"""The submission record: which agent task an Airflow task started, so that it never starts a second one."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _Policy = Annotated[str, msgspec.Meta(pattern="^(stop|leave)$")]
 @dataclass(frozen=True)
 class Submission:
     """
-    One start: recorded before the request as an intent, and again with the id once the answer came.
+    One start, recorded as an intent before the request, and again with the id after the response.
 
     :param idempotency_key: Distinguishes this start from others, on a service with idempotency keys.
     :param try_number: The try of the Airflow task that intended this start.
-    :param max_tries: Airflow's ``max_tries`` in that try; only a clear changes it. None where the store has
-        lost it: then a clear looks like a retry.
-    :param task_id: The service's id of the agent task; None until the answer came.
+    :param max_tries: Airflow's ``max_tries`` in that try; only a clear changes it. None if the store has lost
+        it; then a clear looks like a retry.
+    :param task_id: The service's id of the agent task; None until the response came.
     :param agent_id: The agent that runs it, on services that have agents.
-    :param submitted_at: When the answer came, in seconds since 1970; 0.0 where it is not known.
+    :param submitted_at: When the response came, in seconds since 1970; 0.0 if unknown.
     :param conn_id: The Airflow connection to its service.
-    :param on_kill_policy: ``"stop"`` or ``"leave"``: what happens to it when its Airflow task is ended.
-    :param is_stopping: True from just before the agent task is stopped. A next try finishes the stop; else it
-        would wait without end for an agent task that is paused.
-    :param questions: What the agent has asked, and what was replied.
+    :param on_kill_policy: What happens to it when someone ends its Airflow task: ``"stop"`` or ``"leave"``.
+    :param is_stopping: True from just before the agent task is stopped. The next try finishes the stop;
+        otherwise it would wait forever for a paused agent task.
+    :param questions: The agent's questions and the replies to them.
     """
 
     idempotency_key: _Text
@@ -53,11 +53,11 @@ class Submission:
 
     @property
     def started(self) -> StartedTask | None:
-        """The agent task, or None until the answer came."""
+        """The agent task, or None until the response came."""
         return StartedTask(self.task_id, self.agent_id, self.submitted_at) if self.task_id else None
 
     def with_task(self, started: StartedTask) -> Submission:
-        """Return the record of the answered start."""
+        """Return the record with the agent task that the start returned."""
         task_id, agent_id, submitted_at = started.agent_task_id, started.agent_id, started.started_at
         return replace(self, task_id=task_id, agent_id=agent_id, submitted_at=submitted_at)
 
@@ -68,11 +68,10 @@ class Submission:
     @classmethod
     def from_json(cls, stored: Any) -> Submission:
         """
-        Return the record that was stored. Damaged fields get their defaults: what counts is which agent task
-        runs.
+        Return the stored record. Damaged fields get their defaults: only the agent task's id is vital.
 
-        :raises AgentTaskError: where it says neither which one that is, nor that a start was only intended.
-            Final, because to start another one might double the work.
+        :raises AgentTaskError: if the record neither names an agent task nor says that a start was only
+            intended. The error is final, because starting another agent task might do the work twice.
         """
         found = dict(_read_fields(stored)) if isinstance(stored, Mapping) else {}
         is_started = isinstance(stored, Mapping) and stored.get("task_id") is not None
@@ -92,7 +91,7 @@ def _read_fields(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             value = str(value)
         try:
             if name == "questions":
-                # Damaged ones can be asked anew, but a second agent task must not be started.
+                # Damaged questions can be asked again, but a second agent task must not be started.
                 yield name, Questions.from_json(stored.get(name, ()))
             elif name in stored:
                 yield name, msgspec.convert(value, kind)
@@ -102,10 +101,10 @@ def _read_fields(stored: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _build_refusal() -> AgentTaskError:
     error = AgentTaskError(
-        f"Airflow's task state store holds something under the key {RECORD_KEY!r} that names no agent task: "
-        "one that nobody knows of may be running for this Airflow task. Look for it on the service, and stop "
-        f"it. Then delete the key (over REST: DELETE …/taskInstances/…/state-store/{RECORD_KEY}), and clear "
-        "the task."
+        f"The key {RECORD_KEY!r} in Airflow's task state store is damaged and names no agent task, so an "
+        "unknown agent task may be running for this Airflow task. Search the service for it, and stop it. "
+        f"Then delete the key (over REST: DELETE …/taskInstances/…/state-store/{RECORD_KEY}), and clear the "
+        "task."
     )
     error.is_final = True
     return error
@@ -113,12 +112,12 @@ def _build_refusal() -> AgentTaskError:
 
 def build_idempotency_key(owner: Iterable[object], request: Mapping[str, Any]) -> str:
     """
-    Return the key of one start: the same for the same owner and the same request only.
+    Return the idempotency key of one start: equal only for the same owner and the same request.
 
-    :param owner: What the start belongs to: the Airflow task, and the try that intends it.
-    :param request: The start fields; their fingerprint is part of the key, so that a service never answers
-        one request with the task of another.
+    :param owner: The values that identify the Airflow task and the try that intends the start.
+    :param request: The start fields. Their fingerprint is part of the key, so that a service never returns
+        the task of another request.
     """
     parts = [*map(str, owner), json.dumps(request, sort_keys=True, default=str)]
-    # As JSON, so that no two lists of parts read alike.
+    # As JSON, so that different lists of parts never give the same text.
     return f"airflow-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]}"

@@ -1,4 +1,4 @@
-"""The event with which the trigger resumes its task; it crosses a database, and maybe two versions."""
+"""The event with which the trigger resumes its task; the two may run different versions of this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_agent_tasks.text import shorten
 
 
 class _Event(msgspec.Struct):
-    """What is trusted of an event."""
+    """The trusted fields of an event."""
 
     agent_task_id: str
     agent_id: str | None
@@ -25,7 +25,7 @@ class _Event(msgspec.Struct):
 
 
 def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
-    """Return the event's payload; :func:`read_event` is its counterpart."""
+    """Return the event's payload; ``read_event`` is its counterpart."""
     task, error = decision.task, decision.error
     return {
         "verdict": decision.verdict.value,
@@ -39,19 +39,19 @@ def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
 
 def read_event(event: Any) -> tuple[StartedTask, Decision]:
     """
-    Read an event's payload, of which only the ids, the verdict and the failure are trusted.
+    Read an event's payload, but trust only its ids, verdict and failure.
 
-    The state of the agent task itself is asked for again.
+    The caller gets the state of the agent task itself again.
 
-    :raises AgentTaskError: for anything else than our event, such as an answer given to a form of the same
-        task instance, which arrives in its place.
+    :raises AgentTaskError: for anything other than our event, such as the answer to a form of the same task
+        instance, which Airflow delivers in its place.
     """
     try:
         found = msgspec.convert(event, _Event)
     except (msgspec.ValidationError, RecursionError):
         raise AgentTaskError(
             f"The task was resumed with something other than its trigger's event: {shorten(repr(event))}. "
-            "The agent task was left as it is."
+            "The agent task was not changed."
         ) from None
     error = AgentTaskError(found.error or "the trigger gave no reason")
     error.is_final = found.is_final

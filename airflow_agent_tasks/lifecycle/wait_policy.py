@@ -1,8 +1,8 @@
 """
-The waiting decision: how long to wait for an agent task, and when to stop.
+The wait policy: how long to wait for an agent task, and when to stop.
 
-Worker, trigger and sensor each hold one :class:`TaskWait`, report the result of each status check to it, and
-follow its :class:`Decision`. It is pure: the caller passes the time and does the sleeping.
+Worker, trigger and sensor each have one ``TaskWait``, report the result of each status check to it, and
+follow its ``Decision``. It is pure: the caller passes the time and does the sleeping.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from enum import Enum
 from airflow_agent_tasks.agent_task import REACHABLE_STATES, TERMINAL_STATES, AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError, AgentTaskUnavailableError
 
-#: Seconds between two checks: 2 at first, then 5 % of the time already waited more, never above 30.
+#: Seconds between two checks: 2 at first, plus 5 % of the time already waited, but at most 30.
 SHORTEST_WAIT = 2.0
 LONGEST_WAIT = 30.0
 GROWTH = 0.05
-#: Waits are shortened by up to this share, so that tasks that start together do not stay in step.
+#: Waits are shortened by up to this fraction, so that tasks that start together do not stay in step.
 JITTER = 0.1
 #: Seconds for which a service may fail to answer before the wait gives up.
 MAX_OUTAGE = 600.0
 
-#: Where an operator stops waiting: the end, or a question.
+#: The states in which an operator stops waiting: a final state, or a question.
 ENDED_OR_ASKING = TERMINAL_STATES | {TaskState.AWAITING_INPUT}
 
 
@@ -42,11 +42,11 @@ class Verdict(str, Enum):
 @dataclass(frozen=True)
 class Decision:
     """
-    The answer to one status check.
+    The decision after one status check.
 
-    :param verdict: What to do.
+    :param verdict: What to do next.
     :param seconds: How long to wait before the next check, with ``WAIT``.
-    :param task: The agent task, where the check brought one.
+    :param task: The agent task, if the check returned it.
     :param error: The failure that ended the wait, with ``OUTAGE`` and ``ERROR``.
     """
 
@@ -57,7 +57,7 @@ class Decision:
 
     @property
     def waits(self) -> bool:
-        """True while the caller has to check again."""
+        """True if the caller has to check again."""
         return self.verdict is Verdict.WAIT
 
     @property
@@ -72,16 +72,16 @@ class Decision:
 
 class TaskWait:
     """
-    Decides after each status check whether to wait on.
+    Decides after each status check whether to keep waiting.
 
     :param working_since: When the agent task was submitted or got its last reply, in seconds since 1970. The
-        waits grow with the time since then, so that the end is seen about 5 % of that time late.
-    :param targets: The states to wait for; by default the end or a question.
-    :param poll_interval: Fixed seconds between checks; None for the growing wait.
+        intervals grow with the time since then, so that the end is seen about 5 % of that time late.
+    :param targets: The states to wait for; by default a final state or a question.
+    :param poll_interval: Fixed seconds between checks; None for growing intervals.
     :param deadline: When to give up, in seconds since 1970 (wall clock: a wait moves between processes);
         None for never.
-    :param max_outage: Seconds of failed checks in a row after which to give up.
-    :param draw: Returns a number from 0 to 1, for the jitter.
+    :param max_outage: How many seconds of consecutive failed checks to tolerate.
+    :param draw: Returns a random number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class TaskWait:
         self._failures = 0
 
     def begin(self, *, now: float) -> Decision:
-        """Return the wait before the first check, where another process has just made one."""
+        """Return the wait before the first check, if another process has just made one."""
         return self._wait(self._interval(now), now)
 
     def on_state(self, task: AgentTask, *, now: float) -> Decision:
-        """Decide after a check that brought the agent task."""
+        """Decide after a successful check."""
         self._outage_started_at = None
         self._failures = 0
         if task.status in self.targets:
@@ -119,10 +119,10 @@ class TaskWait:
 
     def on_error(self, error: AgentTaskError, *, now: float) -> Decision:
         """
-        Decide after a check that failed.
+        Decide after a failed check.
 
-        Only transient failures are waited out, for a time and not for a count, because ten refused
-        connections may pass within a second. No failure says anything about the agent task itself.
+        Only transient failures are tolerated: for a time rather than a number of attempts, because ten
+        connections may be refused within a second. No failure says anything about the agent task itself.
         """
         if not error.is_transient:
             return Decision(Verdict.ERROR, error=error)
@@ -133,13 +133,13 @@ class TaskWait:
             seconds = max(seconds, self._jittered(min(LONGEST_WAIT, 2.0 ** min(self._failures, 10))))
             self._failures += 1
         if isinstance(error, AgentTaskUnavailableError) and error.retry_after is not None:
-            # No jitter here: it only shortens, and a service counts every early call as one more.
+            # No jitter here: it only shortens the wait, and a service counts early calls too.
             seconds = max(seconds, error.retry_after)
         return self._wait(seconds, now)
 
     def _measure_outage(self, error: AgentTaskError, now: float) -> float:
         if isinstance(error, AgentTaskCircuitOpenError):
-            # This task was not asked for: what counts is whether any other was answered.
+            # No request was sent for this task: the outage lasts since any other task got a response.
             return error.outage_seconds
         if self._outage_started_at is None:
             self._outage_started_at = now
@@ -163,10 +163,10 @@ class TaskWait:
 
 
 def describe_state(task: AgentTask) -> str:
-    """Return what a status check logs of the agent task that it saw; it is logged on change only."""
+    """Return the log line of a successful status check; it is logged only when it changes."""
     return f"Seen: {task}"
 
 
 def describe_failure(error: AgentTaskError) -> str:
-    """Return what a status check logs where it failed."""
+    """Return the log line of a failed status check."""
     return f"Could not get the state: {error}"

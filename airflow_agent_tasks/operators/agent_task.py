@@ -1,4 +1,4 @@
-"""The base of the operators that run an agent task; also passes on the operators for running tasks."""
+"""The base of the operators that run an agent task; re-exports the operators for running tasks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
     from airflow_agent_tasks.operators.keywords import AirflowOperatorArguments
 
-#: Seconds after which a parked task looks whether its question still stands.
+#: Seconds between two checks of a parked task whether its question is still open.
 INPUT_RECHECK_INTERVAL = 600.0
 
 __all__ = [
@@ -64,72 +64,80 @@ __all__ = [
 
 class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     """
-    Start an agent task, wait for it, and hand its result to the tasks downstream.
+    Start an agent task, wait for it to end, and return its result.
 
-    The base class of the services' own operators, which name the start fields. A retry continues the agent
-    task of the earlier try; clearing the task stops what still runs, and starts a new agent task.
+    This is the base class of ``LightconeTaskOperator`` and ``ShinzoTaskOperator``, which name their service's
+    start fields. A retry continues the agent task of the earlier try. Clearing the task stops the agent task
+    if it still runs, and starts a new one.
 
     XCom: ``return_value`` is the whole agent task as JSON (``AgentTask.to_json``). ``task_id``, ``status``
     and ``exit_code`` have their own keys, and stay readable when the Airflow task fails; ``error`` then says
-    why. While it waits, ``status`` and, where the service reports it, ``progress`` follow the agent, and
-    ``question`` holds what it asks; ``answers`` holds who answered what.
+    why. While the operator waits, it updates ``status`` and, if the service reports it, ``progress``.
+    ``question`` holds the agent's latest question, and ``answers`` who answered what.
 
-    Callbacks find one of the exceptions below in ``context["exception"]``, also where Airflow makes no retry;
-    its ``task`` is the agent task (an ``AgentTask``), or None if none was seen.
+    Callbacks find one of the exceptions below in ``context["exception"]``, even if Airflow does not retry.
+    Its ``task`` is the agent task (an ``AgentTask``), or None if there was none.
 
-    Other keyword arguments (``task_id``, ``retries``, ``pool``, …) are those of Airflow's ``BaseOperator``.
+    Times are in seconds, as a number or a ``timedelta``. Only arguments marked "templated" are rendered.
+    Other keyword arguments (``task_id``, ``retries``, ``pool``, …) go to Airflow's ``BaseOperator``.
 
-    :param start_fields: The service's start fields by name; each becomes a (templated) attribute.
-    :param conn_id: The Airflow connection. (templated)
-    :param agent_id: The agent that runs the task, on services with a choice of agents. Default None: the
-        connection's. (templated)
-    :param wait_for_completion: False to return as soon as the agent task is started. Default True.
-    :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's setting
+    :param start_fields: The service's start fields by name. Each becomes an attribute. (templated)
+    :param conn_id: The Airflow connection; its type names the service. (templated)
+    :param agent_id: The agent that runs the task, on services where you choose one (Shinzo). Default None:
+        the connection's ``agent_id``. (templated)
+    :param wait_for_completion: True waits until the agent task ends; False returns as soon as it has started.
+        Default True.
+    :param deferrable: True waits in the triggerer, False on the worker. Default: Airflow's setting
         ``[operators] default_deferrable``, which is False unless you change it.
-    :param poll_interval: Fixed seconds between status checks. Default None: 2 s at first, growing to 30 s
-        with the time waited, so that the end is seen about 5 % of the run time late.
-    :param timeout: Seconds from the agent task's start until the wait is given up, counted through retries.
-        Default None: no limit.
-    :param on_timeout: ``"stop"`` (default) stops the agent task when ``timeout`` passes: it is cancelled, or
-        paused where the service cannot cancel. ``"leave"`` leaves it running. Airflow's own
-        ``execution_timeout`` counts from the start of each try, and is treated alike.
-    :param on_kill_policy: ``"stop"`` (default) stops the agent task when the Airflow task is marked failed or
-        success, or skipped by its DAG run's timeout; ``"leave"`` leaves it running. A worker or triggerer
-        that is lost or drained stops nothing while another try will attach to the agent task.
-    :param on_uncertain_submit: What to do when a start was sent, no answer came, and the service has no
+    :param poll_interval: Seconds between status checks. Default None: the interval grows from 2 to 30 seconds
+        with the time waited, which delays the result by about 5 % of the run time.
+    :param timeout: Seconds from the start of the agent task until the operator gives up. Retries do not
+        restart the count, and the time that a question waits for an answer is not counted. Default None: no
+        limit.
+    :param on_timeout: What happens to the agent task when ``timeout`` passes: ``"stop"`` (default) cancels
+        it, or pauses it if the service cannot cancel; ``"leave"`` leaves it running. The same applies when
+        Airflow's ``execution_timeout`` passes, which counts from the start of each try.
+    :param on_kill_policy: What happens to the agent task when the Airflow task is marked failed or success,
+        or skipped by its DAG run's timeout: ``"stop"`` (default) stops it, ``"leave"`` leaves it running. If
+        a worker or triggerer is lost or drained and another try is left, the agent task keeps running and
+        that try attaches to it.
+    :param on_uncertain_submit: What to do when a start was sent, no response came, and the service has no
         idempotency keys (Shinzo): ``"fail"`` (default) fails without retries and says where to look;
-        ``"resubmit"`` submits again, which may start a second agent task. Without effect on services that
-        have idempotency keys (Lightcone).
-    :param max_outage: Seconds for which the service may fail to answer while the task waits; then the Airflow
-        task fails, and a retry attaches to the agent task. Default 600.
-    :param on_awaiting_input: What to do when the agent asks a question: ``"ask"`` (default) parks the task,
-        without a worker or trigger, until someone answers under Required Actions, and sends the answer;
-        ``"return"`` succeeds with the status ``awaiting_input`` and the question in XCom; ``"fail"`` stops
-        the agent task and fails. The time that a question waits for an answer counts towards no timeout.
-    :param reply: A function that is called with each question first; it returns the reply, or None to leave
-        the question to ``on_awaiting_input``. The very same question is answered five times in a row at
-        most. Default None.
-    :param assigned_users: Who may answer: one ``{"id", "name"}`` or a list. Default None: everyone who may
-        edit the task.
-    :param notifiers: Airflow notifiers to call when someone is asked, one or a list; their context has
-        ``question``. These are the agent's words: a notifier that sends HTML or a chat's mark-up must escape
-        them (``{{ question | e }}``). Default None.
-    :param input_timeout: Seconds to wait for an answer to each question; then ``input_default`` is sent.
-        Without it the task fails, and ``on_timeout`` decides about the agent task. Default None: no limit.
-    :param input_default: The reply that is sent when nobody answers in time; for the very same question five
-        times in a row at most. Default None; needs ``input_timeout``.
-    :param input_recheck_interval: Seconds after which a parked task checks whether the agent still asks.
-        Default 600.
-    :param skip_on_exit_code: Exit code or codes that skip the Airflow task. Default None.
-    :param no_retry_on_exit_code: Exit code or codes that fail the Airflow task without retries. Default None.
-    :raises AgentTaskFailedError: when the agent task failed or ended with an exit code other than 0.
-    :raises AgentTaskCancelledError: when it was cancelled on the service.
-    :raises AgentTaskTimeoutError: when ``timeout`` or ``execution_timeout`` passed.
-    :raises AgentTaskError: for all else, see ``airflow_agent_tasks.errors``. What a retry would meet again (a
-        wrong argument, a refused key) is also an AirflowFailException, and is not retried.
+        ``"resubmit"`` submits again, which may start a second agent task. No effect on services with
+        idempotency keys (Lightcone).
+    :param max_outage: Seconds for which the service may fail to answer while the operator waits. After that,
+        the Airflow task fails, and a retry attaches to the agent task. Default 600.
+    :param on_awaiting_input: What to do when the agent asks a question. ``"ask"`` (default) parks the task,
+        without a worker or trigger, until someone answers under Required Actions, and then sends the answer.
+        ``"return"`` succeeds with the status ``awaiting_input`` and the question in XCom. ``"fail"`` stops
+        the agent task and fails. The time until someone answers does not count towards any timeout.
+    :param reply: A function that gets each question first. It returns the reply, or None to leave the
+        question to ``on_awaiting_input``. It answers the same question at most five times in a row. Default
+        None.
+    :param assigned_users: The users who may answer: ``{"id": …, "name": …}`` or a list of these. Default
+        None: everyone who may edit the task.
+    :param notifiers: One Airflow notifier or a list, called when the agent's question needs an answer. Their
+        templates can use ``question``. It contains the agent's words, so escape it in HTML and in chat markup
+        (``{{ question | e }}``). Default None.
+    :param input_timeout: Seconds that each question waits for an answer. After that, the operator sends
+        ``input_default``; without one the task fails, and ``on_timeout`` applies to the agent task. Default
+        None: no limit.
+    :param input_default: The reply to send if nobody answers within ``input_timeout``, which it requires. The
+        operator sends it to the same question at most five times in a row. Default None.
+    :param input_recheck_interval: Seconds between two checks of a parked task whether the agent still waits
+        for the answer: someone may have answered on the service itself. Default 600.
+    :param skip_on_exit_code: One exit code or a list. If the agent task ends with one of them, the Airflow
+        task is skipped. Default None.
+    :param no_retry_on_exit_code: One exit code or a list. If the agent task ends with one of them, the
+        Airflow task fails without retries. Default None.
+    :raises AgentTaskFailedError: if the agent task failed or ended with an exit code other than 0.
+    :raises AgentTaskCancelledError: if it was cancelled on the service.
+    :raises AgentTaskTimeoutError: if ``timeout`` or ``execution_timeout`` passed.
+    :raises AgentTaskError: for everything else, see ``airflow_agent_tasks.errors``. Errors that would recur
+        on a retry (an invalid argument, a rejected key) are also an AirflowFailException and are not retried.
     """
 
-    #: The service; this base accepts any that a connection type names.
+    #: The hook of the service; this base class accepts the hook of any service.
     hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
     template_fields: Sequence[str] = ("conn_id", "agent_id")
     ui_color = "#e8e4f8"
@@ -196,7 +204,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     def _set_start_fields(self, start_fields: Mapping[str, Any]) -> None:
         self._check_start_fields(start_fields)
         self.start_field_names = tuple(start_fields)
-        # Before the fields are set, so that Airflow sees the tasks whose outputs they are.
+        # Before the attributes are set: Airflow then finds the upstream tasks whose outputs they are.
         self.template_fields = tuple(dict.fromkeys((*type(self).template_fields, *start_fields)))
         for name, value in start_fields.items():
             setattr(self, name, value)
@@ -206,15 +214,15 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
 
     @cached_property
     def hook(self) -> AgentTaskHook:
-        """The hook that the connection's type names."""
+        """The hook for the connection's type."""
         return find_hook(self.conn_id, self.hook_class)
 
     def execute(self, context: Context) -> Any:
-        """Find the agent task of an earlier try or start one, and wait for it unless told otherwise."""
+        """Attach to the agent task of an earlier try or start one; wait if ``wait_for_completion`` is set."""
         return self._drive(context, run)
 
     def execute_complete(self, context: Context, event: Any, is_asked: bool = False) -> Any:
-        """Take the result after the trigger's event; the agent task's state is asked for again."""
+        """Resume after the trigger's event: get the agent task again, and return its result."""
         try:
             started, reported = read_event(event)
         except AgentTaskError as error:
@@ -222,28 +230,28 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         return self._drive(context, resume_after_wait, started, reported, has_questions=is_asked)
 
     def take_answer(self, context: Context, event: Any, question_id: str | None = None) -> Any:
-        """Go on after the task was parked: with someone's answer, or to check for it."""
+        """Resume a parked task, with someone's answer or to check whether the question is still open."""
         return self._drive(context, resume_with_answer, event, question_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral, also after one that ended without its trigger's event."""
+        """Resume after a deferral, even if it ended without an event of the trigger."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
-            reason, verdict = "No triggerer ended the wait in time.", Verdict.TIMEOUT
+            reason, verdict = "No triggerer reported the end of the wait in time.", Verdict.TIMEOUT
         except TaskDeferralError as error:
-            # Deferring again could go round for ever; a retry is counted.
-            reason, verdict = f"The trigger failed ({error}), see its log.", Verdict.ERROR
+            # Deferring again could repeat forever; Airflow limits retries.
+            reason, verdict = f"The trigger failed ({error}); see its log.", Verdict.ERROR
         return self._drive(context, resume_without_event, AgentTaskError(reason), verdict)
 
     def on_kill(self) -> None:
-        """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try attaches to it."""
+        """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try will attach to it."""
         if self._driver is not None:
             self._driver.on_kill()
 
     def forget_agent_task(self, context: Context) -> None:
-        """Remove the record of an agent task whose result Airflow has; called after the success."""
-        # Checked, because a worker goes on as after a success also where Airflow could not record it.
+        """Remove the record of an agent task whose result Airflow has; called after success."""
+        # Checked, because a worker continues as after a success even if Airflow could not record it.
         if self._is_delivered and read_state(context["ti"]) == "success":
             SubmissionStore(context).drop()
 

@@ -1,4 +1,4 @@
-"""Which arguments an operator takes: checks of their names when the DAG is read, and text for ``help()``."""
+"""The arguments that an operator takes: name checks when Airflow parses the DAG, and text for ``help()``."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSuppo
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.text import shorten
 
-#: Arguments without a meaning on services that lack a capability. ``on_uncertain_submit`` is not among them:
-#: on a service with idempotency keys no submit stays uncertain, so it costs nothing to leave it in a DAG.
+#: Arguments that have no meaning without a capability of the service. ``on_uncertain_submit`` is not among
+#: them: with idempotency keys no submit stays uncertain, so the argument does no harm.
 NEEDED_CAPABILITIES = {
     "agent_id": Capability.AGENT_CHOICE,
     "skip_on_exit_code": Capability.EXIT_CODE,
     "no_retry_on_exit_code": Capability.EXIT_CODE,
 }
-#: How alike two names must be for one to be a misspelling of the other, from 0 to 1.
+#: How similar two names must be for one to count as a misspelling of the other, from 0 to 1.
 MIN_SIMILARITY = 0.75
 
 
 def check_names(operator_class: type[BaseOperator], given: Mapping[str, Any]) -> None:
     """
-    Raise AgentTaskArgumentError for an argument that the operator does not have, or that its service ignores.
+    Raise AgentTaskArgumentError for an argument that the operator lacks or that its service would ignore.
 
-    :param given: The arguments by name. One that is None may be any that the base operator has.
+    :param given: The arguments by name. One whose value is None is accepted on every service.
     """
     operator, dialect = name_operator(operator_class), find_dialect(operator_class)
     known = list_names(operator_class)
-    # Airflow passes arguments of its own with an underscore.
+    # Airflow passes internal arguments, whose names start with an underscore.
     unknown = [name for name in given if name not in known and not name.startswith("_")]
     if unknown:
         hints = " It has no argument ".join(_explain_unknown(name, known, dialect) for name in unknown)
@@ -43,7 +43,7 @@ def check_names(operator_class: type[BaseOperator], given: Mapping[str, Any]) ->
             try:
                 dialect.require(NEEDED_CAPABILITIES[name])
             except AgentTaskNotSupportedError as error:
-                raise AgentTaskArgumentError(f"{operator} takes no {name}. {error}") from None
+                raise AgentTaskArgumentError(f"{operator} does not accept {name}. {error}") from None
 
 
 def _explain_unknown(name: str, known: Iterable[str], dialect: Dialect | None) -> str:
@@ -63,7 +63,7 @@ def pick_needing_capability(
     """
     Return the arguments that have no meaning on services that lack a capability.
 
-    What ``default_args`` brought is left out: it is for all tasks of a DAG, and may not suit this one.
+    Values from ``default_args`` are left out: they apply to all tasks of a DAG, and may not suit this one.
     """
     defaults = default_args or {}
     given = {name: arguments[name] for name in NEEDED_CAPABILITIES}
@@ -71,19 +71,19 @@ def pick_needing_capability(
 
 
 def find_similar(name: str, known: Iterable[str]) -> str | None:
-    """Return the name that a misspelt one stands for, if any is similar."""
-    import difflib  # here, since every DAG file imports this module, and few have a mistake
+    """Return the known name most similar to a misspelt one, or None."""
+    import difflib  # imported here: every DAG file imports this module, and few have a mistake
 
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=MIN_SIMILARITY)), None)
 
 
 def name_operator(operator_class: type[BaseOperator]) -> str:
-    """Return the name by which a DAG calls an operator."""
+    """Return the operator's name as a DAG author writes it."""
     return str(getattr(operator_class, "custom_operator_name", operator_class.__name__))
 
 
 def find_dialect(operator_class: type[BaseOperator]) -> Dialect | None:
-    """Return the dialect of an operator's service; None for an operator of any service."""
+    """Return the dialect of an operator's service; None for an operator that works with any service."""
     return getattr(getattr(operator_class, "hook_class", None), "dialect", None)
 
 
@@ -94,7 +94,7 @@ def list_names(operator_class: type[BaseOperator]) -> frozenset[str]:
 
 
 def find_owner(operator_class: type[BaseOperator], name: str) -> type | None:
-    """Return the class that defines an argument of an operator, the most derived one if several do."""
+    """Return the class that defines an argument of an operator; if several do, the most derived one."""
     return next((parent for parent in operator_class.__mro__ if name in _list_own_names(parent)), None)
 
 
@@ -107,9 +107,9 @@ def _list_own_names(parent: type) -> Iterator[str]:
 
 def complete_docstring(operator_class: type[BaseOperator], common: str) -> str:
     """
-    Return the docstring of an operator with the paragraphs of the arguments that it inherits.
+    Return the docstring of an operator, completed with the arguments that it inherits.
 
-    :param common: The docstring that has them.
+    :param common: The docstring that documents the inherited arguments.
     """
     text, *own = _split_paragraphs(operator_class.__doc__ or "")
     dialect = find_dialect(operator_class)
@@ -136,5 +136,5 @@ def _is_taken(paragraph: str, dialect: Dialect | None) -> bool:
         return True
     name = _read_heading(paragraph).rpartition(" ")[2]
     needed = NEEDED_CAPABILITIES.get(name)
-    # The operators of the services take their start fields one by one.
+    # The operators of the services take each start field as its own argument.
     return name != "start_fields" and (needed is None or needed in dialect.capabilities)

@@ -1,4 +1,4 @@
-"""Checks of operator arguments at the time the DAG is read, where a mistake costs nothing yet."""
+"""Checks of operator arguments when Airflow parses the DAG, before a mistake can cost anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The words that each argument of a closed set takes.
+#: The allowed values of each argument that takes one of a few words.
 POLICIES = {
     "on_timeout": ("stop", "leave"),
     "on_kill_policy": ("stop", "leave"),
@@ -37,23 +37,23 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def is_rendered_later(value: Any) -> bool:
-    """Return whether Airflow replaces a value before the task runs: a template, or another task's output."""
+    """Return whether Airflow renders a value before the task runs: a template, or another task's output."""
     if isinstance(value, str):
         return any(mark in value for mark in _TEMPLATE_MARKS)
     items = value.values() if isinstance(value, Mapping) else value
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         try:
             return any(map(is_rendered_later, items))
-        except RecursionError:  # it contains itself, which no field may
+        except RecursionError:  # it contains itself, which no field accepts
             return False
     return value is RENDERED_LATER or hasattr(value, "iter_references") or hasattr(value, "template_fields")
 
 
 def check_constants(dialect: Dialect | None, start_fields: Mapping[str, Any]) -> None:
     """
-    Raise AgentTaskArgumentError for start fields that are wrong constants, alone or together.
+    Raise AgentTaskArgumentError for constant start fields that are invalid, alone or in combination.
 
-    What Airflow renders later (a template, another task's output) is checked before the request is sent.
+    Values that Airflow renders later (a template, another task's output) are checked before the request.
     """
     if not isinstance(start_fields, Mapping):
         raise AgentTaskArgumentError(
@@ -68,7 +68,7 @@ def check_constants(dialect: Dialect | None, start_fields: Mapping[str, Any]) ->
 
 
 def check_seconds(name: str, value: timedelta | float | None) -> float | None:
-    """Return a time above 0 in seconds, or None."""
+    """Return a positive time in seconds, or None."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if value is None:
@@ -80,7 +80,7 @@ def check_seconds(name: str, value: timedelta | float | None) -> float | None:
         or value <= 0
     ):
         raise AgentTaskArgumentError(
-            f"{name} must be a number of seconds above 0, not {shorten(repr(value))}."
+            f"{name} must be a positive number of seconds, not {shorten(repr(value))}."
         )
     return value
 
@@ -93,15 +93,15 @@ def check_flag(name: str, value: bool) -> bool:
 
 
 def read_id(value: Any) -> Any:
-    """Return an id as text, also where ``render_template_as_native_obj`` made a number of it."""
+    """Return an id as text, even if ``render_template_as_native_obj`` rendered it to a number."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def read_text(name: str, value: Any) -> Any:
     """
-    Return a rendered text argument, also where ``render_template_as_native_obj`` made a number of it.
+    Return a rendered text argument, even if ``render_template_as_native_obj`` rendered it to a number.
 
-    :raises AgentTaskArgumentError: for a blank one, and for what a template without its value renders to.
+    :raises AgentTaskArgumentError: if it is blank, or "None" because the template's value was missing.
     """
     field = text(name)
     value = read_rendered([field], {name: value})[name]
@@ -110,26 +110,26 @@ def read_text(name: str, value: Any) -> Any:
 
 
 def check_text(name: str, value: Any) -> Any:
-    """Return a text argument, which Airflow may render later."""
+    """Return a text argument, checked unless Airflow renders it later."""
     if not is_rendered_later(value):
         read_text(name, value)
     return value
 
 
 def check_name(name: str, value: Any) -> Any:
-    """Return the name of a connection or an agent, which must be text."""
+    """Return the name of a connection or an agent, checked unless Airflow renders it later."""
     if not is_rendered_later(value):
         text(name).validate(value)
     return value
 
 
 def check_optional_name(name: str, value: Any) -> Any:
-    """Return such a name, or None."""
+    """Return the name of a connection or an agent, or None."""
     return None if value is None else check_name(name, value)
 
 
 def check_policy(name: str, value: str) -> str:
-    """Return a word that the argument takes."""
+    """Return the value if the argument allows it."""
     if value not in POLICIES[name]:
         words = ", ".join(map(repr, POLICIES[name]))
         raise AgentTaskArgumentError(f"{name} must be one of {words}, not {shorten(repr(value))}.")
@@ -154,7 +154,7 @@ def as_list(value: T | Collection[T] | None) -> list[T]:
 
 
 def check_reply(name: str, value: Callable[[str], str | None] | None) -> Callable[[str], str | None] | None:
-    """Return what answers questions by program."""
+    """Return the function that replies to questions, or None."""
     if value is not None and not callable(value):
         raise AgentTaskArgumentError(
             f"{name} must be a function that takes a question, or None, not {shorten(repr(value))}."
@@ -168,7 +168,7 @@ def check_notifiers(name: str, value: T | Collection[T] | None) -> list[T]:
     for notifier in notifiers:
         if not callable(notifier) or isinstance(notifier, type):
             raise AgentTaskArgumentError(
-                f"{name} must be an Airflow notifier such as SmtpNotifier(…), or a list of them; it has "
+                f"{name} must be an Airflow notifier such as SmtpNotifier(…), or a list of them, not "
                 f"{shorten(repr(notifier))}."
             )
     return notifiers
@@ -180,8 +180,8 @@ def check_users(name: str, value: HITLUser | Collection[HITLUser] | None) -> lis
     for user in users:
         if not isinstance(user, Mapping) or not all(_is_word(user.get(key)) for key in ("id", "name")):
             raise AgentTaskArgumentError(
-                f"{name} must be {{'id': …, 'name': …}}, both texts, or a list of them, with the ids of "
-                f"Airflow's users; it has {shorten(repr(user))}."
+                f"{name} must be {{'id': …, 'name': …}}, the id and the name of an Airflow user as strings, "
+                f"or a list of these, not {shorten(repr(user))}."
             )
     return users
 
@@ -191,21 +191,21 @@ def _is_word(value: object) -> bool:
 
 
 def check_input_default(name: str, value: str | None) -> str | None:
-    """Return the reply for when nobody answers in time."""
+    """Return the reply to send if nobody answers in time, or None."""
     if value is not None and not _is_word(value):
-        raise AgentTaskArgumentError(f"{name} must be a non-empty text, not {shorten(repr(value))}.")
+        raise AgentTaskArgumentError(f"{name} must be a non-empty string, not {shorten(repr(value))}.")
     return value
 
 
 def check_input_timeout(input_default: str | None, input_timeout: float | None) -> None:
-    """Raise AgentTaskArgumentError for a reply that would never be sent."""
+    """Raise AgentTaskArgumentError for a default reply that would never be sent."""
     if input_default is not None and input_timeout is None:
         raise AgentTaskArgumentError(
-            "input_default is sent when input_timeout has passed, and there is none: set input_timeout."
+            "input_default is sent when input_timeout has passed, so set input_timeout too."
         )
 
 
-#: The checks of the arguments that are no start fields.
+#: The checks of the arguments that are not start fields.
 COMMON_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "conn_id": check_name,
     "agent_id": check_optional_name,
@@ -230,7 +230,7 @@ TASK_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 
 @cache
 def list_required(operator_class: type) -> frozenset[str]:
-    """Return the names of the arguments that an operator's own ``__init__`` needs."""
+    """Return the names of the arguments that an operator's own ``__init__`` requires."""
     parameters = inspect.signature(operator_class.__init__).parameters.values()  # type: ignore[misc]
     return frozenset(
         one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty
@@ -241,10 +241,10 @@ def check_arguments(
     operator_class: type[BaseOperator], given: Mapping[str, Any], others: Mapping[str, Any] | None = None
 ) -> None:
     """
-    Raise AgentTaskArgumentError for an argument that an operator would refuse when it is built.
+    Raise AgentTaskArgumentError for an argument that the operator's constructor would reject.
 
     :param given: The arguments to check, by name.
-    :param others: The other arguments, if these are all; None (default) if more follow.
+    :param others: All other arguments; None (default) if more will follow.
     """
     check_names(operator_class, given)
     known = {
@@ -257,7 +257,7 @@ def check_arguments(
         checks[name](name, known[name])
     if (dialect := find_dialect(operator_class)) is not None:
         names = [field.name for field in dialect.start_fields]
-        # What a subclass does not take, it may give to its base itself.
+        # A subclass may itself pass an argument to its base that it does not take.
         if others is None or not _is_of_this_package(operator_class):
             missing = names
         else:
@@ -267,7 +267,7 @@ def check_arguments(
 
 
 def _is_ours(operator_class: type[BaseOperator], name: str) -> bool:
-    """Return whether an argument is this package's, and not a subclass's own of the same name."""
+    """Return whether this package defines the argument, rather than a user's subclass."""
     owner = find_owner(operator_class, name)
     return owner is not None and _is_of_this_package(owner)
 
@@ -277,14 +277,14 @@ def _is_of_this_package(operator_class: type) -> bool:
 
 
 class CheckedArguments:
-    """Refuses wrong arguments when the DAG is read, also those of ``partial``, ``expand`` and decorators."""
+    """Rejects invalid arguments at DAG parsing, in ``partial``, ``expand`` and decorators too."""
 
-    #: How each argument is checked that is no start field.
+    #: The check of each argument that is not a start field.
     argument_checks: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = COMMON_CHECKS
     partial = CheckedPartial(check_arguments)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        # Airflow would name the argument that is missing, and not the misspelt one that was meant to be it.
+        # Airflow would report the missing argument rather than its misspelling.
         operator_class: Any = cls
         if not list_required(operator_class).issubset(kwargs):
             check_names(operator_class, kwargs)

@@ -1,8 +1,8 @@
 """
-The keyword arguments behind ``**kwargs``, by name and type, for editors and type checkers.
+The names and types of the arguments behind ``**kwargs``, for editors and type checkers.
 
-Nothing reads this at run time. :class:`AgentTaskOperator` documents what the arguments do, and tests compare
-each class here with the signature that it repeats, Airflow's included.
+Nothing uses this at run time. ``AgentTaskOperator`` documents the arguments. Tests compare each class here
+with the signature that it repeats, including Airflow's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class AirflowArguments(TypedDict, total=False):
-    """What ``BaseOperator`` takes besides ``task_id``; Airflow documents it."""
+    """The arguments of ``BaseOperator`` except ``task_id``; Airflow documents them."""
 
     owner: str
     email: str | Sequence[str] | None
@@ -80,7 +80,7 @@ class AirflowArguments(TypedDict, total=False):
 
 
 class AgentTaskArguments(AirflowArguments, total=False):
-    """What the operators of all services take, and ``BaseOperator``'s arguments."""
+    """The arguments that the operators of all services share, and those of ``BaseOperator``."""
 
     wait_for_completion: bool
     deferrable: bool
@@ -100,13 +100,13 @@ class AgentTaskArguments(AirflowArguments, total=False):
 
 
 class AirflowOperatorArguments(AirflowArguments):
-    """``BaseOperator``'s arguments."""
+    """The arguments of ``BaseOperator``."""
 
     task_id: str
 
 
 class AirflowSensorArguments(AirflowOperatorArguments, total=False):
-    """What ``BaseSensorOperator`` takes besides ``poke_interval``; Airflow documents it."""
+    """The arguments of ``BaseSensorOperator`` except ``poke_interval``; Airflow documents them."""
 
     timeout: timedelta | float | None
     soft_fail: bool
@@ -118,7 +118,7 @@ class AirflowSensorArguments(AirflowOperatorArguments, total=False):
 
 
 class ActionOperatorArguments(AirflowOperatorArguments):
-    """What the operators that act on a running agent task take besides their own arguments."""
+    """The arguments that the operators for running agent tasks share."""
 
     agent_task_id: str
     conn_id: str
@@ -126,13 +126,13 @@ class ActionOperatorArguments(AirflowOperatorArguments):
 
 
 class AgentTaskOperatorArguments(AgentTaskArguments):
-    """What the services' operators take besides their own arguments."""
+    """The arguments of the services' operators, except each service's own."""
 
     task_id: str
 
 
 class LightconeDecoratorArguments(AgentTaskArguments, total=False):
-    """What ``@task.lightcone`` takes; its function returns the instruction."""
+    """The arguments of ``@task.lightcone``, whose function returns the instruction."""
 
     task_id: str
     kind: str | None
@@ -167,7 +167,7 @@ class LightconeDecoratorArguments(AgentTaskArguments, total=False):
 
 
 class ShinzoDecoratorArguments(AgentTaskArguments, total=False):
-    """What ``@task.shinzo`` takes; its function returns the message."""
+    """The arguments of ``@task.shinzo``, whose function returns the message."""
 
     task_id: str
     agent_id: str | None

@@ -1,4 +1,4 @@
-"""Run an agent task on Lightcone by Tzafon."""
+"""The operator that runs an agent task on Lightcone by Tzafon."""
 
 from __future__ import annotations
 
@@ -16,41 +16,59 @@ if TYPE_CHECKING:
 
 class LightconeTaskOperator(AgentTaskOperator):
     """
-    Start an agent task on a Lightcone browser or desktop, wait for it, and return it with its exit code.
+    Run an agent task on a Lightcone browser or desktop, and return it with its exit code.
 
-    All start fields are templated. The default of each but ``instruction`` is None, which leaves it to the
-    service. :class:`AgentTaskOperator` documents the arguments that all services share; Airflow's
-    ``BaseOperator`` those of every operator. Source: the service's page "Agent tasks" and its SDK.
+    ```python
+    LightconeTaskOperator(
+        task_id="order",
+        instruction="Order two litres of milk for tomorrow.",
+        start_url="https://shop.example",
+        deferrable=True,
+        timeout=1800,
+        retries=2,
+    )
+    ```
 
-    :param instruction: What the agent is to do.
-    :param kind: ``"browser"`` or ``"desktop"``; the service's default is a browser when ``start_url`` is set.
+    The arguments from ``instruction`` to ``agent_icon`` are the service's start fields, and all of them are
+    templated. Except ``instruction``, which is required, they default to None, which leaves the choice to the
+    service. Times are in seconds, as a number or a ``timedelta``. Other keyword arguments (``task_id``,
+    ``retries``, ``pool``, …) go to Airflow's ``BaseOperator``.
+
+    The base class ``AgentTaskOperator`` documents retries, clears, XCom keys and callbacks.
+
+    :param instruction: What the agent should do. Required.
+    :param kind: The agent's environment, ``"browser"`` or ``"desktop"``. Default None: the service chooses, a
+        browser if ``start_url`` is set.
     :param agent_type: For old servers; current ones ignore it.
     :param model: The language model to use.
-    :param temperature: Its sampling temperature.
-    :param max_steps: The most steps that the agent may make.
-    :param max_duration_seconds: Seconds after which the service cancels the task.
+    :param temperature: The model's sampling temperature, at least 0.
+    :param max_steps: Maximum number of steps that the agent may take.
+    :param max_duration_seconds: Seconds of run time after which the service cancels the task, as an integer.
     :param environment_id: A saved session to restore (older form of ``computer_id``).
-    :param persistent: Keep the session's state after the task.
+    :param persistent: True keeps the session's state after the task.
     :param save_session: The same as ``persistent``.
-    :param screenshot_mode: ``"url"`` or ``"base64"``: how events give screenshots.
+    :param screenshot_mode: How events contain screenshots: ``"url"`` or ``"base64"``.
     :param viewport_width: Width of the browser window in pixels.
     :param viewport_height: Height of the browser window in pixels.
-    :param idempotency_key: Starts with the same key start one task only. Default: a key for each agent task
-        that is meant: retries after a lost answer keep it, a clear or a failed agent task makes a new one.
-        With a key of your own, all of these find the first task again, unless the key changes with them.
-    :param metadata: Your own labels, text to text.
-    :param start_url: The page to open first.
-    :param system_prompt: Appended to the agent's own system prompt.
+    :param idempotency_key: Two starts with the same key start only one agent task. Default: the operator
+        creates a key for each agent task, keeps it when it repeats a start whose response was lost, and
+        creates a new one after a clear or a failed agent task. If you set a fixed key, a clear or a retry
+        after a failure gets the first agent task again.
+    :param metadata: Your own labels, a dict of strings to strings.
+    :param start_url: The page to open first, an ``http://`` or ``https://`` URL.
+    :param system_prompt: Text to append to the agent's own system prompt.
     :param context: Earlier turns, oldest first: ``[{"role": "user" or "assistant", "content": text}]``.
     :param computer_id: A live or saved computer to use.
-    :param on_missing_computer: ``"fail"``, ``"restore"`` or ``"create_new"``, if ``computer_id`` is not live.
-    :param keep_alive: Keep the computer after the task.
+    :param on_missing_computer: What the service does if ``computer_id`` is not live: ``"fail"``,
+        ``"restore"`` or ``"create_new"``.
+    :param keep_alive: True keeps the computer after the task.
     :param terminate_on_completion: The opposite of ``keep_alive``.
-    :param harness_version: ``"v1"`` or ``"v2"``.
-    :param stream_mode: ``"verbose"`` or ``"concise"``, for those who read the task's stream.
-    :param stream_deltas: Stream the agent's words as they come.
+    :param harness_version: Version of the agent's harness, ``"v1"`` or ``"v2"``.
+    :param stream_mode: How detailed the task's event stream is: ``"verbose"`` or ``"concise"``. The operator
+        does not read the stream.
+    :param stream_deltas: True streams the agent's words as they are generated.
     :param thread_id: Groups tasks in the service's history.
-    :param agent_icon: Shown in the service's history.
+    :param agent_icon: The icon shown in the service's history.
     :param conn_id: The Airflow connection, of type ``lightcone``. Default ``lightcone_default``. (templated)
     """
 

@@ -1,4 +1,4 @@
-"""Operators that act on an agent task that runs already, on either service."""
+"""Operators that act on a running agent task, on either service."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 class AgentTaskActionOperator(CheckedArguments, BaseOperator):
     """
-    The base of the four actions. Returns the agent task as JSON (``AgentTask.to_json``).
+    The base class of the message, pause, resume and cancel operators.
 
-    :param agent_task_id: The service's id of the task, e.g. ``submit.output["task_id"]``. (templated)
-    :param conn_id: The Airflow connection; its type names the service. (templated)
-    :param agent_id: The agent that runs it, on services with a choice of agents. Default None: the
-        connection's. (templated)
-    :raises AirflowFailException: when the service has no such call, saying what to do instead.
+    :param agent_task_id: The service's id of the agent task, such as ``submit.output["task_id"]``. Required.
+        (templated)
+    :param conn_id: The Airflow connection; its type names the service. Required. (templated)
+    :param agent_id: The agent that runs the task, on services where you choose one (Shinzo). Default None:
+        the connection's ``agent_id``. (templated)
+    :raises AirflowFailException: if the service does not support the call; the message names an alternative.
     """
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
@@ -64,7 +65,7 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
         self.conn_id = check_name("conn_id", conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Do it once, and return the agent task as the service then describes it."""
+        """Make the call once, and return the agent task as the service then describes it."""
         reported = reported_failures(context["ti"], self.log, pushes_xcoms=bool(self.do_xcom_push))
         with reported, airflow_failures():
             self.agent_task_id = read_text("agent_task_id", self.agent_task_id)
@@ -80,9 +81,20 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
 
 class AgentTaskMessageOperator(AgentTaskActionOperator):
     """
-    Send a message to a running agent task, or the answer to one that awaits input.
+    Send a message to a running agent task, or the reply to one that awaits input.
 
-    :param message: What to say. (templated)
+    Returns the agent task as JSON (``AgentTask.to_json``).
+
+    ```python
+    AgentTaskMessageOperator(
+        task_id="answer",
+        agent_task_id=check.output["task_id"],
+        conn_id="shinzo_default",
+        message="Use the London office.",
+    )
+    ```
+
+    :param message: The message or the reply. Required. (templated)
     """
 
     template_fields: Sequence[str] = (*AgentTaskActionOperator.template_fields, "message")
@@ -99,7 +111,11 @@ class AgentTaskMessageOperator(AgentTaskActionOperator):
 
 
 class AgentTaskPauseOperator(AgentTaskActionOperator):
-    """Pause a running agent task (Lightcone; Shinzo has no pause)."""
+    """
+    Pause a running agent task, on Lightcone only.
+
+    Returns the agent task as JSON (``AgentTask.to_json``).
+    """
 
     def act(self, hook: AgentTaskHook) -> AgentTask:
         """Pause the task."""
@@ -107,7 +123,11 @@ class AgentTaskPauseOperator(AgentTaskActionOperator):
 
 
 class AgentTaskResumeOperator(AgentTaskActionOperator):
-    """Resume a paused agent task (Lightcone; a Shinzo task is never paused)."""
+    """
+    Resume a paused agent task, on Lightcone only; Shinzo tasks are never paused.
+
+    Returns the agent task as JSON (``AgentTask.to_json``).
+    """
 
     def act(self, hook: AgentTaskHook) -> AgentTask:
         """Resume the task."""
@@ -115,7 +135,11 @@ class AgentTaskResumeOperator(AgentTaskActionOperator):
 
 
 class AgentTaskCancelOperator(AgentTaskActionOperator):
-    """Cancel a queued or running agent task (Shinzo; Lightcone has no cancel)."""
+    """
+    Cancel a queued or running agent task, on Shinzo only. On Lightcone, pause it instead.
+
+    Returns the agent task as JSON (``AgentTask.to_json``).
+    """
 
     def act(self, hook: AgentTaskHook) -> AgentTask:
         """Cancel the task."""

@@ -1,4 +1,4 @@
-"""Run a task of a Shinzo agent."""
+"""The operator that runs a task of a Shinzo agent."""
 
 from __future__ import annotations
 
@@ -16,19 +16,34 @@ if TYPE_CHECKING:
 
 class ShinzoTaskOperator(AgentTaskOperator):
     """
-    Submit a task to a Shinzo agent, wait for it, and return it with its result.
+    Run a task of a Shinzo agent, and return it with its result.
 
-    All submit fields are templated. The default of each but ``message`` is None, which leaves it to the
-    service. :class:`AgentTaskOperator` documents the arguments that all services share; Airflow's
-    ``BaseOperator`` those of every operator. Source: the service's page "Task Management".
+    ```python
+    ShinzoTaskOperator(
+        task_id="check_supplier",
+        message="Find out whether we can rely on Contoso. Ask before you spend money.",
+        deferrable=True,
+        input_timeout=3 * 24 * 3600,
+        retries=2,
+    )
+    ```
 
-    :param message: What the agent is to do.
-    :param agent_id: The agent that runs the task. Default None: ``agent_id`` of the connection. (templated)
-    :param priority: 1 (lowest) to 10; the service's default is 5.
-    :param timeout_override: Seconds after which the service ends the task, instead of the agent's own limit.
+    The arguments ``message`` and ``priority`` to ``webhook_url`` are the service's submit fields, and all of
+    them are templated. Except ``message``, which is required, they default to None, which leaves the choice
+    to the service. Times are in seconds, as a number or a ``timedelta``. Other keyword arguments
+    (``task_id``, ``retries``, ``pool``, …) go to Airflow's ``BaseOperator``.
+
+    The base class ``AgentTaskOperator`` documents retries, clears, XCom keys and callbacks.
+
+    :param message: What the agent should do. Required.
+    :param agent_id: The agent that runs the task. Default None: the connection's ``agent_id``. (templated)
+    :param priority: An integer from 1 (lowest) to 10 (highest); the service's default is 5.
+    :param timeout_override: Seconds after which the service ends the task, as a number; overrides the agent's
+        own limit.
     :param metadata: Your own labels, any JSON object.
-    :param callback_mode: ``"poll"`` (the service's default) or ``"webhook"``. Airflow polls with both.
-    :param webhook_url: The URL that the service calls at the end; required with ``callback_mode="webhook"``.
+    :param callback_mode: ``"poll"`` (the service's default) or ``"webhook"``. Airflow polls in both modes.
+    :param webhook_url: The URL that the service calls when the task ends. Required with
+        ``callback_mode="webhook"``, not allowed without it.
     :param conn_id: The Airflow connection, of type ``shinzo``. Default ``shinzo_default``. (templated)
     """
 

@@ -1,7 +1,7 @@
 """
 The plugin, loaded through the entry point ``airflow.plugins``.
 
-Every Airflow process imports this module, so it imports little, and nothing slow.
+Every Airflow process imports this module, so it imports little and nothing slow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ async def serve(scope: Any, receive: Any, send: Any) -> None:
 
 
 class AgentTasksPlugin(AirflowPlugin):
-    """Handles forms and orphaned agent tasks in the API server, where neither worker nor trigger can."""
+    """Handles forms and orphaned agent tasks in the API server, because workers and triggers cannot."""
 
     name = "agent_tasks"
     listeners = [listener]  # noqa: RUF012 - as Airflow declares it

@@ -1,9 +1,9 @@
 """
 Checks an answer to one of our forms before Airflow stores it, once Airflow has authorised its sender.
 
-What the worker would reject is refused at once, while its sender is there to correct it. On some schedulers
-an answer is also delayed by seconds, as ``delay_early_answers`` says. For all who answer one task at the same
-time the database is asked once, and nobody who has hung up is waited for.
+An answer that the worker would reject is refused at once, while the user can still correct it. With some
+schedulers an answer is also delayed by a few seconds, see ``delay_early_answers``. Simultaneous answers to
+one task share one database query, and a request whose client has disconnected is dropped.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from airflow_agent_tasks.plugin.shared_tasks import SharedTasks
 
 log = logging.getLogger(__name__)
 
-OTHER_QUESTION = "This form shows an earlier question of the agent. Reload the page to answer the newest one."
-#: The status that nginx gives a request whose client is gone: nobody receives it.
+OTHER_QUESTION = "This form shows an earlier question of the agent. Reload the page to answer the latest one."
+#: The status that nginx uses for a request whose client has disconnected: nobody receives it.
 CLIENT_CLOSED_REQUEST = 499
 
 Delay = Callable[[TaskKey], Coroutine[Any, Any, None]]
@@ -44,8 +44,8 @@ class Answer:
     """
     An answer on its way to Airflow.
 
-    :param key: The task that it is for.
-    :param event: Its body.
+    :param key: The task that it answers.
+    :param event: The body of the request.
     """
 
     key: TaskKey
@@ -53,7 +53,7 @@ class Answer:
 
 
 def find_delay() -> Delay | None:
-    """Return what delays an answer on schedulers that need it, else None."""
+    """Return the function that delays an answer, or None if the scheduler does not need that."""
     from airflow_agent_tasks.airflow_compat.early_answer_delay import accepts_early_resumes
 
     if accepts_early_resumes():
@@ -67,7 +67,7 @@ class AnswerCheck:
     """
     Refuses answers that their worker would reject, and delays those that come too early.
 
-    :param delay: Returns once an answer to a task may go on; None where each may at once.
+    :param delay: Returns once an answer to a task may proceed; None if every answer may proceed at once.
     """
 
     def __init__(self, delay: Delay | None) -> None:
@@ -76,9 +76,9 @@ class AnswerCheck:
 
     async def __call__(self, request: Request) -> None:
         """
-        Return once Airflow may take the answer that a request brings.
+        Return once Airflow may accept the answer in a request.
 
-        :raises HTTPException: if it is refused, or its sender has hung up.
+        :raises HTTPException: if it is refused, or its client has disconnected.
         """
         if answer := await _read_answer(request):
             await _do_unless_gone(request, self._check(answer))
@@ -94,20 +94,20 @@ class AnswerCheck:
         except HTTPException:
             raise
         except Exception as error:
-            log.warning("An answer is not checked, because its task cannot be read: %s", type(error).__name__)
+            log.warning("Could not read the task of an answer to check it: %s", type(error).__name__)
 
 
 def check_answer(event: Mapping[str, Any], form: OpenForm) -> None:
     """
     Refuse an answer that its worker would reject.
 
-    :raises HTTPException: with what is wrong, and what to do; the Airflow UI shows no more than the status.
+    :raises HTTPException: with the reason and what to do; the Airflow UI shows only the status.
     """
     if form.question_id is not None and names_other_question(event, form.question_id):
         raise HTTPException(HTTPStatus.CONFLICT, OTHER_QUESTION)  # as Airflow 3.4 does
     response = read_response(event)
     if response and response.chosen_option == SEND and (fault := find_fault(response)):
-        detail = f"The reply was not sent: {fault} Type one of 1 to {MAX_REPLY} characters and press {SEND}."
+        detail = f"The reply was not sent: {fault} Type 1 to {MAX_REPLY} characters and press {SEND}."
         raise HTTPException(HTTPStatus.BAD_REQUEST, detail)
 
 
@@ -116,7 +116,7 @@ async def _read_form(key: TaskKey) -> OpenForm | None:
 
 
 async def _read_answer(request: Request) -> Answer | None:
-    """Return the answer that a request brings, or None for one that Airflow refuses itself."""
+    """Return the answer in a request, or None for one that Airflow itself refuses."""
     names = request.path_params
     try:
         event = await request.json()
@@ -130,9 +130,9 @@ async def _read_answer(request: Request) -> Answer | None:
 
 
 async def _do_unless_gone(request: Request, check: Coroutine[Any, Any, None]) -> None:
-    """Do something for a request, and end it when its client hangs up."""
+    """Run the check of a request, and end it when the client disconnects."""
     checking = asyncio.ensure_future(check)
-    # Not is_disconnected(): behind a BaseHTTPMiddleware, of which Airflow has one, it never returns True.
+    # Not is_disconnected(): behind a BaseHTTPMiddleware, and Airflow has one, it never returns True.
     leaving = asyncio.ensure_future(_has_gone(request))
     try:
         await asyncio.wait({checking, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,12 +142,12 @@ async def _do_unless_gone(request: Request, check: Coroutine[Any, Any, None]) ->
     finally:
         for task in (checking, leaving):
             task.cancel()
-        # The request's messages are Airflow's again only when nobody else waits for them.
+        # Airflow can receive the request's messages again only when nothing else waits for them.
         await asyncio.wait({checking, leaving})
 
 
 async def _has_gone(request: Request) -> bool:
-    """Return True once the client of a request whose body was read has hung up, False if none can tell."""
+    """Return True once the client of a fully read request has disconnected, False if that is unknown."""
     with suppress(Exception):
         return bool((await request.receive())["type"] == "http.disconnect")
     return False

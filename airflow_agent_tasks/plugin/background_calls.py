@@ -1,8 +1,8 @@
 """
-Calls in threads, a few at once, that may come again later without keeping a thread meanwhile.
+Calls functions in a few threads; a call can be repeated later without occupying a thread in the meantime.
 
-The threads are daemons, and end when there is nothing to do: a call that hangs delays neither the end of a
-server nor the calls of another :class:`BackgroundCalls`.
+The threads are daemons, and end when there is nothing to do. A call that hangs delays neither the exit of a
+server nor the calls of another ``BackgroundCalls``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ log = logging.getLogger(__name__)
 #: The name of all these threads.
 THREAD_NAME = "agent-tasks-background"
 
-#: Returns the seconds after which it wants to be called again, or None if it is done.
+#: Returns after how many seconds to call it again, or None if it is done.
 Call = Callable[[], "float | None"]
 
 
 class BackgroundCalls:
     """
-    Calls functions in daemon threads, each as soon as its time has come and a thread is free.
+    Calls functions in daemon threads, each as soon as it is due and a thread is free.
 
-    :param threads: How many calls run at the same time at most.
+    :param threads: Maximum number of calls at the same time.
     """
 
     def __init__(self, threads: int) -> None:
@@ -38,7 +38,7 @@ class BackgroundCalls:
         self._numbers = itertools.count()
 
     def start(self, call: Call) -> None:
-        """Call a function as soon as possible, and again as long as it asks for that; returns at once."""
+        """Call a function as soon as possible, and again while it asks for that; returns at once."""
         with self._has_changed:
             self._put(call, 0.0)
             if self._threads == self._max_threads:
@@ -52,7 +52,7 @@ class BackgroundCalls:
         self._has_changed.notify()
 
     def _take(self) -> Call | None:
-        """Return the next call when its time has come, or None if there is none: then the thread ends."""
+        """Return the next call when it is due, or None if there is none: then the thread ends."""
         with self._has_changed:
             while self._waiting:
                 seconds = self._waiting[0][0] - time.monotonic()
@@ -67,7 +67,7 @@ class BackgroundCalls:
         while call := self._take():
             try:
                 seconds = call()
-            except Exception:  # which would take the thread from all later calls
+            except Exception:  # would end the thread, which later calls need
                 log.exception("A background call failed")
                 continue
             if seconds is not None:

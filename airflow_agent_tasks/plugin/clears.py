@@ -1,8 +1,8 @@
 """
-What the API server and the scheduler of Airflow 3.4 do about clears; earlier versions need nothing of it.
+Handles clears in the API server and the scheduler of Airflow 3.4; earlier versions do not need this.
 
-The API server keeps the records of agent tasks when their Airflow tasks are cleared. Both stop the agent
-tasks of Airflow tasks that a clear replaces by others: no next try finds their records.
+When Airflow tasks are cleared, the API server keeps the records of their agent tasks. Both servers stop the
+agent tasks of Airflow tasks that a clear replaces by others, because no later try finds their records.
 Every Airflow process imports this module, so it imports the rest only when a server starts.
 """
 
@@ -28,8 +28,8 @@ def handle_clears() -> None:
     for handle in (_keep_records, _watch_replaced):
         try:
             handle()
-        except Exception as error:  # which would keep the server from starting
-            log.error("A clear will leave agent tasks of cleared tasks running: %s", error)  # noqa: TRY400
+        except Exception as error:  # would keep the server from starting
+            log.error("Agent tasks will keep running when their tasks are cleared: %s", error)  # noqa: TRY400
 
 
 def _keep_records() -> None:

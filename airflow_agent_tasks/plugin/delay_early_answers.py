@@ -1,9 +1,10 @@
 """
-Only for schedulers that fail a task that resumes early; delete with ``airflow_compat/early_answer_delay.py``.
+Delays an answer until the scheduler has seen the exit of the worker that asked.
 
-Delays an answer until the scheduler has seen the exit of the worker that asked. Airflow resumes a parked task
-the moment it is answered. The worker may report up to ``[workers] min_heartbeat_interval`` late that it has
-parked the task, and the scheduler of Airflow 3.3 then fails a task that has been resumed before.
+Only for schedulers that fail a task if it resumes early; delete with
+``airflow_compat/early_answer_delay.py``. Airflow resumes a parked task as soon as it is answered. The worker
+may report up to ``[workers] min_heartbeat_interval`` seconds late that it has parked the task. If the task
+has already resumed by then, the scheduler of Airflow 3.3 fails it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from airflow_agent_tasks.airflow_compat.early_answer_delay import read_answer_de
 if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.open_forms import TaskKey
 
-#: Seconds after which an answer goes on in any case, beyond those that the worker may need to leave.
+#: Maximum delay of an answer in seconds, in addition to the time that the worker may need to exit.
 MAX_DELAY = 20.0
 
 
 async def delay(key: TaskKey) -> None:
-    """Return once an answer to this task may go on to Airflow."""
+    """Return once an answer to this task may proceed to Airflow."""
     arrived_at = time.monotonic()
     while (seconds := await asyncio.to_thread(read_answer_delay, key)) > 0:
         if time.monotonic() - arrived_at > seconds + MAX_DELAY:

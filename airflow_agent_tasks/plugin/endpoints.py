@@ -1,4 +1,4 @@
-"""What this package adds to the API server under ``/agent-tasks``."""
+"""The endpoints that this package adds to the API server under ``/agent-tasks``."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ app = Starlette(
         Route("/health", report_health, methods=["POST"]),
     ]
 )
-# A redirect would repeat the Host header that a stranger sends.
+# A redirect would repeat the Host header of an untrusted request.
 app.router.redirect_slashes = False

@@ -1,7 +1,7 @@
 """
-The endpoint in the API server with which a worker changes the form of its task: show, read or close it.
+The endpoint in the API server through which a worker shows, reads or closes the form of its task.
 
-An order is carried out only while its task instance runs: otherwise a worker could change the forms of tasks
+An order is carried out only while its task instance runs; otherwise a worker could change the forms of tasks
 that ended long ago.
 """
 
@@ -15,7 +15,7 @@ from airflow_agent_tasks.plugin.signed_orders import take_orders
 
 def _carry_out(order: FormOrder) -> JSONResponse:
     """Carry out an order: 200 with its outcome, 409 if its task no longer runs."""
-    # Imported here: where Airflow no longer fits it, the health endpoint beside this one must say so.
+    # Imported here: if it no longer fits Airflow, the health endpoint must still be able to report that.
     from airflow_agent_tasks.airflow_compat.form_rows import carry_out
 
     outcome = carry_out(order)

@@ -1,4 +1,4 @@
-"""The endpoint in the API server that ``airflow agent-tasks doctor`` asks how the plugin is."""
+"""The endpoint in the API server through which ``airflow agent-tasks doctor`` checks the plugin."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 class ReportHealth(Struct, frozen=True):
-    """The order: a signature of one for something else, seen on its way, must not do here."""
+    """The order. A type of its own, so that an intercepted signature of another order is not valid here."""
 
     do: Literal["report health"]
 
 
 def _report(order: ReportHealth) -> JSONResponse:
     """
-    Return the version of this package, and what does not fit Airflow here.
+    Return the version of this package, and the parts that do not fit this server's Airflow.
 
     ``database_clock`` is the database's clock minus this server's in seconds, or None if it cannot be read.
     """
@@ -43,7 +43,7 @@ def _compare_database_clock() -> float | None:
     try:
         return deployment.read_database_time() - time.time()
     except Exception as error:
-        log.warning("The database's clock could not be read: %s", type(error).__name__)
+        log.warning("Could not read the database's clock: %s", type(error).__name__)
         return None
 
 

@@ -1,14 +1,14 @@
 """
 Cleanup once Airflow has recorded that a task or a DAG run has ended.
 
-On a worker, after a success, it removes the record of the agent task. If the record went earlier, a worker
-that dies in between would leave neither a result nor a way to it.
+On a worker, after a success, it removes the record of the agent task. If it removed the record earlier, a
+worker that dies in between would leave neither a result nor a way to get it.
 
-In the API server and the scheduler it stops the agent tasks of the tasks that they end themselves. A task
+In the API server and the scheduler, it stops the agent tasks of Airflow tasks that these servers end. A task
 that is marked failed or success while it awaits input, is up for retry or queued, or is deferred without a
-triggerer, has neither worker nor trigger to notify; nor has one whose worker was lost on the last try. When a
-whole DAG run ends, Airflow does not notify listeners of the tasks that it skips or has removed, so these are
-looked up.
+triggerer, has no worker or trigger that could be notified; nor does a task whose worker was lost on the last
+try. When a whole DAG run ends, Airflow does not notify listeners of the tasks that it skips or has removed,
+so the listener looks these up.
 
 Every Airflow process imports this module, so it imports the rest only when there is something to stop.
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class KeepsRecord(Protocol):
-    """An operator whose record of an agent task is removed after its success."""
+    """An operator that can remove its record of an agent task after success."""
 
     def forget_agent_task(self, context: Any) -> None:
         """Remove the record, if Airflow has stored the success."""
@@ -36,7 +36,7 @@ class KeepsRecord(Protocol):
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Check that this package fits Airflow, and handle clears, when a scheduler or a triggerer starts."""
+    """When a scheduler or a triggerer starts, check that this package fits Airflow, and handle clears."""
     if is_database_row(component):  # its job; a worker starts too often for this
         prepare()
 
@@ -49,8 +49,8 @@ def on_task_instance_success(task_instance: Any) -> None:
     if not is_database_row(task_instance) and isinstance(operator, KeepsRecord):
         try:
             operator.forget_agent_task(task_instance.get_template_context())
-        except Exception as error:  # which would keep other listeners from being called
-            log.warning("The record of an agent task could not be removed: %s", error)
+        except Exception as error:  # would keep Airflow from calling other listeners
+            log.warning("Could not remove the record of an agent task: %s", error)
 
 
 @hookimpl
@@ -96,11 +96,11 @@ def stop_agent_tasks_passed_over(dag_run: Any) -> None:
 
 
 def _has_records(dag_id: str, run_id: str) -> bool:
-    """Return True if a run has agent tasks: for a run without any, a scheduler does no more than this."""
+    """Return whether a run has agent tasks; for a run without any, the scheduler does nothing else."""
     try:
         from airflow_agent_tasks.airflow_compat.ended_tasks import has_records
 
         return has_records(dag_id, run_id)
-    except Exception as error:  # which would keep other listeners from being called
+    except Exception as error:  # would keep Airflow from calling other listeners
         log.warning("Could not read whether run %s of DAG %s had agent tasks: %s", run_id, dag_id, error)
         return True

@@ -1,8 +1,8 @@
 """
 Stops the agent tasks of Airflow tasks that the API server or the scheduler has ended, in threads.
 
-Some threads ask the database what was left behind. Then each connection has threads of its own, so that a
-service that does not answer delays no stop on another one.
+Some threads query the database for abandoned agent tasks. Each connection has threads of its own, so that a
+service that does not respond does not delay stops on another one.
 
 Everything is imported here at the top, and this module before the threads start: LocalExecutor forks the
 scheduler, and a process that is forked while a thread imports a module can never import that module.
@@ -10,7 +10,7 @@ scheduler, and a process that is forked while a thread imports a module can neve
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 - imported by the first look-up of a host name, in a thread
+import encodings.idna  # noqa: F401 - the first lookup of a host name imports it, in a thread
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -28,7 +28,7 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import (
     read_record,
 )
 from airflow_agent_tasks.airflow_compat.xcom_rows import note_end
-from airflow_agent_tasks.client import sync_client  # noqa: F401 - imported by hooks when they send
+from airflow_agent_tasks.client import sync_client  # noqa: F401 - hooks import it when they send
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
@@ -38,12 +38,12 @@ from airflow_agent_tasks.provider_info import get_provider_info
 
 log = logging.getLogger(__name__)
 
-#: Threads that ask the database, and threads of each connection: a service that does not answer must block
-#: neither a request nor the scheduler, nor take a thread per task.
+#: Number of threads that query the database, and of each connection. A service that does not respond must
+#: block neither a request nor the scheduler, nor occupy one thread per task.
 THREADS = 4
-#: Seconds for Airflow to commit an end that it has notified listeners of.
+#: Seconds for Airflow to commit an end of which it has notified listeners.
 SECONDS_TO_COMMIT = 10.0
-#: Seconds between two looks whether it has.
+#: Seconds between two checks whether it has.
 COMMIT_POLL = 0.2
 
 # Airflow imports them by name, in a thread.
@@ -53,7 +53,7 @@ for _connection_type in get_provider_info()["connection-types"]:
 _of_database = BackgroundCalls(THREADS)
 _of_connections: dict[str, BackgroundCalls] = {}
 
-#: Yields the seconds until the database is asked again, so that what waits keeps no thread.
+#: Yields the seconds until the next database query, so that waiting does not occupy a thread.
 Waits = Generator[float, None, None]
 
 
@@ -72,8 +72,8 @@ def find_passed_over(dag_id: str, run_id: str) -> Waits:
     try:
         if not (yield from _until(partial(has_run_ended, dag_id, run_id))):
             log.warning(
-                "DAG %s, run %s, ended, but the database does not show it after %g s, so agent tasks of its "
-                "skipped Airflow tasks may still be running",
+                "DAG %s, run %s, ended, but the database does not show that after %g s, so agent tasks of "
+                "its skipped Airflow tasks may still be running",
                 dag_id,
                 run_id,
                 SECONDS_TO_COMMIT,
@@ -92,12 +92,12 @@ def find_orphan(ended: EndedTask) -> Waits:
         # A higher max_tries comes from a later clear, whose next try started an agent task of its own.
         if record is None or record.task_id is None or (record.max_tries or 0) > ended.max_tries:
             return
-        # A clear starts over: it stops the agent task whatever the policy says of kills.
+        # A clear starts over: it stops the agent task regardless of on_kill_policy.
         if record.on_kill_policy != "stop" and ended.state != REPLACED:
             return
         if not (yield from _until(partial(is_committed, ended))):
             log.warning(
-                "%s, but the database does not show it after %g s, so agent task %s is left as it is",
+                "%s, but the database does not show that after %g s, so agent task %s was not stopped",
                 ended,
                 SECONDS_TO_COMMIT,
                 record.task_id,
@@ -108,7 +108,7 @@ def find_orphan(ended: EndedTask) -> Waits:
 
 
 def stop_orphan(ended: EndedTask, conn_id: str, task_id: str, agent_id: str | None) -> None:
-    """Stop the agent task that an ended Airflow task has left behind, if it is still active."""
+    """Stop the agent task that an ended Airflow task has abandoned, if it is still active."""
     with _reported(ended):
         task, outcome = stop_if_active(find_hook(conn_id), task_id, agent_id)
         log.info("%s%s", ended, outcome)
@@ -118,23 +118,23 @@ def stop_orphan(ended: EndedTask, conn_id: str, task_id: str, agent_id: str | No
 def _write_status(ended: EndedTask, task: AgentTask) -> None:
     try:
         note_end(ended, task)
-    except Exception as error:  # the agent task was stopped all the same
-        log.warning("%s, and XCom does not show that its agent task is %s: %r", ended, task.status, error)
+    except Exception as error:  # the agent task was stopped nevertheless
+        log.warning("%s, but XCom does not show that its agent task is %s: %r", ended, task.status, error)
 
 
 @contextmanager
 def _reported(ended: EndedTask) -> Iterator[None]:
-    """Log what keeps an agent task from being stopped."""
+    """Log errors that keep an agent task from being stopped."""
     try:
         yield
     except AgentTaskError as error:
-        log.warning("%s, and its agent task may still be running: %s", ended, error)
+        log.warning("%s, but its agent task may still be running: %s", ended, error)
     except Exception:
-        log.exception("%s, and its agent task may still be running", ended)
+        log.exception("%s, but its agent task may still be running", ended)
 
 
 def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> tuple[AgentTask, str]:
-    """Stop an agent task unless it has ended; return it, and what was done as the end of a sentence."""
+    """Stop an agent task unless it has ended; return it, and the outcome as the end of a sentence."""
     try:
         task = hook.get_task(task_id, agent_id, has_result=False)
     except AgentTaskError as error:
@@ -142,7 +142,7 @@ def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> t
             raise
     else:
         if task.is_terminal:
-            return task, f"; its agent task had ended before: {task}."
+            return task, f"; its agent task had already ended: {task}."
     task = hook.stop_task(task_id, agent_id)
     joint = "so" if task.is_stopped else "but"
     return task, f", {joint} agent task {task.task_id} {describe_stop(task)}."
@@ -150,9 +150,9 @@ def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> t
 
 def _until(condition: Callable[[], bool]) -> Generator[float, None, bool]:
     """
-    Wait until the database shows what Airflow has notified this listener of; return False if it never does.
+    Wait until the database shows the change that Airflow announced; return False if it never does.
 
-    Listeners are called before the commit, which may fail.
+    Airflow calls listeners before the commit, which may fail.
     """
     deadline = time.monotonic() + SECONDS_TO_COMMIT
     while not condition():

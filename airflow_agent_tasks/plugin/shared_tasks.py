@@ -1,4 +1,4 @@
-"""Work that many requests wait for, done once."""
+"""Runs work once for all requests that wait for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 
 class SharedTasks(Generic[Key, Result]):
     """
-    Runs one asyncio task per key for all who wait for it, and cancels it with the last of them.
+    Runs one asyncio task per key for all its waiters, and cancels it when the last of them is cancelled.
 
-    :param run: What to do for a key.
+    :param run: The work for a key.
     """
 
     def __init__(self, run: Callable[[Key], Coroutine[Any, Any, Result]]) -> None:
@@ -25,7 +25,7 @@ class SharedTasks(Generic[Key, Result]):
     async def wait_for(self, key: Key) -> Result:
         """Return the result of the task that runs for this key; start it if none does."""
         task = self._tasks.get(key)
-        if task is None or task.done():  # The result of one that has ended may be out of date.
+        if task is None or task.done():  # The result of a finished task may be out of date.
             task = self._tasks[key] = asyncio.create_task(self._run(key))
             self._waiters[task] = 0
         self._waiters[task] += 1
@@ -38,6 +38,6 @@ class SharedTasks(Generic[Key, Result]):
 
     def _end(self, key: Key, task: asyncio.Task[Result]) -> None:
         del self._waiters[task]
-        task.cancel()  # Does nothing to one that is done.
+        task.cancel()  # Has no effect on a finished task.
         if self._tasks.get(key) is task:
             del self._tasks[key]

@@ -1,8 +1,8 @@
 """
 Orders of workers to the API server.
 
-An order is signed with ``[api] secret_key``, and its signature is valid for a minute. Whatever arrives gets a
-plain answer: everyone whose order is not signed the same one, before anything but the signature is looked at.
+An order is signed with ``[api] secret_key``, and its signature is valid for a minute. All orders without a
+valid signature get the same response, before anything but the signature is read.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from airflow_agent_tasks.text import shorten
 
 log = logging.getLogger(__name__)
 
-#: Bytes of an order: the longest form has less than half of it.
+#: Maximum size of an order in bytes: the longest form has less than half of that.
 MAX_ORDER = 128 * 1024
-#: Seconds for an order to arrive: its worker waits as long for the whole response.
+#: Seconds for an order to arrive: its worker waits equally long for the whole response.
 MAX_SECONDS = 10.0
 
 Order = TypeVar("Order")
@@ -36,10 +36,10 @@ def take_orders(
     kind: Any, carry_out: Callable[[Order], JSONResponse]
 ) -> Callable[[Request], Awaitable[JSONResponse]]:
     """
-    Return an endpoint that takes signed orders.
+    Return an endpoint that accepts signed orders.
 
-    It responds with 403 to an order that is not signed, with 400 to one of another kind, and with 503 to one
-    that could not be carried out.
+    It responds with 403 if the order has no valid signature, with 400 if it is of another kind, and with 503
+    if it could not be carried out.
 
     :param kind: The type of the orders, for msgspec.
     :param carry_out: Carries an order out, in a thread, and returns the response.
@@ -53,20 +53,20 @@ def take_orders(
             try:
                 order = msgspec.convert(given, kind)
             except (msgspec.ValidationError, ValueError, RecursionError) as error:
-                return JSONResponse({"detail": f"This order is malformed: {shorten(str(error))}"}, 400)
+                return JSONResponse({"detail": f"The order is malformed: {shorten(str(error))}"}, 400)
             return await run_in_threadpool(carry_out, order)
         except Exception as error:
-            # Only the type: its message and traceback may hold the order's text, which a database quotes.
-            log.error("An order of a worker was not carried out: %s", type(error).__name__)  # noqa: TRY400
-            return JSONResponse({"detail": "This order was not carried out: see the API server's log."}, 503)
+            # Only the type: a database quotes the order's text in its message and traceback.
+            log.error("Could not carry out an order of a worker: %s", type(error).__name__)  # noqa: TRY400
+            return JSONResponse({"detail": "The order was not carried out; see the API server's log."}, 503)
 
     return endpoint
 
 
 async def _read_signed(request: Request) -> Mapping[str, Any] | None:
-    """Return what a request brings, or None if no worker of this Airflow has signed it."""
+    """Return the content of a request, or None if no worker of this Airflow has signed it."""
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
-    # Without a key this server cannot tell a worker from anyone else.
+    # Without a key, this server cannot recognise a worker.
     key = read_secret_key()
     if not key or read_digest(key, token) is None:
         return None

@@ -1,5 +1,5 @@
 """
-What this package does when an API server, a scheduler or a triggerer starts.
+The work of this package when an API server, a scheduler or a triggerer starts.
 
 Every Airflow process imports this module, so it imports the rest only when one of these starts.
 """
@@ -13,10 +13,10 @@ from airflow_agent_tasks.plugin.clears import handle_clears
 
 class Startup:
     """
-    ASGI middleware that does nothing but what has to be done when the server starts.
+    ASGI middleware that only acts when the server starts.
 
-    When the server builds it, :func:`prepare`; when the first event reaches it, which is that the server
-    starts, it sees Airflow's app and has its answers checked.
+    When the server builds it, it calls ``prepare``. When the first event reaches it, which is the server's
+    startup, it gets Airflow's app and adds the check of answers to it.
 
     :param app: The next ASGI app.
     """
@@ -34,7 +34,7 @@ class Startup:
 
 
 def prepare() -> None:
-    """Report what does not fit the Airflow that runs, and handle its clears; never raises."""
+    """Report the parts that do not fit the running Airflow, and handle clears; never raises."""
     from airflow_agent_tasks.airflow_compat.startup_check import check_private_parts
 
     check_private_parts()
@@ -42,7 +42,7 @@ def prepare() -> None:
 
 
 def check_answers(app: Any) -> None:
-    """Have the API server check the answers to our forms; never raises."""
+    """Make the API server check the answers to our forms; never raises."""
     from airflow_agent_tasks.airflow_compat.startup_check import report
 
     try:
@@ -50,7 +50,7 @@ def check_answers(app: Any) -> None:
         from airflow_agent_tasks.plugin.answer_check import AnswerCheck, find_delay
 
         add_check(app, AnswerCheck(find_delay()))
-    except Exception as error:  # which would end the server
+    except Exception as error:  # would end the server
         report(
             f"answers cannot be checked ({error!r})",
             "an answer within seconds of its question may fail the task, and an empty one is asked for again",

@@ -1,1 +1,1 @@
-"""Polls thousands of agent tasks from one process, at little cost to it and to the service."""
+"""Polls thousands of agent tasks from one process, at little cost to the process and the service."""

@@ -14,11 +14,11 @@ from airflow_agent_tasks.errors import (
 )
 from airflow_agent_tasks.lifecycle.wait_policy import LONGEST_WAIT
 
-#: Failures without a response in between, and seconds since the first of them, that open the circuit. By the
-#: count alone, a few agent tasks that always fail would stop thousands that succeed.
+#: The circuit opens after this many consecutive failures and this many seconds since the first of them. If
+#: only the number counted, a few agent tasks that always fail would stop thousands that succeed.
 FAILURE_THRESHOLD = 3
 FAILURE_SECONDS = 5.0
-#: Seconds between two probes. Probes repeat, because the first ones may be sent for tasks that always fail.
+#: Seconds between two probes. Probes repeat, because the first ones may be for tasks that always fail.
 PROBE_INTERVAL = 1.0
 #: Seconds between two probes with a key that the service rejected. Each counts twice, because the worker that
 #: resumes after the failed wait sends the key too; Lightcone blocks an address after 10 within 10 minutes.
@@ -31,7 +31,7 @@ class CircuitBreaker:
 
     - Closed: requests are sent.
     - Open: requests are rejected. The circuit opens on 429, on ``Retry-After``, on a rejected key (401), and
-      when the service has answered nobody for 5 seconds.
+      when the service has sent no response at all for 5 seconds.
     - Half-open: one request is sent as a probe. Any response closes the circuit; without one, the next probe
       follows after a pause.
 
@@ -56,12 +56,12 @@ class CircuitBreaker:
         self._failures = self._rounds = 0
 
     def is_open(self, *, now: float) -> bool:
-        """Return whether every request is rejected now."""
+        """Return whether all requests are rejected now."""
         return self._error is not None and now < self._probe_at
 
     @property
     def is_key_rejected(self) -> bool:
-        """Whether the circuit opened because of the key, which then must not be sent for any purpose."""
+        """Whether the circuit opened because of the key; then no request may send it."""
         return is_key_rejected(self._error)
 
     def admit(self, *, now: float) -> bool:
@@ -69,12 +69,12 @@ class CircuitBreaker:
         if self.is_open(now=now):
             return False
         if self._error is not None:
-            # The probe may never report back: another one follows.
+            # The probe may never report its outcome: another one follows.
             self._probe_at = now + self._pause()
         return True
 
     def build_rejection(self, *, now: float) -> AgentTaskCircuitOpenError:
-        """Return the error for a request that is not admitted; it says nothing about that agent task."""
+        """Return the error for a rejected request; it says nothing about that agent task."""
         status = getattr(self._error, "status", None)
         hint = (
             "The service rejected the key (401): check the connection's password field."
@@ -84,8 +84,8 @@ class CircuitBreaker:
             else ""
         )
         return AgentTaskCircuitOpenError(
-            "Request not sent: the circuit breaker of this connection is open until the service answers a "
-            f"probe. {hint}".rstrip(),
+            "Request not sent: the circuit breaker of this connection is open until the service responds to "
+            f"a probe. {hint}".rstrip(),
             status=status,
             # Bounded, because a changed connection ends a long pause early.
             retry_after=min(LONGEST_WAIT, max(0.0, self._probe_at - now))
@@ -114,7 +114,8 @@ class CircuitBreaker:
         if opens_at_once or self._is_unanswered(now):
             if is_news:
                 if opens_at_once or self._error is None:
-                    # Only then: a response slower than the next failure would never close the circuit.
+                    # Only then; otherwise a response slower than the next failure would never close the
+                    # circuit.
                     self._opened_at = now
                 self._rounds += 1
                 self._error, self._round_began_at = error, now

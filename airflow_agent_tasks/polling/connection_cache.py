@@ -44,7 +44,7 @@ class CachedHook:
         self._refresh_task: asyncio.Task[None] | None = None
 
     async def get(self) -> AgentTaskHook:
-        """Return the hook; raises as :func:`find_hook`, and what opening a client raises."""
+        """Return the hook; raises the errors of ``find_hook`` and of opening a client."""
         age = self._clock() - self._refreshed_at
         if self._hook:
             if age >= TTL:
@@ -63,7 +63,7 @@ class CachedHook:
         await self._join_refresh()
 
     async def aclose(self) -> None:
-        """Close the client; the next :meth:`get` opens a new one."""
+        """Close the client; the next ``get`` opens a new one."""
         if running := self._refresh_task:
             self._cancel_refresh()
             await asyncio.wait([running])
@@ -89,13 +89,13 @@ class CachedHook:
     async def _refresh(self) -> None:
         earlier, unused = self._hook, None
         try:
-            # A supervisor that never answers must not block the polls of this connection for ever.
+            # A supervisor that never responds must not block the polls of this connection forever.
             hook = await asyncio.wait_for(afind_hook(self._conn_id), LOOKUP_TIMEOUT)
             if self._is_superseded():
                 return
             if earlier and earlier.connection and not hook.connection:
-                # Deleted, or unreadable just now: Airflow reports both in the same way. The key in the
-                # environment may belong to another account, which knows none of our agent tasks.
+                # Deleted or currently unreadable: Airflow reports both in the same way. The key in the
+                # environment may belong to another account, which does not have our agent tasks.
                 raise connection_not_found(self._conn_id)
             if earlier and earlier.settings == hook.settings:
                 hook.async_client = earlier.async_client
@@ -117,10 +117,10 @@ class CachedHook:
 
     def _on_failure(self, error: Exception) -> None:
         if not isinstance(error, AgentTaskError):
-            # Airflow raises PermissionError in a triggerer that may not read it; a secrets backend may raise
-            # anything, of which only the type is safe to log.
+            # Airflow raises PermissionError in a triggerer that may not read it. A secrets backend may raise
+            # anything, and only the exception's type is safe to log.
             log.warning("Looking up connection %r failed: %s", self._conn_id, type(error).__name__)
             error = connection_not_found(self._conn_id)
         if self._hook and str(error) != str(self._failure):
-            log.warning("Refreshing connection %r failed, using its last state: %s", self._conn_id, error)
+            log.warning("Refreshing connection %r failed; using its last state: %s", self._conn_id, error)
         self._failure = error

@@ -1,11 +1,11 @@
 """
-What a trigger's ``on_kill`` means: whether anything still waits for the agent task.
+Decides on a trigger's ``on_kill`` whether anything still waits for the agent task.
 
-Airflow calls ``on_kill`` for more than a user's decision. A worker's task gets SIGTERM when Airflow's API
-does not answer its heartbeats, and on Airflow 3.3 when its machine is drained. A triggerer calls ``on_kill``
-for a trigger that another triggerer took over while it was frozen. An agent task that something waits for, or
-will, must keep running. So we ask Airflow for the task instance's state first; if it does not answer, we stop
-nothing that a next try would attach to.
+Airflow calls ``on_kill`` not only when a user ends a task. A worker's task gets SIGTERM when Airflow's API
+does not respond to its heartbeats, and on Airflow 3.3 when its machine is drained. A triggerer calls
+``on_kill`` for a trigger that another triggerer took over while it was frozen. An agent task that something
+waits for, or will wait for, must keep running. So we first get the task instance's state from Airflow. If
+Airflow does not respond, we do not stop an agent task to which another try would attach.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from airflow_agent_tasks.polling.state_xcoms import StateXComs
 #: Seconds to wait for Airflow to return a state: a triggerer's one supervisor thread may be busy.
 STATE_TIMEOUT = 60.0
 
-#: asyncio itself holds its tasks weakly: one that nothing awaits may vanish.
+#: asyncio itself keeps only weak references to its tasks: one that nothing awaits may vanish.
 _background: set[asyncio.Task[None]] = set()
 
 
 def run_in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Run a coroutine to its end, even if whatever awaits it is cancelled."""
+    """Run a coroutine to its end, even if its caller is cancelled."""
     task = asyncio.create_task(work)
     _background.add(task)
     task.add_done_callback(_background.discard)
@@ -41,15 +41,16 @@ async def stop_if_orphaned(
     conn_id: str, started: StartedTask, task_instance: Any, xcoms: StateXComs | None, log: Log
 ) -> None:
     """
-    Stop the agent task of a deferred task that has been ended in Airflow, and log what was done and why.
+    Stop the agent task of a deferred task that someone has ended in Airflow, and log the outcome and the
+    reason.
 
-    After a clear the task instance is on its way to the next try, which stops the agent task itself.
+    After a clear, the next try of the task instance stops the agent task itself.
 
     :param conn_id: The Airflow connection.
     :param started: The agent task.
     :param task_instance: The deferred task instance, as the triggerer knows it.
-    :param xcoms: Where its end is noted; None for nowhere.
-    :param log: Where the outcome is logged.
+    :param xcoms: Pushes its final status to XCom; None to push nothing.
+    :param log: The log for the outcome.
     """
     name = f"agent task {started.agent_task_id}"
     # Entered first, so that the poller outlives the triggers that are killed together with this one.
@@ -57,10 +58,10 @@ async def stop_if_orphaned(
         try:
             state = await _aread_state(poller, task_instance)
         except Exception as error:
-            log.warning("Could not read the task's state from Airflow, %s keeps running: %r", name, error)
+            log.warning("Could not read the task's state from Airflow, so %s keeps running: %r", name, error)
             return
         if state not in FINAL_STATES:
-            log.info("This trigger was cancelled, but the task is %s: %s keeps running.", state, name)
+            log.info("This trigger was cancelled, but the task is %s, so %s keeps running.", state, name)
             return
         try:
             task, outcome = await _stop_if_active(poller, started, state)
@@ -73,24 +74,24 @@ async def stop_if_orphaned(
 
 
 async def _aread_state(poller: SharedPoller, task_instance: Any) -> str | None:
-    # One at a time. If a DAG run with a thousand of them is ended, all would queue at the one supervisor
-    # thread, the last ones for too long, and the lookup of the connection behind them.
+    # One at a time. If someone ends a DAG run with a thousand triggers, all would queue for the only
+    # supervisor thread, the last ones for too long, and so would the lookup of the connection.
     async with poller.state_lock:
         return await asyncio.wait_for(aread_state(task_instance), STATE_TIMEOUT)
 
 
 async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str) -> tuple[AgentTask, str]:
-    """Return the agent task, and what was done, as the end of a sentence."""
+    """Stop the agent task if it is active; return it, and the outcome as the end of a sentence."""
     try:
         task = await poller.get_task(started.agent_task_id, started.agent_id)
     except AgentTaskError as error:
         if not error.is_transient:
             raise
     else:
-        # on_awaiting_input="return" makes a success with an open question. Where a user marked the task, the
-        # API server, which can tell the two apart, stops the agent task.
+        # on_awaiting_input="return" also leads to a success with an open question. If a user marked the task,
+        # the API server, which can distinguish the two, stops the agent task.
         is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
         if task.is_terminal or is_returned:
-            return task, f"was left as it is ({task.status})"
+            return task, f"was not changed ({task.status})"
     task = await poller.stop_task(started.agent_task_id, started.agent_id)
     return task, describe_stop(task)

@@ -9,9 +9,9 @@ import itertools
 
 class RateLimiter:
     """
-    A semaphore with a rate and priorities: the task that has waited longest since its last check goes first.
+    A priority semaphore with a rate limit: the task with the oldest last check goes first.
 
-    :param max_concurrent: How many requests may be in flight.
+    :param max_concurrent: Maximum number of requests in flight.
     """
 
     def __init__(self, max_concurrent: int) -> None:
@@ -29,14 +29,14 @@ class RateLimiter:
         self.refund()
 
     def refund(self) -> None:
-        """Admit the next waiter at once, because the request that was admitted last was not sent."""
+        """Admit the next waiter at once, because the last admitted request was not sent."""
         if self._timer:
             self._timer.cancel()
         self._on_time()
 
     async def acquire(self, since: float) -> None:
         """
-        Wait until a request may be sent; :meth:`release` must follow.
+        Wait until a request may be sent; call ``release`` afterwards.
 
         :param since: When the caller last sent a request, on a clock that all callers share; the earliest is
             admitted first.
@@ -71,6 +71,6 @@ class RateLimiter:
 
     def _on_time(self) -> None:
         self._timer = None
-        # A timer may fire early by the clock's resolution, and would be set again and again.
+        # A timer may fire early by up to the clock's resolution, and would then be set again and again.
         self._next_at = 0.0
         self._admit()

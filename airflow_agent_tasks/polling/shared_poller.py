@@ -15,15 +15,15 @@ from airflow_agent_tasks.polling.circuit_breaker import CircuitBreaker, is_key_r
 from airflow_agent_tasks.polling.connection_cache import CachedHook
 from airflow_agent_tasks.polling.rate_limiter import RateLimiter
 
-#: Connections to the service, and so requests in flight.
+#: Maximum number of connections to the service, and so of requests in flight.
 MAX_CONNECTIONS = 100
 
 
 class SharedPoller:
     """
-    Polls all agent tasks that are waited for on one event loop and connection.
+    Polls all waiting agent tasks of one event loop and connection.
 
-    Get it through :func:`use_poller`.
+    Get it through ``use_poller``.
 
     :param conn_id: The Airflow connection.
     :param clock: Returns the monotonic time in seconds.
@@ -35,7 +35,7 @@ class SharedPoller:
         self._hook: AgentTaskHook | None = None
         self._limiter = RateLimiter(MAX_CONNECTIONS)
         self._breaker = CircuitBreaker()
-        #: Held while one user asks Airflow for the state of its task instance.
+        #: Held while one user of this poller gets the state of its task instance from Airflow.
         self.state_lock = asyncio.Lock()
         self.users = 0
 
@@ -43,12 +43,12 @@ class SharedPoller:
         """
         Return an agent task's state, without its result.
 
-        :param since: When this task was last checked, on the monotonic clock: where the connection's
+        :param since: When this task was last checked, on the monotonic clock. If the connection's
             ``requests_per_second`` makes tasks wait, the one with the oldest check goes first.
-        :raises AgentTaskCircuitOpenError: while the circuit breaker is open, without a request.
-        :raises AgentTaskError: as ``AgentTaskHook.get_task``, and what a lookup raises.
+        :raises AgentTaskCircuitOpenError: while the circuit breaker is open; no request is sent.
+        :raises AgentTaskError: for the errors of ``AgentTaskHook.get_task`` and of the connection lookup.
         """
-        # Before acquire, since the rate is part of the connection, and a rejected request needs no slot.
+        # Before acquire, because the connection sets the rate, and a rejected request needs no slot.
         await self._get_hook()
         now = self._clock()
         if self._breaker.is_open(now=now):
@@ -66,10 +66,11 @@ class SharedPoller:
         :raises AgentTaskCircuitOpenError: if it is open because the service rejected the key.
         """
         await self._get_hook()
-        # Only to respect the rate: the retries of a stop may take a minute, in which others need the slot.
+        # Only to respect the rate: the retries of a stop may take a minute, during which others need the
+        # slot.
         await self._limiter.acquire(0.0)
         self._limiter.release()
-        # Again, because the client of a connection that has changed meanwhile is closed.
+        # Again, because the client is closed if the connection has changed in the meantime.
         hook = await self._get_hook()
         now = self._clock()
         if self._breaker.is_key_rejected and self._breaker.is_open(now=now):
@@ -94,7 +95,7 @@ class SharedPoller:
                 raise
             if not is_news:
                 raise breaker.build_rejection(now=self._clock()) from None
-            # The key may have been changed since the last lookup.
+            # The key may have changed since the last lookup.
             await self._cached_hook.refresh()
             await self._get_hook()
             if self._breaker is breaker:
@@ -110,7 +111,7 @@ class SharedPoller:
             if self._hook is None:
                 self._limiter.set_rate(hook.settings.requests_per_second)
             elif hook.settings != self._hook.settings:
-                # What the breaker knows came from another key or another host.
+                # The breaker's state belongs to another key or another host.
                 self._breaker = CircuitBreaker(half_open_since=self._clock())
                 self._limiter.set_rate(hook.settings.requests_per_second)
             self._hook = hook
@@ -125,7 +126,7 @@ async def use_poller(conn_id: str) -> AsyncIterator[SharedPoller]:
     """
     Share the poller of this event loop and connection; its connections close after the last user.
 
-    Leave the block before a trigger yields its event: whatever it awaits afterwards is cancelled.
+    Leave the block before a trigger yields its event: Airflow cancels anything that it awaits afterwards.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     if conn_id not in pollers:
@@ -137,6 +138,6 @@ async def use_poller(conn_id: str) -> AsyncIterator[SharedPoller]:
     finally:
         poller.users -= 1
         if not poller.users:
-            # The state of its circuit breaker goes with it.
+            # This also discards the state of its circuit breaker.
             del pollers[conn_id]
             await poller.aclose()

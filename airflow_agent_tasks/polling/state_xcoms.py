@@ -1,4 +1,4 @@
-"""The status and the progress of an agent task, pushed to XCom while its Airflow task is deferred."""
+"""Pushes the status and progress of an agent task to XCom while its Airflow task is deferred."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask
 from airflow_agent_tasks.logger_protocol import Log
 
 PROGRESS_KEY = "progress"
-#: Seconds between two pushes of one triggerer: each occupies its one supervisor thread for up to 150 ms, and
-#: all connection lookups and log lines wait meanwhile.
+#: Seconds between two pushes of one triggerer: each occupies its only supervisor thread for up to 150 ms, in
+#: which all connection lookups and log lines wait.
 PUSH_INTERVAL = 1.0
-#: Seconds to wait for Airflow to store one; the agent task is not polled meanwhile.
+#: Seconds to wait for Airflow to store a value; the agent task is not polled in the meantime.
 PUSH_TIMEOUT = 10.0
 
 _last_pushes: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
@@ -27,11 +27,11 @@ class StateXComs:
     """
     Pushes the agent's ``status`` and ``progress`` to XCom when they change, at most once a second.
 
-    A push that comes too soon after another task's is skipped, and made up for at the next check.
+    A push too soon after another task's push is skipped, and repeated at the next check.
 
     :param task_instance: The waiting task instance, as the triggerer knows it.
-    :param log: Where failures are logged.
-    :param noted_status: The status that is in XCom already, or None (default).
+    :param log: The log for failures.
+    :param noted_status: The status that XCom already has, or None (default).
     :param clock: Returns the monotonic time in seconds.
     """
 
@@ -49,7 +49,7 @@ class StateXComs:
         self._pushed: dict[str, Any] = {STATUS_KEY: noted_status}
 
     async def push(self, task: AgentTask | None) -> None:
-        """Push what has changed; a failure to do so never ends the wait."""
+        """Push changed values; a failed push never ends the wait."""
         loop, now = asyncio.get_running_loop(), self._clock()
         changes = self._list_changes(task) if task else {}
         if not changes or now - _last_pushes.get(loop, -PUSH_INTERVAL) < PUSH_INTERVAL:
@@ -58,7 +58,7 @@ class StateXComs:
         await self._push(changes)
 
     async def push_end(self, task: AgentTask) -> None:
-        """Push what has changed at once, for an agent task that nothing waits for any more."""
+        """Push changed values at once, for an agent task that nothing waits for any more."""
         await self._push(self._list_changes(task))
 
     def _list_changes(self, task: AgentTask) -> dict[str, Any]:

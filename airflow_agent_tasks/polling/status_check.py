@@ -1,4 +1,4 @@
-"""One status check, from a sensor and from an event loop; the wait policy decides."""
+"""One status check, from a sensor or from an event loop; the wait policy decides."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from airflow_agent_tasks.polling.shared_poller import SharedPoller
 
 class StatusChecker:
     """
-    Gets one agent task's state, passes it to its :class:`TaskWait`, and logs changes only.
+    Gets one agent task's state, passes it to its ``TaskWait``, and logs changes only.
 
     :param started: The agent task.
-    :param wait: Decides what follows.
-    :param log: Where changes and failures are logged.
+    :param wait: Decides what to do next.
+    :param log: The log for changes and failures.
     """
 
     def __init__(self, started: StartedTask, wait: TaskWait, log: Log) -> None:
@@ -48,13 +48,13 @@ class StatusChecker:
         try:
             task = await poller.get_task(started.agent_task_id, started.agent_id, since=self._checked_at)
         except AgentTaskCircuitOpenError as error:
-            # The task whose request failed has logged it: ten thousand lines would block the event loop.
+            # The task whose request failed has logged it; ten thousand lines would block the event loop.
             return self._wait.on_error(error, now=time.time())
         except AgentTaskError as error:
             self._checked_at = time.monotonic()
             return self._on_error(error)
         self._checked_at = time.monotonic()
-        # The worker logged this state before it deferred, and a restart of the triggerer changes nothing.
+        # The worker logged this state before it deferred; a restart of the triggerer need not log it again.
         self._last_seen = self._last_seen or describe_state(task)
         return self._on_state(task)
 
@@ -67,7 +67,7 @@ class StatusChecker:
         return self._wait.on_error(error, now=time.time())
 
     def _log_change(self, seen: str, *, is_odd: bool) -> None:
-        # The triggerer's event loop blocks on a line for which its supervisor has no time.
+        # If the supervisor is busy, a log line blocks the triggerer's event loop.
         if seen != self._last_seen:
             (self._log.warning if is_odd else self._log.info)("%s", seen)
         self._last_seen = seen

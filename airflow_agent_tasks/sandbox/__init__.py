@@ -2,7 +2,7 @@
 A local mock of both services: a real HTTP server on one port, with scripted behaviour and faults.
 
 Use it to write and test DAGs without a key or an agent: ``python -m airflow_agent_tasks.sandbox``, the pytest
-fixture ``agent_task_sandbox``, or :class:`airflow_agent_tasks.sandbox.server.Sandbox`.
+fixture ``agent_task_sandbox``, or ``airflow_agent_tasks.sandbox.server.Sandbox``.
 
 Nothing here imports Airflow or the rest of this package, except ``errors`` and ``agent_task``. This module
 and ``pytest_plugin`` import nothing heavy: every pytest run on a machine with this package loads them.

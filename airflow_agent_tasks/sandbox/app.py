@@ -22,7 +22,7 @@ class SandboxApplication:
     Both services and ``/_sandbox``, with all their state.
 
     :param key: The key that both services accept.
-    :param cut: Cuts the connection to a client, for the faults that do so.
+    :param cut: Cuts the connection to a client, for faults with ``drop``.
     """
 
     def __init__(self, key: str, cut: CutConnection) -> None:

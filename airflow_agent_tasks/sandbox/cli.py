@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SUMMARY = "Serve a local mock of Lightcone and Shinzo, to write and test DAGs without a key"
 _PORT_HELP = f"port to listen on, 0 for any free one; default {DEFAULT_PORT}"
-_HOST_HELP = f"address to listen on; default {DEFAULT_HOST}, this machine only"
+_HOST_HELP = f"address to listen on; default {DEFAULT_HOST} (this machine only)"
 _KEY_HELP = f"key that both services accept; default {DEFAULT_API_KEY}"
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--port": {"type": int, "default": DEFAULT_PORT, "help": _PORT_HELP},
@@ -32,8 +32,8 @@ def serve(host: str, port: int, api_key: str) -> int:
     """
     Serve until SIGTERM or SIGINT.
 
-    Once requests are answered, it prints the base URL in one line, and then the lines that point Airflow's
-    default connections to it, to paste into a shell.
+    As soon as it accepts requests, it prints the base URL on one line, and then shell commands that point
+    Airflow's default connections to it.
 
     :return: The exit status: 0 after a signal, 1 if the sandbox could not start.
     """
@@ -53,7 +53,7 @@ def serve(host: str, port: int, api_key: str) -> int:
         exports = [
             f"export {name}={shlex.quote(value)}" for name, value in sandbox.connection_variables().items()
         ]
-        # In one piece: who reads the first line only, and then closes, must not end the sandbox.
+        # In one write: a reader that closes after the first line must not end the sandbox.
         print("\n".join([sandbox.url, *exports]), flush=True)
         if not _is_loopback(host):
             _warn(

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from airflow_agent_tasks.sandbox.strict_json import CheckedStrictly
 
 _REFUSED_HEADERS = {"content-length", "transfer-encoding", "connection"}
-#: HTTP allows these responses no body, and a server that sends one breaks the connection.
+#: HTTP does not allow a body in these responses, and a server that sends one breaks the connection.
 BODILESS_STATUSES = frozenset({204, 205, 304})
 
 
@@ -26,9 +26,9 @@ class FaultRule(CheckedStrictly):
     :param headers: Headers of that response, such as ``Retry-After``.
     :param body: Respond with this text (status 200 unless given), as ``text/html`` unless ``headers`` differ.
     :param body_bytes: Respond with this many bytes of filler instead.
-    :param delay_seconds: Wait first, then apply the rest of the rule, or execute the request.
-    :param drop: Cut the connection: ``before`` executing the request, ``after`` it without a response, or
-        ``during`` the response, after half of its first chunk.
+    :param delay_seconds: Wait this long first, then apply the rest of the rule or execute the request.
+    :param drop: When to cut the connection: ``before`` the request is executed, ``after`` that but before the
+        response, or ``during`` the response, after half of its first chunk.
     """
 
     method: str | None = None
@@ -63,7 +63,7 @@ class FaultRule(CheckedStrictly):
     @model_validator(mode="after")
     def _must_do_one_thing(self) -> FaultRule:
         if self.drop is not None and self.replaces_response:
-            raise ValueError("drop: a dropped request has no status and no body; use two rules")
+            raise ValueError("drop: a dropped request has no status or body; use two rules")
         if self.body is not None and self.body_bytes is not None:
             raise ValueError("body_bytes: set it or body, not both")
         if self.headers is not None and not self.replaces_response:

@@ -40,7 +40,7 @@ class ContextTurn(Checked):
 
 
 class StartBody(Checked):
-    """The start of a task; every field but the instruction may be missing or null."""
+    """The start of a task; every field except the instruction may be missing or null."""
 
     instruction: str
     kind: Literal["desktop", "browser"] | None = None
@@ -185,8 +185,8 @@ class LightconeRoutes:
     async def _stream(self, task: SimulatedTask) -> AsyncIterator[str]:
         last_step, last_sent = -1, ""
         async for _ in self._store.follow(task):
-            # A busy machine may be late: missed steps are sent all the same, so that a script always yields
-            # the same events.
+            # A busy machine may be late. Missed steps are sent anyway, so that a script always yields the
+            # same events.
             missed = [_progress(task, step) for step in range(last_step + 1, task.steps_completed)]
             last_step = task.steps_completed
             current = "" if task.has_ended else _event(_current(task))

@@ -21,10 +21,10 @@ CutConnection = Callable[[tuple[str, int], bool], None]
 
 class Gate:
     """
-    ASGI middleware around both services; it neither logs nor disturbs ``/_sandbox``.
+    ASGI middleware around both services; it does not affect or log ``/_sandbox``.
 
     :param app: The services.
-    :param log: Where requests are logged.
+    :param log: The request log.
     :param faults: The rules to apply.
     :param now: Returns the current time in seconds since the epoch.
     :param cut: Cuts a connection.
@@ -49,7 +49,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise ValueError(f"The sandbox speaks HTTP, not {scope['type']}")
+            raise ValueError(f"The sandbox supports HTTP, not {scope['type']}")
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - ASGI runs each request in a task; this is for mypy
         self._waiting.add(task)
@@ -123,7 +123,7 @@ class Gate:
             cut(send_first=False)
         else:
             await self._work(scope, body, receive, cutting)
-        # Returning earlier would make the server send an error response on a connection that must be dead.
+        # If this returned earlier, the server would send an error response on a connection that must be cut.
         await _disconnected(receive)
 
 

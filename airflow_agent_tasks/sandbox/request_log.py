@@ -22,7 +22,7 @@ class LoggedRequest:
     :param method: The HTTP method.
     :param path: The path as sent, still quoted, without the query.
     :param status: The HTTP status of the response; None while it waits, and if it was dropped.
-    :param body: The JSON body; None for another body; its beginning as text if it is too long.
+    :param body: The JSON body; None for any other body; the beginning of it as text if it is too long.
     """
 
     time: float
@@ -36,7 +36,7 @@ class RequestLog:
     """
     The last 100,000 requests, without their headers.
 
-    :param secret: The key, which is redacted wherever a caller put it.
+    :param secret: The key, which is redacted wherever it appears.
     """
 
     def __init__(self, secret: str) -> None:

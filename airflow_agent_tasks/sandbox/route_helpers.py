@@ -1,4 +1,4 @@
-"""What both mock services share: the key check, body parsing and JSON responses."""
+"""Helpers of both mock services: the key check, body parsing and JSON responses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def require_key(key: str, *, extra_header: str | None = None) -> Callable[[Reque
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON response, with non-ASCII escaped so that it can repeat broken Unicode."""
+    """Return a JSON response, with non-ASCII escaped so that it can contain broken Unicode."""
     return Response(json.dumps(content), status, headers, media_type="application/json")
 
 

@@ -25,21 +25,21 @@ class _Event(Checked):
 
 
 class ScriptError(ValueError):
-    """The first line begins with ``#sandbox`` and is invalid; the message says why."""
+    """The first line starts with ``#sandbox`` and is invalid; the message says why."""
 
 
 class Script(CheckedStrictly):
     """
-    What a simulated task does.
+    The behaviour of a simulated task.
 
     :param steps: The number of steps; default 3.
-    :param step_seconds: The seconds that each takes; default 0.5.
+    :param step_seconds: The duration of each step in seconds; default 0.5.
     :param ask: Questions, asked one after the other, spread evenly over the steps; default: none.
-    :param exit_code: Default 0, or 1 if ``status`` is failed or cancelled.
+    :param exit_code: The exit code; default 0, or 1 if ``status`` is failed or cancelled.
     :param status: The final status word, which may be your own; default: completed or failed, by exit code.
-    :param result: What the task returns, any JSON; default: a short summary.
-    :param queued_seconds: The seconds that it waits before it starts; default 0.
-    :param events: Events for the stream before the completion, each with its ``type``; default: none.
+    :param result: The result, any JSON; default: a short summary.
+    :param queued_seconds: How long it stays queued, in seconds; default 0.
+    :param events: Events for the stream before the completion, each with a ``type``; default: none.
     """
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 3
@@ -74,7 +74,7 @@ class Script(CheckedStrictly):
 
     @property
     def final_result(self) -> Any:
-        """What the task returns if it is not stopped."""
+        """The result of the task if it is not stopped."""
         if "result" in self.model_fields_set:
             return self.result
         steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
@@ -85,7 +85,7 @@ class ScriptRule(Script):
     """
     A script for the tasks whose instruction or message matches.
 
-    :param match: A text, or a regular expression, to look for; default: every task matches.
+    :param match: Text or a regular expression to search for; default: every task matches.
     """
 
     match: str = ""
@@ -97,7 +97,7 @@ class ScriptRule(Script):
         try:
             return re.search(self.match, text) is not None
         except re.error:
-            return False  # a text that is no regular expression
+            return False  # text that is not a regular expression
 
 
 class ScriptRules:
@@ -121,14 +121,13 @@ class ScriptRules:
 
 def read_script(text: str, rules: ScriptRules | None = None) -> Script:
     """
-    Return the script in the first line of an instruction or message, or else the one of the rules.
+    Return the script in the first line of an instruction or message, or else the one from the rules.
+
+    Leading white space is skipped, so that a triple-quoted string may start with a line break.
 
     :param text: The instruction or message.
     :param rules: The scripts of tasks without such a line; default: none.
-
-    Skips leading white space, so that a triple-quoted string may begin with a line break.
-
-    :raises ScriptError: if the line begins with ``#sandbox`` and is not a valid script.
+    :raises ScriptError: if the line starts with ``#sandbox`` and is not a valid script.
     """
     found = _FIRST_LINE.match(text)
     if found is None:

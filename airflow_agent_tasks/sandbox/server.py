@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 # Longer than clients keep idle connections: closing one just as the client reuses it would
-                # look like a fault that no rule asked for.
+                # look like a fault for which there is no rule.
                 timeout_keep_alive=300,
                 timeout_graceful_shutdown=2,
             )
@@ -140,7 +140,7 @@ class Sandbox:
         return found
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Return the tasks so far, oldest first, with what happened to them."""
+        """Return the tasks so far, oldest first, with their state and history."""
         found: list[dict[str, Any]] = self._call("GET", "/_sandbox/tasks")
         return found
 
@@ -148,27 +148,27 @@ class Sandbox:
         """
         Make the next matching requests fail.
 
-        :param rules: Dicts with the keys of :class:`airflow_agent_tasks.sandbox.faults.FaultRule`.
-        :raises AgentTaskArgumentError: if a rule is invalid; none of them applies then.
+        :param rules: Dicts with the keys of ``airflow_agent_tasks.sandbox.faults.FaultRule``.
+        :raises AgentTaskArgumentError: if a rule is invalid; then no rule is added.
         """
         self._call("POST", "/_sandbox/faults", rules)
 
     def script(self, *, match: str = "", **script: Any) -> None:
         """
-        Say what the agents of matching tasks do, without a ``#sandbox`` line in their instruction.
+        Script the agents of matching tasks, without a ``#sandbox`` line in their instruction.
 
-        Such a line comes first, where there is one; of several matches the newest applies.
+        A ``#sandbox`` line takes precedence; if several scripts match, the newest applies.
 
-        :param match: A text, or a regular expression, to look for in the instruction or message; default:
-            every task matches.
-        :param script: The keys of :class:`airflow_agent_tasks.sandbox.script.Script`.
+        :param match: Text or a regular expression to search for in the instruction or message; default: every
+            task matches.
+        :param script: The keys of ``airflow_agent_tasks.sandbox.script.Script``.
         :raises AgentTaskArgumentError: if a key or a value is invalid.
         """
         self._call("POST", "/_sandbox/scripts", {"match": match, **script})
 
     def connect(self, conn_id: str, service: str = "lightcone") -> None:
         """
-        Point an Airflow connection to this sandbox, for this process and those that it starts.
+        Point an Airflow connection to this sandbox, for this process and its child processes.
 
         :param conn_id: The connection's id.
         :param service: ``"lightcone"`` (default) or ``"shinzo"``.
@@ -176,7 +176,7 @@ class Sandbox:
         """
         if not isinstance(conn_id, str) or not re.fullmatch(r"[\w.-]+", conn_id):
             raise AgentTaskArgumentError(
-                f"conn_id must be letters, digits, '_', '.' and '-', not {shorten(repr(conn_id))}."
+                f"conn_id must consist of letters, digits, '_', '.' and '-', not {shorten(repr(conn_id))}."
             )
         if service not in SERVICES:
             words = " or ".join(map(repr, SERVICES))
@@ -186,7 +186,7 @@ class Sandbox:
         os.environ[name] = build_connection(service, self.url, self.api_key)
 
     def disconnect(self) -> None:
-        """Put back the connections that :meth:`connect` replaced."""
+        """Restore the connections that ``connect`` replaced."""
         for name, value in self._replaced_variables.items():
             os.environ.pop(name, None)
             if value is not None:
@@ -218,7 +218,7 @@ class Sandbox:
         try:
             content = None if body is None else json.dumps(body)
         except (TypeError, ValueError) as exc:
-            raise AgentTaskArgumentError(f"What {method} {path} sends must be JSON: {exc}") from None
+            raise AgentTaskArgumentError(f"The body of {method} {path} must be JSON: {exc}") from None
         connection = http.client.HTTPConnection(self._reachable_host, self._port, timeout=_TIMEOUT_SECONDS)
         try:
             connection.request(method, path, content)
@@ -243,5 +243,5 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(
             number,
             f"The sandbox cannot listen on {host} port {port}: {reason}. "
-            "Choose another, or 0 for any free port.",
+            "Choose another port, or 0 for any free one.",
         ) from None

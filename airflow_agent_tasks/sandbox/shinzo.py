@@ -1,7 +1,7 @@
 """
 The Shinzo half of the sandbox.
 
-Every agent whose id begins with ``agt_`` exists, except ``agt_unknown``; ``agt_unavailable`` returns 503. An
+Every agent whose id starts with ``agt_`` exists, except ``agt_unknown``; ``agt_unavailable`` returns 503. An
 invalid body, and an action on a task that has ended, return 400.
 """
 
@@ -28,7 +28,7 @@ UNAVAILABLE_AGENT = "agt_unavailable"
 
 
 class SubmitBody(Checked):
-    """The submission of a task; every field but the message may be missing or null."""
+    """The submission of a task; every field except the message may be missing or null."""
 
     message: str
     priority: Annotated[int, Field(ge=1, le=10)] | None = None
@@ -48,7 +48,7 @@ class SubmitBody(Checked):
     @classmethod
     def _webhook_url_must_be_http(cls, url: str | None) -> str | None:
         if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-            raise ValueError(f"must be an http or https address, not {url!r}")
+            raise ValueError(f"must be an http or https URL, not {url!r}")
         return url
 
     @model_validator(mode="after")

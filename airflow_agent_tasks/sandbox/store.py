@@ -20,7 +20,7 @@ def steady_clock() -> Callable[[], float]:
 
 class TaskStore:
     """
-    The simulated tasks, and the scripts of those to come, for use on one event loop.
+    The simulated tasks, and the scripts of future ones, for use on one event loop.
 
     :param clock: Returns the current time in seconds since the epoch.
     """

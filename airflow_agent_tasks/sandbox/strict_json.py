@@ -27,8 +27,8 @@ def parse_json(text: bytes | str) -> Any:
     """
     Read JSON without Python's extensions.
 
-    :raises ValueError: if it is not JSON. Neither are ``NaN`` and ``Infinity``: no response could repeat
-        them.
+    :raises ValueError: if it is not JSON. ``NaN`` and ``Infinity`` are not JSON either: no response could
+        contain them.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant)
@@ -37,7 +37,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def describe_mistakes(error: ValidationError) -> str:
-    """Return the errors in one line, each beginning with the field's name."""
+    """Return the errors on one line, each starting with the field's name."""
     mistakes = [_describe(dict(mistake)) for mistake in error.errors(include_url=False)]
     more = len(mistakes) - SHOWN_MISTAKES
     return "; ".join(mistakes[:SHOWN_MISTAKES]) + (f"; and {more} more" if more > 0 else "")

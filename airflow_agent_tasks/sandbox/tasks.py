@@ -32,17 +32,16 @@ class SimulatedTask:
     """
     A task whose own clock runs while it is queued or running, but not while it is paused or awaits input.
 
-    All times are in seconds since the epoch. The properties describe the state as of the last
-    :meth:`advance`.
+    All times are in seconds since the epoch. The properties describe the state as of the last ``advance``.
 
     :param service: ``lightcone`` or ``shinzo``.
-    :param script: What the task does.
+    :param script: The behaviour of the task.
     :param request: The body that started it.
     :param created_at: When it was started.
     :param agent_id: The agent that runs it, on Shinzo.
     :param idempotency_key: The key that it was started with, on Lightcone.
     :param max_steps: It fails after this many steps if the script has more; None (default) for no limit.
-    :param deadline: When it is stopped at the latest, even if paused; None (default) for never.
+    :param deadline: When it is stopped, even if paused; None (default) for never.
     :param status_at_deadline: The final status if the deadline stops it; default: cancelled.
     """
 
@@ -129,7 +128,7 @@ class SimulatedTask:
 
     @property
     def result(self) -> Any:
-        """What the task returned; None if it was stopped or still runs."""
+        """The task's result; None if it was stopped or still runs."""
         return self.script.final_result if self.ended_by_itself else None
 
     @property

@@ -23,7 +23,7 @@ class WebhookSender:
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
-        # asyncio itself holds tasks weakly: without this reference one may vanish before it has posted.
+        # asyncio itself keeps only weak references: without this one, a task may vanish before it has posted.
         self._watchers: set[asyncio.Task[None]] = set()
 
     def watch(self, task: SimulatedTask, url: str) -> None:
@@ -57,7 +57,7 @@ class WebhookSender:
 
 
 async def _post(url: str, body: dict[str, Any]) -> int:
-    import aiohttp  # here, because few tasks need it
+    import aiohttp  # imported here, because few tasks need it
 
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     async with (

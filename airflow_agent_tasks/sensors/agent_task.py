@@ -1,4 +1,4 @@
-"""The sensor that waits for a state of an agent task that another task or system started."""
+"""The sensor that waits for an agent task started by another task or another system."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 def read_states(name: str, states: str | Collection[str]) -> list[str]:
-    """Return the values of one state or several; raises AgentTaskArgumentError."""
+    """Return one state or several as sorted text; raises AgentTaskArgumentError for an unknown one."""
     given: list[Any] = as_list(states)
     known = [state.value for state in TaskState if state is not TaskState.UNKNOWN]
     wrong = [state for state in given if str(getattr(state, "value", state)) not in known]
@@ -63,28 +63,33 @@ def read_states(name: str, states: str | Collection[str]) -> list[str]:
 
 class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
     """
-    Wait until an agent task is in one of the target states; fail at once if it can no longer get there.
+    Wait until an agent task is in one of the target states; fail at once if it can no longer reach any.
 
     Returns the agent task as JSON (``AgentTask.to_json``), in every mode.
 
-    Other keyword arguments (``task_id``, ``timeout``, ``mode``, ``soft_fail``, …) are those of Airflow's
+    ```python
+    AgentTaskSensor(task_id="is_done", agent_task_id=start.output["task_id"], conn_id="shinzo_default")
+    ```
+
+    Other keyword arguments (``task_id``, ``timeout``, ``mode``, ``soft_fail``, …) go to Airflow's
     ``BaseSensorOperator``. Its ``timeout`` is in seconds; the default is Airflow's setting
     ``[sensors] default_timeout``, which is 7 days unless you change it.
 
-    :param agent_task_id: The service's id of the task. (templated)
+    :param agent_task_id: The service's id of the agent task. Required. (templated)
     :param target_states: One or more of ``queued``, ``running``, ``paused``, ``awaiting_input``,
-        ``completed``, ``failed``, ``cancelled``. Default ``completed``.
-    :param conn_id: The Airflow connection; its type names the service. (templated)
-    :param agent_id: The agent that runs it, on services with a choice of agents. Default None: the
-        connection's. (templated)
-    :param deferrable: Wait in the triggerer instead of a worker. Default: Airflow's setting
+        ``completed``, ``failed``, ``cancelled``. Default ``completed``. (not templated)
+    :param conn_id: The Airflow connection; its type names the service. Required. (templated)
+    :param agent_id: The agent that runs the task, on services where you choose one (Shinzo). Default None:
+        the connection's ``agent_id``. (templated)
+    :param deferrable: True waits in the triggerer, False on the worker. Default: Airflow's setting
         ``[operators] default_deferrable``, which is False unless you change it.
-    :param poke_interval: Fixed seconds between checks. Default None: 2 s at first, growing to 30 s with the
-        time waited; 60 s with ``mode="reschedule"``.
-    :raises AgentTaskArgumentError: for an argument that the sensor does not have, or a wrong target state.
-    :raises AirflowFailException: when no target state can be reached any more, or for what a retry would meet
-        again: a wrong argument, a refused key.
-    :raises AirflowSensorTimeout: when ``timeout`` passed.
+    :param poke_interval: Time between checks in seconds, as a number or a ``timedelta``. Default None: the
+        interval grows from 2 to 30 seconds with the time waited, and is 60 seconds with
+        ``mode="reschedule"``.
+    :raises AgentTaskArgumentError: for an argument that the sensor does not have, or an unknown target state.
+    :raises AirflowFailException: if the agent task can no longer reach a target state, or for an error that
+        would recur on a retry, such as an invalid argument or a rejected key.
+    :raises AirflowSensorTimeout: if ``timeout`` passed.
     """
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
@@ -109,7 +114,7 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
         self.conn_id = check_name("conn_id", conn_id)
         self.target_states = read_states("target_states", target_states)
         self.deferrable = check_flag("deferrable", deferrable)
-        # Only now: mode may come from default_args.
+        # Not before BaseSensorOperator has set mode, which may come from default_args.
         grows = poke_interval is None and not self.reschedule and not self.exponential_backoff
         self._fixed_interval = None if grows else self.poke_interval
         self._next_interval = self.poke_interval
@@ -117,19 +122,19 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
 
     @cached_property
     def hook(self) -> AgentTaskHook:
-        """The hook that the connection's type names."""
+        """The hook for the connection's type."""
         return find_hook(self.conn_id)
 
     def execute(self, context: Context) -> Any:
-        """Wait for a target state, in the triggerer if deferrable."""
+        """Wait for a target state, in the triggerer if ``deferrable``."""
         if not self.deferrable:
             with self._reported(context):
                 return super().execute(context)
-        # Airflow applies soft_fail and never_fail to what resumes, not to what runs before the deferral.
+        # Airflow applies soft_fail and never_fail after a deferral, but not to the code before it.
         return self.resume_execution("check_or_defer", None, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; ``never_fail`` covers our own errors too, as it does while poking."""
+        """Resume after a deferral; ``never_fail`` also covers our own errors, as it does while poking."""
         with self._reported(context):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -142,19 +147,19 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
         return reported_failures(context["ti"], self.log, pushes_xcoms=bool(self.do_xcom_push))
 
     def check_or_defer(self, context: Context) -> Any:
-        """Check once, and defer unless a target state is reached."""
+        """Check once; return the agent task if it has reached a target state, else defer."""
         done = self.poke(context)
         return done.xcom_value if done else self._defer(self._start())
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Check once."""
+        """Check once; done when the agent task has reached a target state."""
         with airflow_failures():
             if self._watch is None:
                 self._watch = self._build_watch(self._start())
             return self._judge(self._watch.check(self.hook))
 
     def execute_complete(self, context: Context, event: Any) -> Any:
-        """Check once more after the trigger's event, and return the agent task or defer again."""
+        """Check once more after the trigger's event; return the agent task, or defer again."""
         with airflow_failures():
             started, said = read_event(event)
             if said.verdict in (Verdict.ERROR, Verdict.OUTAGE) and said.error:
@@ -174,9 +179,13 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
                 self.poke_interval = decision.seconds  # Airflow reads it before each wait.
             return PokeReturnValue(False)
         if decision.verdict is Verdict.OUTAGE:
-            raise AgentTaskUnavailableError(f"Gave up checking the state. Last failure: {decision.error}")
+            raise AgentTaskUnavailableError(
+                f"Stopped checking agent task {self.agent_task_id}. Last failure: {decision.error}"
+            )
         if decision.task is None:
-            raise decision.error or AgentTaskError(f"Agent task {self.agent_task_id} has no known state.")
+            raise decision.error or AgentTaskError(
+                f"Could not read the state of agent task {self.agent_task_id}."
+            )
         if decision.verdict is Verdict.UNREACHABLE:
             raise AgentTaskUnreachableStateError(
                 f"{decision.task} can no longer become {' or '.join(self.target_states)}."

@@ -1,1 +1,1 @@
-"""The protocols of the services, as pure functions: one module per service, and what they share."""
+"""The protocols of the services, as pure functions: one module per service, and shared ones."""

@@ -48,13 +48,13 @@ class Dialect(abc.ABC):
 
     #: The service's name as in ``AgentTask.service`` and the connection type.
     service: ClassVar[str]
-    #: The service's name in sentences.
+    #: The service's name in messages.
     title: ClassVar[str]
     default_base_url: ClassVar[str]
     capabilities: ClassVar[Capability]
-    #: What to do instead of each missing capability, as a sentence.
+    #: The alternative to each missing capability, as a sentence.
     alternatives: ClassVar[Mapping[Capability, str]] = {}
-    #: The last path segment of each call on a started task, and its verb in sentences.
+    #: The last path segment of each call on a started task, and its verb in messages.
     actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {}
     #: The start fields besides ``agent_id``, in the order of the service's documentation.
     start_fields: ClassVar[tuple[Field, ...]]
@@ -62,12 +62,12 @@ class Dialect(abc.ABC):
     instruction_field: ClassVar[str]
     #: The service's own status words, in lower case.
     states: ClassVar[Mapping[str, TaskState]]
-    #: The capability that ends, or at least pauses, an orphaned task.
+    #: The capability that stops an orphaned task: cancel or pause.
     stop_capability: ClassVar[Capability]
 
     @abc.abstractmethod
     def build_start(self, fields: Mapping[str, Any], *, agent_id: str | None = None) -> Request:
-        """Build the request that starts an agent task; raises AgentTaskArgumentError for wrong fields."""
+        """Build the request that starts an agent task; raises AgentTaskArgumentError for invalid fields."""
 
     @abc.abstractmethod
     def build_task_path(self, task_id: str, agent_id: str | None) -> str:
@@ -114,7 +114,7 @@ class Dialect(abc.ABC):
         return check_fields(self.title, self.start_fields, fields)
 
     def check_states(self, targets: Iterable[TaskState]) -> None:
-        """Raise AgentTaskNotSupportedError if the service has none of the states."""
+        """Raise AgentTaskNotSupportedError if the service has no such state at all."""
         if not set(targets) & set(self.states.values()):
             raise AgentTaskNotSupportedError(
                 f"A {self.title} task is never {' or '.join(sorted(map(str, targets)))}; its states are "
@@ -169,7 +169,7 @@ class Dialect(abc.ABC):
         self, request: Request, response: Response, *, now: float
     ) -> AgentTaskRejectedError | None:
         """
-        Return the refusal of a stop for an agent task that may have ended before, or None if it was accepted.
+        Return the rejection of a stop if the agent task may already have ended, or None if it was accepted.
 
         :raises AgentTaskRequestError: for any other HTTP status than 2xx.
         """
@@ -191,7 +191,7 @@ class Dialect(abc.ABC):
             reply = None
         if isinstance(reply, Mapping):
             return reply
-        raise http_errors.unreadable(self.title, request, response, missing="the JSON object that was due")
+        raise http_errors.unreadable(self.title, request, response, missing="the expected JSON object")
 
     def _read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
         remote_status = response_values.text(reply.get("status")) or ""
@@ -226,15 +226,15 @@ class Dialect(abc.ABC):
 
 
 def _read_end(status: TaskState, exit_code: int) -> TaskState:
-    # An exit code means that the task has ended, whatever its status word; and a task that ended with another
-    # code than 0 has failed, even if the service calls it "completed".
+    # An exit code means that the task has ended, whatever its status word. A task with an exit code other
+    # than 0 has failed, even if the service calls it "completed".
     if status in TERMINAL_STATES - {TaskState.COMPLETED}:
         return status
     return TaskState.COMPLETED if exit_code == 0 else TaskState.FAILED
 
 
 def _read_result(reply: Mapping[str, Any]) -> Any:
-    # A failed agent may explain itself under "error", which is then all the result there is.
+    # A failed agent may give its reason under "error", which then is the only result.
     return reply["result"] if reply.get("result") is not None else reply.get("error")
 
 
@@ -245,5 +245,5 @@ def _name_task(task_id: str, agent_id: str | None) -> str:
 def require_message(message: object) -> str:
     """Return the message; raises AgentTaskArgumentError for a blank one."""
     if not isinstance(message, str) or not message.strip():
-        raise AgentTaskArgumentError(f"message must be a non-empty text, not {shorten(repr(message))}.")
+        raise AgentTaskArgumentError(f"message must be a non-empty string, not {shorten(repr(message))}.")
     return message

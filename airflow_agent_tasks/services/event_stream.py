@@ -17,8 +17,8 @@ class EventStreamParser:
     Parses a ``text/event-stream`` chunk by chunk.
 
     Comments, ids, retry hints and events without data are ignored. Data that is a JSON object is returned
-    unchanged, anything else as ``{"data": …}``. An ``event:`` name becomes the ``type``, unless the data has
-    one.
+    unchanged, any other data as ``{"data": …}``. An ``event:`` name becomes the ``type``, unless the data
+    already has one.
 
     :param redact: Returns each text without the connection's secrets; default unchanged.
     """

@@ -16,13 +16,14 @@ from airflow_agent_tasks.text import shorten
 #: Larger responses are not read to the end: a broken or hostile service must not fill a worker's memory.
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_ID_LENGTH = 256
-#: What an id must be, for messages.
+#: The rule for ids, for messages.
 ID_RULE = f"1 to {MAX_ID_LENGTH} printable characters, not '.' or '..'"
 
 #: Characters that need no quoting in a path segment (RFC 3986, ``pchar``), as in the official SDK.
 _SAFE_IN_ID = "!$&'()*+,;=:@"
 
-#: Segments that name another path, however they are quoted; and what a template without its value renders to.
+#: Segments that lead to another path, even if quoted; and the text that a template without a value renders
+#: to.
 _UNUSABLE_IDS = frozenset({"", ".", "..", "None"})
 
 #: Explains a request with an effect that got no usable response.
@@ -32,9 +33,9 @@ MAY_HAVE_ACTED = "The request may have been carried out: check the service befor
 MAX_INTEGER = 2**63 - 1
 # PostgreSQL refuses U+0000 and msgpack refuses a lone surrogate.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-#: Keys that mark objects for Airflow's serializer. It rejects some of them, and builds the object that others
-#: name. They are listed here, although Airflow defines them, because this module already walks through every
-#: result once: another one would walk through the same megabytes again.
+#: Keys that mark objects for Airflow's serializer. It rejects some of them, and for others builds the object
+#: that they name. They are listed here, although Airflow defines them, because this module already walks
+#: through every result once, and another module would walk through the same megabytes again.
 _AIRFLOW_SERIALIZER_KEYS = frozenset(
     {"__classname__", "__id__", "__type", "__var", "__version__", "__data__"}
 )
@@ -49,9 +50,9 @@ class Request:
 
     :param purpose: What the request is for, as the words after "could not": "start an agent task".
     :param repeatable: True (default) if sending it twice has the same effect as sending it once, so that it
-        may be retried although the first attempt may have been carried out.
-    :param has_effect: True if it matters whether an unanswered request was carried out: it starts a task, or
-        an agent reads it. Default False.
+        may be retried even if the first attempt may have been carried out.
+    :param has_effect: True if it matters whether a request without a response was carried out: it starts a
+        task, or an agent reads it. Default False.
     """
 
     method: str
@@ -73,8 +74,8 @@ class Response:
     """
     An HTTP response. The status is an int, because 520 and 529 occur; header names are in lower case.
 
-    :param redact: Returns a text of the parsed body without the connection's secrets. The body itself holds
-        none in plain text, but may spell one in another way, such as with JSON escapes.
+    :param redact: Returns a text of the parsed body without the connection's secrets. The body itself
+        contains none in plain text, but may spell one in another way, such as with JSON escapes.
     """
 
     status: int
@@ -83,7 +84,7 @@ class Response:
     redact: Callable[[str], str] = field(default=keep, repr=False, compare=False)
 
     def to_json(self) -> Any:
-        """Return the parsed body, see :func:`parse_json`; invalid UTF-8 is replaced."""
+        """Return the parsed body, see ``parse_json``; invalid UTF-8 is replaced."""
         return parse_json(decode(self.body), self.redact)
 
 
@@ -170,9 +171,9 @@ def is_usable_id(value: str) -> bool:
     """
     Return whether an id can name the same agent task, or agent, in all requests and processes.
 
-    :func:`quote_id` must accept it, and it must be printable: control characters may be changed on the way,
-    and U+FFFD stands where reading already changed something. It stands in many lines of the log, so it must
-    not forge a part of one.
+    ``quote_id`` must accept it, and it must be printable: control characters may change in transit, and
+    U+FFFD shows that reading already changed something. It appears in many log lines, so it must not forge a
+    part of one.
     """
     is_harmless = value.isprintable() and shorten(value, MAX_ID_LENGTH) == value
     return _names_something(value) and is_harmless and "\N{REPLACEMENT CHARACTER}" not in value

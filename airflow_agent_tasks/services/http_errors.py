@@ -30,7 +30,7 @@ def rejected(
     """
     Return the error of a response whose HTTP status is not 2xx.
 
-    :param service: The service's name in sentences.
+    :param service: The service's name in messages.
     :param request: The request.
     :param response: The response.
     :param key_hint: How to correct the key, for 401 and 403.
@@ -45,8 +45,8 @@ def rejected(
         return AgentTaskNotFoundError(f"{reason} {hint}", status=status)
     if 300 <= status < 400:
         reason += (
-            " Redirects are not followed, because they would send the key elsewhere: "
-            "set the connection's host to the service's final URL."
+            " Redirects are not followed, because they would send the key elsewhere. "
+            "Set the connection's host to the service's final URL."
         )
     meaning = read_meaning(status)
     if request.has_effect and meaning.executed is Executed.MAYBE:
@@ -95,6 +95,6 @@ def _describe_body(response: Response) -> str:
     if not response.body.strip():
         return "an empty body"
     kind = response.headers.get("content-type", "").partition(";")[0]
-    # More than is shown, so that a secret at the end of what is shown is whole, and recognised.
+    # More than is shown, so that a secret at the end of the shown part is complete and can be recognised.
     start = shorten(response.redact(decode(response.body[:2_000])), 80)
-    return f"{shorten(kind, 40) or 'a body'} beginning {start!r}"
+    return f"{shorten(kind, 40) or 'a body'} starting with {start!r}"

@@ -36,7 +36,7 @@ class LightconeDialect(Dialect):
         ),
         Capability.CALLBACK: "Poll the task's status instead.",
         Capability.PROGRESS: "Start the task with stream_task and read its progress_update events.",
-        Capability.AGENT_CHOICE: "Leave agent_id out; kind and model say what runs the task.",
+        Capability.AGENT_CHOICE: "Leave agent_id out; kind and model determine the agent.",
     }
     actions: ClassVar[Mapping[Capability, tuple[str, str]]] = {
         Capability.MESSAGE: ("messages", "send a message to"),

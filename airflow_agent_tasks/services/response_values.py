@@ -12,26 +12,26 @@ from airflow_agent_tasks.text import shorten
 MAX_TEXT = 1_000
 #: Questions may be long, but end up in a form, a log and a database row.
 MAX_QUESTION = 10_000
-#: Possible keys of the question: Shinzo documents that a task may wait for input, but not where the question
-#: is.
+#: Possible keys of the question: Shinzo documents that a task may await input, but not which field contains
+#: the question.
 QUESTION_KEYS = ("question", "prompt", "input_request", "message")
 NO_QUESTION = "The agent waits for input but did not say what it wants to know."
 
 
 def text(value: Any, limit: int = MAX_TEXT) -> str | None:
-    """Return a non-empty text, a whole number as text, or None."""
+    """Return non-empty text, a whole number as text, or None."""
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # parse_json leaves none that is too long for this
+        value = str(value)  # parse_json has already turned integers too long for this into text
     return value[:limit] if isinstance(value, str) and value.strip() else None
 
 
 def identifier(value: Any) -> str | None:
-    """Return a non-empty text, or a whole number as text, in full: a shortened id would name another task."""
+    """Return non-empty text, or a whole number as text, in full: a shortened id would name another task."""
     return text(value, limit=MAX_BODY_BYTES)
 
 
 def integer(value: Any) -> int | None:
-    """Return a whole number, also from ``3.0`` and ``"3"``, or None."""
+    """Return a whole number, also for ``3.0`` and ``"3"``, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

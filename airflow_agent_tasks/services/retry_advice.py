@@ -1,4 +1,4 @@
-"""How long a service asks us to wait before a retry."""
+"""Reads how long a service asks us to wait before a retry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
-#: Seconds to which a longer ``Retry-After`` is cut: a service must not stop us for days.
+#: Maximum number of seconds of a ``Retry-After``: a service must not block us for days.
 MAX_RETRY_AFTER = 3600.0
 
 
@@ -41,7 +41,7 @@ def _read_date(text: str | None, now: float) -> float | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-        # A date without a time zone would get this machine's; HTTP dates are always in GMT.
+        # A date without a time zone would be read in this machine's; HTTP dates are always in GMT.
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() - now
     except (ValueError, OverflowError):
         return None

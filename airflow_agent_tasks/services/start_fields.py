@@ -25,11 +25,11 @@ class Field:
     One field of a request body.
 
     :param name: The service's own name of the field.
-    :param allowed: What is allowed, as the words after "must be".
+    :param allowed: Describes the allowed values, as the words after "must be".
     :param accepts: Returns whether a value is allowed.
     :param required: True if the service rejects a body without it; default False.
     :param from_text: Converts the text that a template rendered to, for fields that are not text.
-    :param is_text: True if a number that a native template rendered to stands for its text; default False.
+    :param is_text: True if a number, rendered by a native template, should become text; default False.
     """
 
     name: str
@@ -58,16 +58,16 @@ def is_none_text(value: object) -> bool:
 
 
 def _explain_rendered(name: str, value: Any) -> str:
-    """Return what a template made of a text, as a sentence after a space."""
+    """Return why a template rendered to this value, as a sentence after a space."""
     if value is None or is_none_text(value):
         return (
-            " A template renders to None when a value is missing, such as the XCom of a skipped task: give a "
+            " A template renders to None if a value is missing, such as the XCom of a skipped task. Give a "
             "default, as in {{ … or 'something' }}, or skip this task too."
         )
     if isinstance(value, Mapping | list | tuple | set | bool):
         return (
-            f" With render_template_as_native_obj, a text that looks like a {type(value).__name__} becomes "
-            f"one: set render_template_as_native_obj=False on this task, or begin {name} with a word."
+            f" With render_template_as_native_obj, text that looks like a {type(value).__name__} becomes "
+            f"one. Set render_template_as_native_obj=False on this task, or start {name} with a word."
         )
     return ""
 
@@ -105,7 +105,7 @@ def _read_number(text: str) -> int | float:
 
 def text(name: str, *, required: bool = False) -> Field:
     """Text that is not blank."""
-    return Field(name, "a non-empty text", _is_text, required, is_text=True)
+    return Field(name, "a non-empty string", _is_text, required, is_text=True)
 
 
 def one_of(name: str, *words: str) -> Field:
@@ -117,7 +117,7 @@ def positive_integer(name: str, *, maximum: int | None = None) -> Field:
     """A whole number of at least 1, and at most ``maximum`` if given."""
     return Field(
         name,
-        "a whole number above 0" if maximum is None else f"a whole number from 1 to {maximum}",
+        "a positive integer" if maximum is None else f"an integer from 1 to {maximum}",
         lambda value: _is_integer(value) and 1 <= value <= (maximum or value),
         from_text=_read_number,
     )
@@ -126,7 +126,7 @@ def positive_integer(name: str, *, maximum: int | None = None) -> Field:
 def positive_number(name: str) -> Field:
     """A finite number above 0."""
     return Field(
-        name, "a number above 0", lambda value: _is_number(value) and value > 0, from_text=_read_number
+        name, "a positive number", lambda value: _is_number(value) and value > 0, from_text=_read_number
     )
 
 
@@ -149,10 +149,10 @@ def boolean(name: str) -> Field:
 
 
 def labels(name: str) -> Field:
-    """A dict of text to text."""
+    """A dict of strings to strings."""
     return Field(
         name,
-        "a dict of text to text",
+        "a dict of strings to strings",
         lambda value: (
             isinstance(value, dict) and all(isinstance(part, str) for item in value.items() for part in item)
         ),
@@ -164,7 +164,7 @@ def json_object(name: str) -> Field:
     """A dict of JSON values."""
     return Field(
         name,
-        "a dict that JSON can hold",
+        "a dict of JSON values",
         lambda value: (
             isinstance(value, dict) and all(isinstance(key, str) for key in value) and _is_json(value)
         ),
@@ -208,7 +208,7 @@ def check_fields(service: str, table: Iterable[Field], values: Mapping[str, Any]
     by_name = {field.name: field for field in table}
     if unknown := sorted(map(str, set(values) - set(by_name))):
         raise AgentTaskArgumentError(
-            f"{service} has no start field {unknown[0]!r}; it has {', '.join(by_name)}."
+            f"{service} has no start field {unknown[0]!r}. Its start fields are {', '.join(by_name)}."
         )
     given = {name: values[name] for name in by_name if values.get(name) is not None}
     for field in by_name.values():
@@ -226,7 +226,7 @@ def read_rendered(table: Iterable[Field], values: Mapping[str, Any]) -> dict[str
 
     Airflow renders templates to text, so ``priority="{{ params.priority }}"`` arrives as ``"7"``; with
     ``render_template_as_native_obj`` it renders ``thread_id="{{ ds_nodash }}"`` to a number. Text that cannot
-    be converted is returned unchanged, and :func:`check_fields` rejects it.
+    be converted is returned unchanged, and ``check_fields`` rejects it.
     """
     by_name = {field.name: field for field in table}
     return {name: _read_value(by_name.get(name), value) for name, value in values.items()}

@@ -1,10 +1,10 @@
 """
-The state in the response to a status request, without the rest of the body.
+Reads the state in the response to a status request, without the rest of the body.
 
-A triggerer reads responses on the event loop that all its triggers share. Six megabytes block it for 0.6
-seconds if they are parsed in full, and hostile ones for many seconds, at each poll. So only the fields that
-describe the state are parsed, each cut to a length that is bounded; what else the body holds is skipped, and
-need not even be valid: NaN, invalid UTF-8, or a result nested 100,000 levels deep do not hide the state.
+A triggerer reads responses on the event loop that all its triggers share. Parsing six megabytes in full would
+block it for 0.6 seconds at each poll, and hostile ones for many seconds. So only the fields that describe the
+state are parsed, each cut to a maximum length. The rest of the body is skipped and need not even be valid:
+NaN, invalid UTF-8, or a result nested 100,000 levels deep do not hide the state.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from airflow_agent_tasks.services.response_values import MAX_QUESTION, MAX_TEXT,
 #: The fields of a response that describe a task's state, and those of its "progress".
 _STATE_KEYS = ("status", "exit_code", "progress", *QUESTION_KEYS)
 _PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps", *QUESTION_KEYS)
-#: The fields of which a question is shown, so in more characters than of all others.
+#: The fields that may contain the question, which keep more characters than the others.
 _LONG_KEYS = frozenset({*QUESTION_KEYS, "current_step"})
-#: Bytes of one field: JSON spells a character with 12 bytes at most, "\ud83d\ude42". That is more than is
-#: shown of most texts, so that a secret at the end of what is shown is whole, and recognised.
+#: Bytes of one field: JSON spells a character with at most 12 bytes, "\ud83d\ude42". That is more than the
+#: shown part of most texts, so that a secret at its end is complete and can be recognised.
 MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
-#: Bytes that are looked at in one step: some milliseconds, in which no other thread runs.
+#: Bytes to examine in one step: a few milliseconds, in which no other thread runs.
 _STEP_BYTES = 32 * 1024
-#: Texts between quotation marks, where some are on the first level, to step over: about half a second.
+#: Maximum number of strings to step over, if some are on the first level: about half a second.
 _MAX_PARTS = 400_000
 
 #: Bytes of a key, in which each character may be an escape.
@@ -37,7 +37,7 @@ _LONGEST_KEY = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
 _OPENING, _CLOSING, _COLON, _COMMA = b"{}:,"
-#: By how much each bracket changes the level, and all that is no bracket.
+#: How much each bracket changes the level, and all bytes that are not brackets.
 _CHANGES = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - _CHANGES.keys())
 
@@ -59,7 +59,7 @@ _DECODERS: dict[tuple[str, ...], msgspec.json.Decoder[Any]] = {
 
 def read_state(response: Response) -> dict[str, Any]:
     """
-    Return the fields of a response that describe the state, as :func:`parse_json` would.
+    Return the fields of a response that describe the state, as ``parse_json`` would.
 
     :raises ValueError: if the body is not a JSON object.
     """
@@ -118,7 +118,7 @@ def _scan(body: bytes, names: tuple[str, ...], pause: Callable[[], object]) -> I
     """
     Yield fields of an object that is too large for msgspec, or that has NaN or deep nesting somewhere.
 
-    A field is what stands on the first level between one key and the next.
+    A field is the text on the first level from one key to the next.
     """
     first, last = _skip_blanks(body, 0), _find_end(body, 0, len(body)) - 1
     if not (first < last and body[first] == _OPENING and body[last] == _CLOSING):
@@ -138,13 +138,13 @@ def _scan(body: bytes, names: tuple[str, ...], pause: Callable[[], object]) -> I
 
 
 def _copy_value(body: bytes, name: str, start: int, end: int) -> bytes:
-    """Return the text of a value, without the blanks behind it, and cut if it is long."""
+    """Return the text of a value, without trailing blanks, and cut if it is long."""
     end = _find_end(body, start, end)
     return body[start : end if name == "progress" else min(end, start + MAX_FIELD_BYTES + 1)]
 
 
 def _skip_blanks(body: bytes, position: int) -> int:
-    """Return where the next character stands that is no blank, or the end of the body."""
+    """Return the position of the next non-blank character, or the end of the body."""
     size = 1
     while position < len(body):
         piece = body[position : position + size]
@@ -155,7 +155,7 @@ def _skip_blanks(body: bytes, position: int) -> int:
 
 
 def _find_end(body: bytes, start: int, end: int) -> int:
-    """Return where a text ends that stands between these places, without the blanks behind it."""
+    """Return where the text between two positions ends, without trailing blanks."""
     size = 1
     while end > start:
         piece = body[max(start, end - size) : end]
@@ -168,7 +168,7 @@ def _find_end(body: bytes, start: int, end: int) -> int:
 def _find_strings(
     body: bytes, position: int, body_end: int, pause: Callable[[], object]
 ) -> Iterator[tuple[int, int]]:
-    """Yield where each string on the first level begins and ends; raises ValueError if one does not."""
+    """Yield the start and end of each string on the first level; raises ValueError for an unclosed one."""
     depth, begin, is_string, steps = 0, 0, False, 0
     while position < body_end:
         pause()
@@ -178,7 +178,7 @@ def _find_strings(
         # Without escapes, each remaining quotation mark begins or ends a string.
         parts = piece.replace(rb"\\", b"__").replace(rb"\"", b"__").split(b'"')
         brackets = b"".join(parts[is_string::2]).translate(None, _NO_BRACKETS)
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")  # of which there may be millions
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")  # there may be millions of these
         levels = list(accumulate(map(_CHANGES.__getitem__, brackets), initial=depth))
         if min(levels) > 1:
             depth = levels[-1]
@@ -194,7 +194,7 @@ def _find_strings(
             if not is_string:
                 depth += part.count(b"[") + part.count(b"{") - part.count(b"]") - part.count(b"}")
             position += len(part) + 1
-        position -= 1  # no quotation mark stands behind the last part
+        position -= 1  # no quotation mark follows the last part
         steps += len(parts)
         if steps > _MAX_PARTS:
             raise _TooManyPartsError("not a JSON object that can be read in time")
@@ -203,7 +203,7 @@ def _find_strings(
 
 
 def _read_key(raw: bytes) -> Any:
-    """Return a key without its escapes; None for one that is none, or too long for one of ours."""
+    """Return a key without its escapes; None if it is not a key, or too long to be one of ours."""
     with suppress(msgspec.MsgspecError, UnicodeDecodeError):
         return msgspec.json.decode(raw)
     return None
@@ -220,7 +220,7 @@ def _cut(raw: bytes) -> bytes:
     if len(raw) <= MAX_FIELD_BYTES:
         return raw
     end = b'"' if raw[:1] == b'"' else b""
-    # Shorter by what may be the beginning of an escape.
+    # Without the last bytes, which may be the start of an escape.
     for length in range(MAX_FIELD_BYTES, MAX_FIELD_BYTES - 6, -1):
         with suppress(ValueError):
             parse_json(decode(raw[:length] + end))

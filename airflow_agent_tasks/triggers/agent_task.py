@@ -29,24 +29,30 @@ class AgentTaskTrigger(BaseTrigger):
     """
     Wait until an agent task reaches one of the target states, and yield one event.
 
-    The event holds ids, the state and the exit code, never the result: Airflow stores events in the task
-    instance's row and logs them. The arguments hold no secrets: Airflow stores them in plain text.
+    The event contains ids, the state and the exit code, never the result, because Airflow stores events in
+    the task instance's row and logs them. The arguments contain no secrets, because Airflow stores them in
+    plain text.
 
-    :param conn_id: The Airflow connection; its type names the service.
-    :param agent_task_id: The service's id of the task.
-    :param agent_id: The agent that runs it, where the service has agents.
-    :param started_at: When it was submitted or got its last reply, in seconds since 1970; poll intervals grow
-        with the time since.
-    :param target_states: The states to wait for; default: completed, failed, cancelled and awaiting_input.
-    :param poll_interval: Fixed seconds between status checks; None (default) for growing intervals.
-    :param not_before: Time of the first status check, in seconds since 1970, as set by the worker that
-        checked last. If it has passed, as after a restart, a random time within the first interval.
-    :param deadline: When to give up, in seconds since 1970; None (default) for never.
-    :param max_outage: Seconds for which the service may fail to answer before the wait gives up; default 600.
-    :param notes_progress: Push the agent's status and progress to XCom while waiting: the status that is in
-        XCom already, or True where it is not known. Default False. (One argument, so that a triggerer with
-        an earlier version of this package understands it.)
-    :param on_kill_policy: ``"stop"`` stops the agent task when its Airflow task is marked failed, success or
+    :param conn_id: The Airflow connection; its type names the service. Required.
+    :param agent_task_id: The service's id of the agent task. Required.
+    :param agent_id: The agent that runs the task, on services where you choose one (Shinzo). Default None:
+        the connection's ``agent_id``.
+    :param started_at: When the agent task was submitted or got its last reply, in seconds since 1970. Poll
+        intervals grow with the time since then. Required.
+    :param target_states: The states to wait for. Default: ``completed``, ``failed``, ``cancelled`` and
+        ``awaiting_input``.
+    :param poll_interval: Seconds between status checks. Default None: the interval grows from 2 to 30
+        seconds with the time waited.
+    :param not_before: Time of the first status check, in seconds since 1970, set by the worker that checked
+        last. If it has passed, for example after a restart, the first check comes at a random time within
+        the first interval. Default 0.
+    :param deadline: When to give up, in seconds since 1970. Default None: never.
+    :param max_outage: Seconds for which the service may fail to answer before the trigger gives up. Default
+        600.
+    :param notes_progress: Whether to push the agent's status and progress to XCom while waiting. Give the
+        status that XCom already has, or True if it is unknown. Default False. (This is one argument so that a
+        triggerer with an earlier version of this package understands it.)
+    :param on_kill_policy: ``"stop"`` stops the agent task if its Airflow task is marked failed, success or
         skipped while deferred; ``"leave"`` (default) leaves it running.
     """
 
@@ -90,7 +96,7 @@ class AgentTaskTrigger(BaseTrigger):
             "notes_progress": self.notes_progress,
             "on_kill_policy": self.on_kill_policy,
         }
-        # Airflow stores these, and sends them to a triggerer, for each task that waits.
+        # Kept short: for each waiting task, Airflow stores them and sends them to a triggerer.
         given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
         return f"{type(self).__module__}.{type(self).__qualname__}", given
 
@@ -105,10 +111,10 @@ class AgentTaskTrigger(BaseTrigger):
         yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Stop the agent task if its Airflow task has been ended; called by the triggerer."""
+        """Stop the agent task if someone has ended its Airflow task; called by the triggerer."""
         if self._is_done or self.on_kill_policy != "stop" or self.task_instance is None:
             return
-        # Airflow cancels what on_kill awaits after about a second: the stop continues without it.
+        # Airflow cancels on_kill after about a second; the stop continues in the background.
         await asyncio.shield(
             run_in_background(
                 stop_if_orphaned(self.conn_id, self.started, self.task_instance, self._xcoms, self.log)
@@ -136,27 +142,27 @@ class AgentTaskTrigger(BaseTrigger):
     async def _wait(self) -> Decision:
         wait = self.build_wait()
         checker = StatusChecker(self.started, wait, self.log)
-        # Entered before the first sleep: a new poller knows neither of a rejected key nor of a rate limit.
+        # Entered before the first sleep: a new poller would know of no rejected key and no rate limit.
         async with use_poller(self.conn_id) as poller:
             await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
             while (decision := await checker.acheck(poller)).waits:
                 if self._xcoms:
                     await self._xcoms.push(decision.task)
                 seconds = decision.seconds
-                # Else ten thousand sleeping tasks each hold their last response, and Python's garbage
-                # collector, which blocks the event loop, runs twice as often.
+                # Otherwise, ten thousand sleeping tasks would each hold their last response, and Python's
+                # garbage collector, which blocks the event loop, would run twice as often.
                 del decision
                 await asyncio.sleep(seconds)
         return decision
 
     def _draw_first_wait(self, wait: TaskWait, *, now: float) -> float:
         """Return the seconds until the first check."""
-        # In dag.test() there is no task instance, and no scheduler to mind.
+        # dag.test() has no task instance, and no scheduler that could miss the worker's exit.
         guard = read_resume_guard() if self.task_instance else 0.0
         seconds = self.not_before - now
         if seconds <= 0:
-            # Restarted with the triggerer, maybe with thousands of others. Without the guard in the sum, all
-            # whose draw is shorter would check in the same moment, at its end.
+            # Restarted with the triggerer, maybe with thousands of others. The guard is part of the sum:
+            # otherwise, all triggers that draw a shorter time would check at the moment when it ends.
             seconds = guard + random.random() * wait.begin(now=now).seconds  # noqa: S311
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - now)

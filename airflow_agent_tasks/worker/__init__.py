@@ -1,1 +1,1 @@
-"""What an operator does on a worker, from attaching to an agent task to its outcome."""
+"""The worker's side of an operator: performs the lifecycle's commands and reports failures to Airflow."""

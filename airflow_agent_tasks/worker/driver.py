@@ -1,4 +1,4 @@
-"""The worker: performs the commands of the agent task's life, and ends as Airflow expects it."""
+"""The worker's driver: performs the lifecycle's commands, and ends the execution as Airflow expects."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Callbacks:
     """
-    What of the operator is not a plain value.
+    The parts of an operator that are not plain values.
 
-    :param find_hook: Returns the hook; raises AgentTaskError where the connection cannot be read.
+    :param find_hook: Returns the hook; raises AgentTaskError if the connection cannot be read.
     :param defer: The operator's ``defer``.
     :param reply: The operator's ``reply``.
     :param notifiers: Airflow notifiers to call with a question.
-    :param assigned_users: Who may answer; empty for everyone whom Airflow lets.
+    :param assigned_users: The users who may answer; empty for everyone whom Airflow allows.
     """
 
     find_hook: Callable[[], AgentTaskHook]
@@ -59,8 +59,8 @@ class Driver:
     """
     Performs the commands of one execution.
 
-    :param settings: What the DAG author chose.
-    :param callbacks: What of the operator is not a plain value.
+    :param settings: The settings of the DAG author.
+    :param callbacks: The parts of the operator that are not plain values.
     :param context: The context of the try.
     :param log: The task's log.
     :param pushes_xcoms: The operator's ``do_xcom_push``.
@@ -85,7 +85,7 @@ class Driver:
         self.execution = Execution(settings, _describe_try(ti))
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
-        """Perform a flow of the execution, and return the agent task or raise what Airflow expects."""
+        """Perform a flow of the execution; return the agent task, or raise the exception Airflow expects."""
         with reported_failures(self._ti, self._log, pushes_xcoms=self._pushes_xcoms):
             outcome = self._run(flow)
         if outcome.skip_reason:
@@ -103,7 +103,7 @@ class Driver:
             raise build_airflow_failure(late, AirflowTaskTimeout) from None
 
     def on_kill(self) -> None:
-        """Stop the agent task if no next try will attach to it; runs in a signal handler."""
+        """Stop the agent task unless another try will attach to it; runs in a signal handler."""
         self._is_killed = True
         if self._kill is None:  # not started yet, or stopped already
             return
@@ -113,7 +113,7 @@ class Driver:
             self._kill = None
 
     def perform(self, flow: cmd.Flow[T]) -> T:
-        """Perform a flow, and return or raise what it ends with."""
+        """Perform a flow, and return its result or raise its error."""
         return cmd.perform_all(flow, self._do)
 
     def _do(self, command: cmd.Command[Any]) -> Any:
@@ -126,7 +126,7 @@ class Driver:
             case cmd.ShowForm() | cmd.MakeForm() | cmd.ReadForm() | cmd.CloseForm():
                 return self._forms.perform(command)
             case cmd.PushTask() if self._is_stopped_by_kill:
-                return None  # what was seen before the kill is no longer true
+                return None  # the status from before the kill is out of date
             case cmd.PushTask() | cmd.PushAnswers():
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
@@ -149,7 +149,7 @@ class Driver:
                 return notify(self._callbacks.notifiers, self._context, question, self._log)
             case cmd.Log(level, message, args):
                 return getattr(self._log, level)(message, *args)
-        raise TypeError(f"{type(command).__name__} is no command that a worker knows")
+        raise TypeError(f"the worker does not know the command {type(command).__name__}")
 
     def _use_store(self, command: cmd.Command[Any]) -> Any:
         match command:
@@ -163,14 +163,14 @@ class Driver:
         hook = self._callbacks.find_hook()
         match command:
             case cmd.StartTask(agent_id, fields):
-                self._kill = None  # an earlier agent task is over
+                self._kill = None  # the earlier agent task has ended
                 return hook.start_task(agent_id=agent_id, **fields)
             case cmd.GetTask(started, retries):
                 return hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
             case cmd.SendMessage(started, text):
                 return hook.send_message(started.agent_task_id, text, started.agent_id)
             case cmd.StopTask(started):
-                self._kill = None  # a kill has nothing to add
+                self._kill = None  # a kill would do the same
                 return hook.stop_task(started.agent_task_id, started.agent_id)
         return hook.dialect
 
@@ -183,7 +183,7 @@ class Driver:
             self._xcoms.push_status,
             has_next_try=self.execution.task_try.has_next,
         )
-        # Killed while the start was on its way: first its id is saved, then it is decided what to do with it.
+        # If the kill came during the start, the id is saved before the kill decides what to do with it.
         self._is_kill_pending = self._is_killed
 
     def _sleep(self, seconds: float, *, minds_kill: bool) -> None:
@@ -195,7 +195,7 @@ class Driver:
         if self._is_killed and self._kill and self._kill.is_undecided:
             self.on_kill()
         if self._is_stopped_by_kill:
-            # To some next tries a clear looks like a retry: they must not wait for what is paused now.
+            # To the next try, a clear may look like a retry: it must not wait for a task that is now paused.
             self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
             failure = AgentTaskCancelledError(
                 f"{self.execution.name} was stopped, because this task was killed."
@@ -226,7 +226,7 @@ class Driver:
                 on_kill_policy=settings.on_kill_policy,
             ),
             method_name="execute_complete",
-            # Only then does the resume have to read the questions from the state store.
+            # Only then must the resume read the questions from the state store.
             kwargs={"is_asked": True} if command.has_questions else None,
             timeout=None if deadline is None else build_deferral_timeout(deadline, now=time.time()),
         )
@@ -250,8 +250,8 @@ class Driver:
 
 def _describe_try(ti: Any) -> TaskTry:
     return TaskTry(
-        # The id distinguishes this task instance from one of the same names in another Airflow with the same
-        # key, the try number one intended start from the next.
+        # The id distinguishes this task instance from one with the same names in another Airflow that uses
+        # the same API key; the try number distinguishes one intended start from the next.
         owner=(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number, ti.id),
         task_instance_id=str(ti.id),
         try_number=ti.try_number,

@@ -1,4 +1,4 @@
-"""The form commands of the agent task's life, with the secrets hidden that Airflow knows."""
+"""Performs the lifecycle's form commands, and hides the secrets that Airflow knows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 class Forms:
     """
-    Performs what concerns the form of one task instance.
+    Performs the commands for the form of one task instance.
 
-    :param task_instance: Whose form.
-    :param users: Who may answer; empty for everyone whom Airflow lets.
+    :param task_instance: The task instance.
+    :param users: The users who may answer; empty for everyone whom Airflow allows.
     :param log: The task's log.
     """
 
@@ -32,7 +32,7 @@ class Forms:
         self._users = list(users)
 
     def perform(self, command: Command[Any]) -> Any:
-        """Perform one command, and return what it brings back."""
+        """Perform one command, and return its result."""
         match command:
             case ShowForm(asking, reopen):
                 return self._action.show(self._complete(asking), self._users, reopen=reopen)
@@ -42,10 +42,10 @@ class Forms:
                 return self._action.read(form_id)
             case CloseForm():
                 return self._action.close()
-        raise TypeError(f"{type(command).__name__} is no command for a form")
+        raise TypeError(f"{type(command).__name__} is not a command for a form")
 
     def _complete(self, asking: Asking) -> Asking:
-        """Return it with who may answer, and without secrets."""
+        """Return the question with the users who may answer, and without secrets."""
         task = asking.task
         progress = task.progress
         if progress and progress.current_step:
@@ -60,6 +60,6 @@ class Forms:
 
 
 def _redact(text: str | None) -> str:
-    # Cleaned first: the form leaves out invisible characters, which may have split a secret.
+    # Cleaned first: the form omits invisible characters, which may have split a secret.
     text = text or ""
     return str(redact(clean(text, len(text))))

@@ -1,4 +1,4 @@
-"""The kill of a running worker: stop the agent task unless a next try will attach to it."""
+"""The kill of a running worker: stops the agent task unless another try will attach to it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.logger_protocol import Log
 
-#: Airflow sends SIGKILL 5 s after SIGTERM. Only where its server ended the task, or at ``execution_timeout``,
-#: Airflow 3.4 waits longer: ``[core] killed_task_cleanup_time``.
+#: Airflow sends SIGKILL 5 s after SIGTERM. Airflow 3.4 waits longer (``[core] killed_task_cleanup_time``),
+#: but only if the server ended the task, or at ``execution_timeout``.
 SECONDS_FOR_ALL = 4.5
-#: A worker that is drained may have lost Airflow's API too.
+#: Limited, because a worker that is being drained may have lost Airflow's API too.
 SECONDS_TO_READ_STATE = 2.0
 
 
 class WorkerKill:
     """
-    What ``on_kill`` of a worker does. It runs in a signal handler, on top of whatever the worker was doing.
+    Implements ``on_kill`` of a worker, which runs in a signal handler, on top of the interrupted code.
 
-    So everything happens in threads, on a connection of its own: what the interrupted code holds (a lock of
-    Airflow's channel, of a connection pool) stays held until the handler returns.
+    Everything happens in threads and on a separate connection, because the interrupted code keeps its locks
+    (of Airflow's channel, of a connection pool) until the handler returns.
 
     :param find_hook: Returns the hook of the service.
     :param started: The agent task.
     :param task_instance: The Airflow task instance.
     :param log: The task's log.
-    :param push_status: Pushes the status of the agent task that was stopped to XCom.
+    :param push_status: Pushes the status of the stopped agent task to XCom.
     :param has_next_try: True if Airflow will try again after a failure.
     """
 
@@ -57,12 +57,12 @@ class WorkerKill:
         self.is_undecided = False
 
     def run(self) -> bool:
-        """Return True if the agent task was stopped; takes 4.5 s at most."""
+        """Stop the agent task if needed, within 4.5 s; return whether it was stopped."""
         if not self._is_abandoned():
             self._log.warning(
-                "This worker is being ended while the task is %s: agent task %s is left running for the next "
-                "try, which attaches to it, or stops it first if the task was cleared.",
-                self._state or "in a state that Airflow does not report",
+                "This worker is being terminated while the task is %s. Agent task %s keeps running: the next "
+                "try attaches to it, or stops it if the task was cleared.",
+                self._state or "in a state that Airflow did not report",
                 self._started.agent_task_id,
             )
             return False
@@ -72,7 +72,7 @@ class WorkerKill:
     def _is_abandoned(self) -> bool:
         _run_for(SECONDS_TO_READ_STATE, self._read_state)
         self.is_undecided = self._state is None
-        # After a clear ("restarting") the next try starts over: it would stop this agent task first.
+        # After a clear ("restarting"), the next try would stop this agent task anyway.
         if self._state in {*FINAL_STATES, "restarting"}:
             return True
         return self._state in ("running", None) and not self._has_next_try
@@ -88,11 +88,11 @@ class WorkerKill:
         try:
             task = self._find_hook().fork().stop_task(started.agent_task_id, started.agent_id, retries=False)
         except AgentTaskError as error:
-            self._log.warning("The task was killed, and its agent task may still be running: %s", error)
+            self._log.warning("The task was killed, but its agent task may still be running: %s", error)
             return
         self.has_stopped = task.is_stopped
         log = self._log.info if task.is_stopped else self._log.warning
-        log("The task was killed: its agent task %s", describe_stop(task))
+        log("The task was killed, and its agent task %s", describe_stop(task))
         self._push_status(task)
 
 

@@ -1,4 +1,4 @@
-"""Calls the operator's notifiers with a question of the agent, whose words must never be rendered."""
+"""Calls the operator's notifiers with a question, but never renders the agent's words as a template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_agent_tasks.text import shorten
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
 
-#: How deep in a notifier another one is looked for.
+#: How many levels deep to search a notifier for other notifiers.
 MAX_DEPTH = 12
 
 
@@ -26,40 +26,40 @@ def notify(
     log: Log,
 ) -> None:
     """
-    Call each notifier; a failure of one is logged, and changes nothing else.
+    Call each notifier; if one fails, log it and continue.
 
-    :param notifiers: The operator's notifiers, which stay as its DAG's author wrote them.
-    :param context: The context of the try; the notifiers' has ``question`` in addition.
-    :param question: What the agent asks.
+    :param notifiers: The operator's notifiers, which are not modified.
+    :param context: The context of the try; the notifiers also get ``question`` in theirs.
+    :param question: The agent's question.
     :param log: The task's log.
     """
     for notifier in notifiers:
         try:
             _copy(notifier, {})(cast("Context", {**context, "question": question}))
         except Exception as error:
-            # Its text may hold the agent's words.
-            log.warning("A notifier failed, the question stays open: %s", shorten(repr(error), 500))
+            # Shortened, because its text may contain the agent's words.
+            log.warning("A notifier failed; the question stays open: %s", shorten(repr(error), 500))
 
 
 def _copy(value: Any, known: dict[int, Any], depth: int = 0) -> Any:
     """
-    Return a notifier that may be called once, or a part of it.
+    Return a copy of a notifier, or of a part of it, that may be called once.
 
-    Airflow's notifiers render their fields in place: called again, one would render what the agent said the
-    first time, and so carry out the templates in it. Everything else of a notifier is shared with the copy.
+    Airflow's notifiers render their fields in place. A second call would render the agent's words from the
+    first one, and so execute any template in them. The copy shares everything else with the notifier.
 
-    :param value: A notifier, or something that may hold one.
-    :param known: What became of the objects so far, by their ids.
-    :param depth: How deep in a notifier it stands.
+    :param value: A notifier, or something that may contain one.
+    :param known: The copies of the objects so far, by the objects' ids.
+    :param depth: The nesting level of the value in the notifier.
     """
     if id(value) not in known and depth <= MAX_DEPTH:
-        known[id(value)] = value  # for what holds itself
+        known[id(value)] = value  # for objects that contain themselves
         known[id(value)] = _copy_parts(value, lambda part: _copy(part, known, depth + 1))
     return known.get(id(value), value)
 
 
 def _copy_parts(value: Any, copy_part: Callable[[Any], Any]) -> Any:
-    """Return the value itself, unless something in it is rendered when it is called."""
+    """Return the value itself, or a copy if a call renders something in it."""
     if type(value) in (list, tuple, set):
         parts = [copy_part(part) for part in value]
         return type(value)(parts) if _differ(parts, value) else value
@@ -80,7 +80,7 @@ def _copy_object(value: Any, copy_part: Callable[[Any], Any]) -> Any:
     copied = {name: copy_part(part) for name, part in vars(value).items()}
     changed = {name: part for name, part in copied.items() if part is not vars(value)[name]}
     for name in getattr(value, "template_fields", ()):
-        with suppress(Exception):  # what cannot be copied cannot be rendered in place either
+        with suppress(Exception):  # an object that cannot be copied cannot be rendered in place either
             changed[name] = deepcopy(getattr(value, name))
     if not changed:
         return value

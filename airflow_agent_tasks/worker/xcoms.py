@@ -1,4 +1,4 @@
-"""The XCom commands of the agent task's life: what must be readable even if the Airflow task fails."""
+"""Performs the lifecycle's XCom commands: the values that stay readable even if the Airflow task fails."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ERROR_KEY = "error"
 
 class XComs:
     """
-    Pushes to the XCom of one task instance what has changed; a failure to do so is only logged.
+    Pushes changed values to the XCom of one task instance; a failed push is only logged.
 
-    :param task_instance: Whose XCom.
+    :param task_instance: The task instance.
     :param log: The task's log.
-    :param is_wanted: False if the operator's ``do_xcom_push`` is.
+    :param is_wanted: The operator's ``do_xcom_push``.
     """
 
     def __init__(self, task_instance: Any, log: Log, *, is_wanted: bool) -> None:
         self._xcom_push = task_instance.xcom_push
         self._log = log
         self._is_wanted = is_wanted
-        #: What this execution has pushed by key. Each push is a round trip; no answers need none.
+        #: The pushed values by key. Each push is a round trip, so an empty list of answers is not pushed.
         self._pushed: dict[str, Any] = {"answers": []}
 
     def perform(self, command: Command[Any]) -> None:
@@ -39,7 +39,7 @@ class XComs:
                 self._push("answers", answers)
 
     def push_status(self, task: AgentTask) -> None:
-        """Push the status alone, at the end of a worker."""
+        """Push only the status, at the end of a worker."""
         if self._is_wanted:
             self._push(STATUS_KEY, task.status.value)
 
@@ -63,7 +63,7 @@ class XComs:
             return
         try:
             self._xcom_push(key=key, value=value)
-        except Exception as error:  # which would end a wait, or hide why it ended or failed
+        except Exception as error:  # would end the wait, or hide why it ended or failed
             self._log.warning("Could not push the %s to XCom: %r", key, error)
         else:
             self._pushed[key] = value

@@ -71,7 +71,7 @@ def test_the_form_shows_who_may_answer_until_when_and_what_comes_then(
 
     facts = required_actions.blocks[-1]
     assert re.search(r"^Who may answer +Ada Lovelace, Grace \*Hopper\*$", facts, re.MULTILINE)
-    until = re.search(r"^Until +(\S+), about 2 hours after the question$", facts, re.MULTILINE)
+    until = re.search(r"^Answer by +(\S+), about 2 hours after the question$", facts, re.MULTILINE)
     assert until
     late = datetime.fromisoformat(until[1]) - asked_at - timedelta(hours=2)
     assert timedelta(0) <= late + timedelta(seconds=1) < timedelta(minutes=2)
@@ -112,7 +112,7 @@ def test_the_field_for_the_reply_is_seen_without_scrolling(
     visitor.take_screenshot("form")
     top, bottom = required_actions.measure_reply()
     assert 0 < top < bottom <= WINDOW["height"]
-    assert "The whole question is in the log" in required_actions.form.inner_text()
+    assert "The full question is in the log" in required_actions.form.inner_text()
     end(cluster, task)
 
 

@@ -25,7 +25,7 @@ from tests.raw_server import LONGEST_WAIT, Exchange, RawServer, head, reply, sil
 PATIENCE = 0.4
 #: Seconds after the deadline in which the caller gets control back.
 GRACE = 0.5
-SLOW = f"did not answer within {PATIENCE:g} s"
+SLOW = f"did not respond within {PATIENCE:g} s"
 
 CHUNKED = head(transfer_encoding="chunked")
 PACKED = gzip.compress(b" " * 1_000_000 + b"{}", compresslevel=0)

@@ -30,8 +30,8 @@ LARGE = 50 * 1024 * 1024
 #: What the kernel may hold of a body that nobody reads.
 SOCKET_BUFFERS = 16 * 1024 * 1024
 
-CUT = "ended the connection before its response was complete"
-SLOW = f"did not answer within {PATIENCE:g} s"
+CUT = "closed the connection before the response was complete"
+SLOW = f"did not respond within {PATIENCE:g} s"
 
 
 def drip_after(data: bytes) -> Callable[[Exchange], None]:
@@ -132,7 +132,7 @@ def test_a_connection_that_is_not_taken_in_time_was_never_used(
             second.connect_ex(address)
             settings = settings_for(f"http://127.0.0.1:{address[1]}", timeout=PATIENCE)
             outcomes = send_with_both(settings, requests_to_send.start)
-    assert_same(outcomes, AgentTaskUnavailableError, f"no answer within {PATIENCE / 2:g} s")
+    assert_same(outcomes, AgentTaskUnavailableError, f"no response within {PATIENCE / 2:g} s")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_certificate_that_changes_does_not_settle_an_uncertain_attempt(
     another = tmp_path / "another.pem"
     write_certificate(another)
     tls_server.answer(lambda _: cast("ssl.SSLContext", tls_server.tls).load_cert_chain(another))
-    with pytest.raises(AgentTaskUncertainError, match="An earlier attempt got no clear answer"):
+    with pytest.raises(AgentTaskUncertainError, match="An earlier attempt got no clear response"):
         send(settings_for(tls_server, verify=str(certificate)), requests_to_send.keyed_start)
     assert len(tls_server.requests) == 1
 
@@ -320,7 +320,7 @@ def test_a_ca_file_that_cannot_be_read_is_named(
         path.write_text(content)
     outcomes = send_with_both(settings_for(tls_server, verify=str(path)), requests_to_send.status)
     assert_same(
-        outcomes, AgentTaskConfigurationError, "CA file that the extra field 'verify' of connection 'c1'"
+        outcomes, AgentTaskConfigurationError, "CA file set in the extra field 'verify' of connection 'c1'"
     )
     assert tls_server.connections == 0
 

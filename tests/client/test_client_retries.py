@@ -183,7 +183,7 @@ def test_an_unreachable_service_does_not_settle_an_uncertain_attempt(
         server.stop_listening()
 
     server.answer(cut_and_close_shop)
-    with pytest.raises(AgentTaskUncertainError, match="An earlier attempt got no clear answer") as caught:
+    with pytest.raises(AgentTaskUncertainError, match="An earlier attempt got no clear response") as caught:
         send(settings_for(server), requests_to_send.keyed_start)
     assert len(server.requests) == 1
     assert "no connection" in str(caught.value)

@@ -113,7 +113,7 @@ def test_a_stream_that_is_cut_differs_from_one_that_ends(
     client = SyncClient(settings_for(serve(script)))
     with client.stream(start_stream) as (_, pieces):
         assert next(pieces) == FIRST
-        with pytest.raises(AgentTaskUncertainError, match="ended the connection") as caught:
+        with pytest.raises(AgentTaskUncertainError, match="closed the connection") as caught:
             next(pieces)
     client.close()
     assert caught.value.__suppress_context__
@@ -122,7 +122,7 @@ def test_a_stream_that_is_cut_differs_from_one_that_ends(
 def test_a_stream_that_never_begins_raises(serve: Any, settings_for: Any, start_stream: Request) -> None:
     server = serve(cut())
     client = SyncClient(settings_for(server))
-    with pytest.raises(AgentTaskUncertainError, match="ended the connection"), client.stream(start_stream):
+    with pytest.raises(AgentTaskUncertainError, match="closed the connection"), client.stream(start_stream):
         pass
     server.close()
     with pytest.raises(AgentTaskUnavailableError, match="no connection"), client.stream(start_stream):

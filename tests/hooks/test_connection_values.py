@@ -99,7 +99,7 @@ def test_no_value_of_an_extra_field_is_shown(
         assert f"'{name}' of connection 'c1'" in all_shown
     if kind in ("mapping", "list", "nested"):
         loaded = json.loads(json.dumps(value))
-        assert f"of the type {type(loaded).__name__}, is not shown" in all_shown
+        assert f"has the type {type(loaded).__name__} and is not shown" in all_shown
 
 
 @pytest.mark.parametrize("service", ["lightcone", "shinzo"])
@@ -134,7 +134,7 @@ def test_a_ca_file_of_the_environment_is_named_by_its_variable(connect: Any, mon
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", f"/{MARKER}.pem")
     _, message = find_hook(connect("c1", conn_type="lightcone")).test_connection()
     assert message == (
-        "The CA file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment names cannot be read on "
+        "The CA file set in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment cannot be read on "
         "this machine."
     )
 
@@ -184,7 +184,7 @@ def test_an_unknown_extra_field_is_named_in_the_log_and_by_the_test(
     known = ", ".join(field.name for field in service.hook_class.form.fields)
     warning = (
         f"Extra fields of connection 'c1' that have no effect: 'api_key', 'time_out'. "
-        f"{service.hook_class.hook_name} has {known}."
+        f"{service.hook_class.hook_name} uses {known}."
     )
     assert (works, message) == (True, f"{service.hook_class.dialect.title} accepted the key. {warning}")
     assert [(log["log_level"], read_event(log)) for log in logs] == [("warning", warning)]

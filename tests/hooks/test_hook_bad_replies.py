@@ -88,7 +88,7 @@ BAD_REPLIES: dict[str, tuple[Any, type[AgentTaskError], list[str]]] = {
     "a cut in the middle": (
         cut(head(content_length="100") + b'{"status": "running"'),
         AgentTaskUnavailableError,
-        ["ended the connection before its response was complete"],
+        ["closed the connection before the response was complete"],
     ),
     "a reply after the timeout": (
         silence,

@@ -74,7 +74,7 @@ def test_a_question_is_answered_with_a_message(service: Any, agent_task_sandbox:
 
 def test_a_message_must_not_be_blank(service: Any, agent_task_sandbox: Sandbox) -> None:
     for message in ("", "  \n", None, 5):
-        with pytest.raises(AgentTaskArgumentError, match="message must be a non-empty text"):
+        with pytest.raises(AgentTaskArgumentError, match="message must be a non-empty string"):
             service.hook().send_message("t1", message)
     assert agent_task_sandbox.requests() == []
 
@@ -218,7 +218,7 @@ def test_a_stream_that_is_cut_raises_after_its_events(serve: Any, hook_for: Any)
     server = serve(cut(head(kind="text/event-stream", content_length="999") + b'data: {"type": "a"}\n\n'))
     events = hook_for("lightcone", server).stream_task(instruction="Go.")
     assert next(events) == {"type": "a"}
-    with pytest.raises(AgentTaskUncertainError, match="ended the connection"):
+    with pytest.raises(AgentTaskUncertainError, match="closed the connection"):
         next(events)
 
 
@@ -233,13 +233,19 @@ def test_a_good_connection_is_found_good(service: Any, agent_task_sandbox: Sandb
 BAD_CONNECTIONS: dict[str, tuple[Any, str]] = {
     "wrong key": (reply(401, {"error": "unknown key"}), "401"),
     "no rights": (reply(403, {"error": "not yours"}), "403"),
-    "HTML with 404": (reply(404, "<html>Not Found</html>", kind="text/html"), "is .* the service's address?"),
-    "nothing with 404": (reply(404, b""), "is .* the service's address?"),
-    "HTML with 200": (reply(200, "<html>Welcome</html>", kind="text/html"), "is .* the service's address?"),
-    "JSON with 200": (reply(200, {"status": "running"}), "is .* the service's address?"),
+    "HTML with 404": (
+        reply(404, "<html>Not Found</html>", kind="text/html"),
+        "is .* the address of the service?",
+    ),
+    "nothing with 404": (reply(404, b""), "is .* the address of the service?"),
+    "HTML with 200": (
+        reply(200, "<html>Welcome</html>", kind="text/html"),
+        "is .* the address of the service?",
+    ),
+    "JSON with 200": (reply(200, {"status": "running"}), "is .* the address of the service?"),
     "HTML with 502": (reply(502, "<html>Bad Gateway</html>", kind="text/html"), "502"),
     "redirect": (reply(301, location="https://example.com/"), "Redirects are not followed"),
-    "cut": (cut(), "ended the connection"),
+    "cut": (cut(), "closed the connection"),
 }
 
 
@@ -265,7 +271,7 @@ def test_a_connection_to_nowhere_is_found_bad(service: Any, serve: Any, hook_for
 def test_a_connection_that_cannot_be_used_is_found_bad(service: Any, connect: Any) -> None:
     is_good, said = service.hook("not_there").test_connection()
     assert not is_good
-    assert said.startswith("The connection 'not_there' does not exist, or could not be read.")
+    assert said.startswith("The connection 'not_there' does not exist or could not be read.")
     connect("no_key", conn_type=service.name, password="")
     is_good, said = service.hook("no_key").test_connection()
     assert (is_good, "'no_key'" in said, "password" in said) == (False, True, True)

@@ -16,7 +16,7 @@ from airflow_agent_tasks.hooks.lightcone import LightconeHook
 from airflow_agent_tasks.hooks.shinzo import ShinzoHook
 
 KEY = "sk_very_secret_0123456789"
-MISSING = "does not exist, or could not be read. Add it under Admin → Connections"
+MISSING = "does not exist or could not be read. Add it under Admin → Connections"
 
 
 @pytest.fixture(params=["find_hook", "afind_hook"])
@@ -231,7 +231,9 @@ def test_a_connection_of_another_type_is_refused(conn_type: str | None, connect:
 
 def test_a_connection_of_the_other_service_is_refused(connect: Any) -> None:
     connect("c1", conn_type="shinzo")
-    with pytest.raises(AgentTaskConfigurationError, match="has the type 'shinzo', but lightcone is needed"):
+    with pytest.raises(
+        AgentTaskConfigurationError, match="has the type 'shinzo', but the task needs lightcone"
+    ):
         find_hook("c1", LightconeHook)
     assert type(find_hook("c1", ShinzoHook)) is ShinzoHook
 

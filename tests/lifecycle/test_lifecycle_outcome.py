@@ -42,7 +42,7 @@ def test_a_failure_says_what_the_agent_said_on_one_line(state: TaskState, result
     [
         (AgentTaskUnavailableError("down"), "Airflow retries the task: try 2 of 3 is next."),
         (AgentTaskArgumentError("wrong"), "does not retry the task: a retry would fail in the same way."),
-        (AgentTaskUncertainError("lost"), "does not retry the task: what was sent may have been carried out"),
+        (AgentTaskUncertainError("lost"), "does not retry the task: the request may have been carried out"),
         (
             build_failure(end(TaskState.FAILED, exit_code=3), is_final=True),
             "does not retry the task: exit code 3 is one of no_retry_on_exit_code.",

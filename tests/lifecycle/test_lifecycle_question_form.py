@@ -153,7 +153,7 @@ def test_the_form_tells_all_that_is_needed_to_answer() -> None:
     assert read_blocks(form.body)[0] == ["  1. Acme", "  2. Apex"]
     assert read_facts(form) == {
         "Who may answer": "Ada Lovelace, Grace *Hopper*",
-        "Until": "2026-01-01T02:00:00+00:00, about 2 hours after the question",
+        "Answer by": "2026-01-01T02:00:00+00:00, about 2 hours after the question",
         "After that": "this reply is sent: Take the first. And `say` so.",
         "Instruction": "Find the company.",
         "Agent task": "tsk_1 on Shinzo, agent agt_research",
@@ -191,13 +191,13 @@ def test_the_question_stands_once_in_subject_and_body_together(question: str) ->
 def test_a_question_that_does_not_fit_says_where_all_of_it_is() -> None:
     form = ask("Which?\n" + "One more line.\n" * 100).build_form()
     assert read_blocks(form.body)[0][-1] == f"One more line.{SHORTENED}"
-    assert f"The whole question is in the [log](<{LOG_URL}>) and in XCom `question`." in form.body
+    assert f"The full question is in the [log](<{LOG_URL}>) and in XCom `question`." in form.body
     assert SHORTENED not in ask("Which?\n" + "One more line.\n" * 5).build_form().body
 
 
 def test_without_a_limit_everyone_may_answer_at_any_time() -> None:
     facts = read_facts(ask("Which?").build_form())
-    assert (facts["Who may answer"], facts["Until"]) == (ANYONE, "no time limit")
+    assert (facts["Who may answer"], facts["Answer by"]) == (ANYONE, "no time limit")
     assert "After that" not in facts
 
 
@@ -216,7 +216,7 @@ def test_without_a_default_the_form_tells_what_happens_to_the_agent(policy: str,
     ],
 )
 def test_the_time_to_answer_is_told_roughly(seconds: float, words: str) -> None:
-    assert words in read_facts(ask("Which?", input_timeout=seconds).build_form())["Until"]
+    assert words in read_facts(ask("Which?", input_timeout=seconds).build_form())["Answer by"]
 
 
 def test_the_line_for_the_sandbox_is_no_part_of_the_instruction() -> None:
@@ -252,9 +252,9 @@ def test_no_question_still_makes_a_form() -> None:
 
 def test_a_form_that_keeps_its_text_says_where_the_newest_question_is() -> None:
     form = ask("Which?", input_timeout=7200.0, users=("Ada",)).build_lasting_form()
-    assert "The question to answer is the newest one" in form.body
+    assert "Always answer the latest question" in form.body
     assert read_blocks(form.body)[0] == ["Which?"]
-    assert read_facts(form)["Until"] == "about 2 hours after a question"
+    assert read_facts(form)["Answer by"] == "about 2 hours after a question"
     assert "2026" not in form.body
     assert "This was question 2:" in form.body
     assert "XCom" in form.subject

@@ -77,7 +77,7 @@ def complete_at_the_stop(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("people", "reason"),
-    [("empty", "was rejected: it was empty"), ("elsewhere", "it was given in a form that showed an earlier")],
+    [("empty", "was rejected: it was empty"), ("elsewhere", "it answers an earlier question")],
 )
 def test_a_reply_that_cannot_be_sent_is_asked_for_again(people: str, reason: str) -> None:
     world = live(questions=WHICH, people=people)
@@ -208,14 +208,14 @@ def test_a_question_without_a_record_fails_the_try() -> None:
     world.store = None
     world.now += 100.0
     reported = Decision(Verdict.REACHED)
-    with pytest.raises(AgentTaskError, match="has no record of Agent task tsk_1 any more"):
+    with pytest.raises(AgentTaskError, match="no longer has the record of Agent task tsk_1"):
         world.drive(world.begin(resume_after_wait, command.started, reported, has_questions=True))
 
 
 def test_an_answer_without_a_record_fails_the_try() -> None:
     world, command = park()
     world.store = None
-    with pytest.raises(AgentTaskError, match="no longer says which agent task asked"):
+    with pytest.raises(AgentTaskError, match="no longer names the agent task that asked"):
         world.drive(world.begin(resume_with_answer, None, command.question_id))
 
 
@@ -314,7 +314,7 @@ def test_an_outage_in_the_last_try_says_that_no_try_is_left() -> None:
 def test_a_status_check_that_is_refused_ends_the_wait() -> None:
     world = live(failures=(Failure("GetTask", status=403),))
     assert (world.state, world.performed["GetTask"]) == ("failed", 1)
-    assert "can no longer be watched" in log_of(world)
+    assert "Stopped polling Agent task" in log_of(world)
 
 
 def test_a_refusal_that_the_trigger_reports_ends_the_wait() -> None:

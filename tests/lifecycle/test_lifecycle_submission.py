@@ -52,7 +52,7 @@ def test_what_names_no_agent_task_is_refused_with_a_sentence(stored: Any, task_i
     if task_id is not ...:
         # A key alone is no proof that nothing was started.
         stored = {**(stored if isinstance(stored, dict) else {}), "idempotency_key": "k", "task_id": task_id}
-    with pytest.raises(AgentTaskError, match="Look for it on the service, and stop it") as caught:
+    with pytest.raises(AgentTaskError, match="Search the service for it, and stop it") as caught:
         Submission.from_json(stored)
     assert caught.value.is_final
 

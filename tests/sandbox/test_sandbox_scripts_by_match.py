@@ -120,7 +120,7 @@ def test_another_connection_points_to_the_sandbox_as_the_default_one_does(
 
 @pytest.mark.parametrize("conn_id", ["", " ", None, 5, "a b", "a=b", "ä/b", "a\0b"])
 def test_a_connection_id_that_airflow_does_not_accept_is_refused(sandbox: Sandbox, conn_id: Any) -> None:
-    with pytest.raises(AgentTaskArgumentError, match="conn_id must be letters"):
+    with pytest.raises(AgentTaskArgumentError, match="conn_id must consist of letters"):
         sandbox.connect(conn_id)
 
 

@@ -166,7 +166,7 @@ def test_a_redirect_is_explained() -> None:
     error = refuse(LIGHTCONE, Response(302, {"location": "https://elsewhere.example"}))
     assert str(error) == (
         f"Could not get agent task {TASK_ID!r} of {AGENT_ID!r}: Lightcone answered 302 (an empty body). "
-        "Redirects are not followed, because they would send the key elsewhere: set the connection's host "
+        "Redirects are not followed, because they would send the key elsewhere. Set the connection's host "
         "to the service's final URL."
     )
 
@@ -201,7 +201,9 @@ def test_the_services_own_words_are_quoted(reply: Any, said: str) -> None:
 )
 def test_an_error_response_without_a_message_is_shown_by_its_beginning(reply: Any) -> None:
     text = shorten(json.dumps(reply))
-    assert str(refuse(LIGHTCONE, json_reply(reply, 400))).endswith(f"(application/json beginning {text!r}).")
+    assert str(refuse(LIGHTCONE, json_reply(reply, 400))).endswith(
+        f"(application/json starting with {text!r})."
+    )
 
 
 @pytest.mark.parametrize("status", [502, 503, 520])
@@ -210,7 +212,7 @@ def test_a_proxys_page_is_our_error_and_named_as_what_it_is(status: int) -> None
     error = refuse(SHINZO, Response(status, {"content-type": "text/html; charset=utf-8"}, page))
     assert type(error) is AgentTaskUnavailableError
     assert str(error) == (
-        f"Could not get agent task 'task_01' of 'agt_01': Shinzo answered {status} (text/html beginning "
+        f"Could not get agent task 'task_01' of 'agt_01': Shinzo answered {status} (text/html starting with "
         "'<html> <head><title>Bad Gateway</title></head> <!-- padding --><!-- padding -->…')."
     )
 
@@ -218,20 +220,23 @@ def test_a_proxys_page_is_our_error_and_named_as_what_it_is(status: int) -> None
 # --- a 2xx that cannot be read -------------------------------------------------------------------------
 
 UNREADABLE = {
-    "a page": (b"<html>Please log in</html>", "a body beginning '<html>Please log in</html>'"),
+    "a page": (b"<html>Please log in</html>", "a body starting with '<html>Please log in</html>'"),
     "nothing": (b"", "an empty body"),
     "blanks": (b" \r\n", "an empty body"),
-    "cut off": (b'{"status": "runn', 'a body beginning \'{"status": "runn\''),
-    "text": (b"OK", "a body beginning 'OK'"),
-    "a list": (b'[{"status": "running"}]', 'a body beginning \'[{"status": "running"}]\''),
-    "a string": (b'"running"', "a body beginning '\"running\"'"),
-    "a number": (b"5", "a body beginning '5'"),
-    "null": (b"null", "a body beginning 'null'"),
-    "NaN": (b"NaN", "a body beginning 'NaN'"),
-    "bytes": (b"\xff\xfe\x00\x01", "a body beginning '\ufffd\ufffd'"),
-    "a raw zero": (b'{"status": "a\0b"}', 'a body beginning \'{"status": "a b"}\''),
-    "nested": (b'{"status": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 'a body beginning \'{"status": [[['),
-    "nested objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 'a body beginning \'{"a":{"a":'),
+    "cut off": (b'{"status": "runn', 'a body starting with \'{"status": "runn\''),
+    "text": (b"OK", "a body starting with 'OK'"),
+    "a list": (b'[{"status": "running"}]', 'a body starting with \'[{"status": "running"}]\''),
+    "a string": (b'"running"', "a body starting with '\"running\"'"),
+    "a number": (b"5", "a body starting with '5'"),
+    "null": (b"null", "a body starting with 'null'"),
+    "NaN": (b"NaN", "a body starting with 'NaN'"),
+    "bytes": (b"\xff\xfe\x00\x01", "a body starting with '\ufffd\ufffd'"),
+    "a raw zero": (b'{"status": "a\0b"}', 'a body starting with \'{"status": "a b"}\''),
+    "nested": (
+        b'{"status": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        'a body starting with \'{"status": [[[',
+    ),
+    "nested objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 'a body starting with \'{"a":{"a":'),
 }
 
 
@@ -246,9 +251,7 @@ def test_a_success_that_cannot_be_read_is_our_error(service: str, kind: str, wha
     assert type(error) is (AgentTaskUncertainError if kind in WITH_EFFECT else AgentTaskReplyError)
     assert (error.is_transient, error.is_final) == (kind not in WITH_EFFECT, kind in WITH_EFFECT)
     assert error.status == 200
-    begin = (
-        f"Could not {request.purpose}: {dialect.title} answered 200 without the JSON object that was due ("
-    )
+    begin = f"Could not {request.purpose}: {dialect.title} answered 200 without the expected JSON object ("
     assert str(error).startswith(begin + description)
 
 

@@ -161,7 +161,7 @@ def test_a_status_word_is_bounded_and_on_one_line() -> None:
 def test_a_status_reply_without_a_state_is_worth_asking_again(service: str, reply: dict[str, Any]) -> None:
     with pytest.raises(AgentTaskReplyError) as caught:
         read_status(DIALECTS[service], **reply)
-    assert "answered 200 without a status (application/json beginning" in str(caught.value)
+    assert "answered 200 without a status (application/json starting with" in str(caught.value)
     assert caught.value.status == 200
     assert caught.value.is_transient
     assert not caught.value.is_final

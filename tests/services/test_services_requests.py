@@ -198,7 +198,7 @@ def test_what_starts_a_task_or_is_read_by_an_agent_is_not_repeated(
 def test_a_message_without_words_is_refused(service: str, message: Any) -> None:
     with pytest.raises(AgentTaskArgumentError) as caught:
         DIALECTS[service].build_action(Capability.MESSAGE, TASK_ID, AGENT_ID, message=message)
-    assert str(caught.value) == f"message must be a non-empty text, not {shorten(repr(message))}."
+    assert str(caught.value) == f"message must be a non-empty string, not {shorten(repr(message))}."
 
 
 @pytest.mark.parametrize("service", DIALECTS)
@@ -215,7 +215,7 @@ REFUSALS = {
     (
         "lightcone",
         Capability.AGENT_CHOICE,
-    ): "Lightcone has no agent choice. Leave agent_id out; kind and model say what runs the task.",
+    ): "Lightcone has no agent choice. Leave agent_id out; kind and model determine the agent.",
     ("shinzo", Capability.STREAM): "Shinzo has no stream. Submit the task and poll its status, which "
     "includes the progress.",
     ("shinzo", Capability.PAUSE): "Shinzo has no pause. Cancel the task instead, or send a message that "

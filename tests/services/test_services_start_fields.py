@@ -29,24 +29,24 @@ CIRCULAR: dict[str, Any] = {}
 CIRCULAR["itself"] = CIRCULAR
 
 TEXT = Kind(
-    "a non-empty text",
+    "a non-empty string",
     ("a", " a ", "ü\n\0", "None."),
     ("", "  ", "\n\t", "None", " None\n", 5, 0, True, b"a", ["a"], {"a": "b"}),
 )
-WHOLE_NUMBER = Kind("a whole number above 0", (1, 50, 2**40), (*NOT_NUMBERS, 0, -1, 1.0, 2.5))
-PRIORITY = Kind("a whole number from 1 to 10", tuple(range(1, 11)), (*NOT_NUMBERS, 0, -1, 11, 1.0, 2.5))
+WHOLE_NUMBER = Kind("a positive integer", (1, 50, 2**40), (*NOT_NUMBERS, 0, -1, 1.0, 2.5))
+PRIORITY = Kind("an integer from 1 to 10", tuple(range(1, 11)), (*NOT_NUMBERS, 0, -1, 11, 1.0, 2.5))
 POSITIVE_NUMBER = Kind(
-    "a number above 0", (1, 0.5, 3600, 10**400), (*NOT_NUMBERS, 0, 0.0, -1, -0.5, -(10**400))
+    "a positive number", (1, 0.5, 3600, 10**400), (*NOT_NUMBERS, 0, 0.0, -1, -0.5, -(10**400))
 )
 TEMPERATURE = Kind("a number of at least 0", (0, 0.0, 0.7, 2), (*NOT_NUMBERS, -1, -0.1))
 BOOLEAN = Kind("True or False", (True, False), (0, 1, "true", "", [], {}, 1.0))
 LABELS = Kind(
-    "a dict of text to text",
+    "a dict of strings to strings",
     ({}, {"team": "data"}, {"": ""}),
     ({"a": 1}, {"a": None}, {1: "a"}, {"a": ["b"]}, [("a", "b")], "a", 5, True),
 )
 JSON_OBJECT = Kind(
-    "a dict that JSON can hold",
+    "a dict of JSON values",
     ({}, {"project": "frontend-app"}, {"a": [1, None, {"b": True}]}),
     ({1: "a"}, {"a": math.nan}, {"a": math.inf}, {"a": b"b"}, {"a": {1, 2}}, [], "a", 5, True, CIRCULAR),
 )
@@ -201,9 +201,9 @@ def test_the_instruction_is_required(service: str, is_none: bool) -> None:
     fields = {dialect.instruction_field: None} if is_none else {}
     with pytest.raises(AgentTaskArgumentError) as caught:
         dialect.build_start(fields, agent_id=AGENT_ID)
-    message = f"{dialect.instruction_field} is required and must be a non-empty text."
+    message = f"{dialect.instruction_field} is required and must be a non-empty string."
     assert str(caught.value).startswith(message)
-    assert ("A template renders to None when a value is missing" in str(caught.value)) is is_none
+    assert ("A template renders to None if a value is missing" in str(caught.value)) is is_none
 
 
 @pytest.mark.parametrize("service", DIALECTS)
@@ -225,7 +225,7 @@ def test_an_unknown_field_is_refused_with_the_known_ones(service: str, value: st
         build_start(DIALECTS[service], instrucion=value)
     title = DIALECTS[service].title
     known = ", ".join(KINDS[service])
-    assert str(caught.value) == f"{title} has no start field 'instrucion'; it has {known}."
+    assert str(caught.value) == f"{title} has no start field 'instrucion'. Its start fields are {known}."
 
 
 def test_an_unknown_field_whose_name_is_no_text_is_refused_alike() -> None:
@@ -308,7 +308,7 @@ def test_a_rendered_text_that_cannot_be_read_stays_and_is_then_refused(
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
 def test_a_rendered_number_that_is_not_finite_is_refused(number: str) -> None:
-    with pytest.raises(AgentTaskArgumentError, match=r"^timeout_override must be a number above 0"):
+    with pytest.raises(AgentTaskArgumentError, match=r"^timeout_override must be a positive number"):
         build_start(SHINZO, **read_rendered(SHINZO.start_fields, {"timeout_override": number}))
 
 

@@ -208,7 +208,7 @@ class World:
         settings = self.settings
         if not self.script.has_triggerer and command.deadline is not None:
             self.now = command.deadline + 30.0
-            reason = AgentTaskError("No triggerer ended the wait in time.")
+            reason = AgentTaskError("No triggerer reported the end of the wait in time.")
             return self.begin(resume_without_event, reason, Verdict.TIMEOUT)
         wait = TaskWait(
             working_since=command.working_since,

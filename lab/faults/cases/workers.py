@@ -103,7 +103,7 @@ def until_end_was_seen(run: OurCaseRun) -> Generator[None, None, float]:
 
 
 #: The operator's log line when it leaves its agent task to the next try.
-IS_DRAINED = "This worker is being ended"
+IS_DRAINED = "This worker is being terminated"
 #: The log line of a worker since Airflow 3.4.
 WARM_SHUTDOWN = "warm shutdown in progress"
 RETRIED = Expected(tries=2)

@@ -185,7 +185,8 @@ def test_a_check_that_fails_itself_ends_no_server(
     start(process)
     first, second = caplog.messages
     assert "airflow.jobs.job:Job cannot be checked (RuntimeError('not today'))" in first
-    assert second.endswith("could not be checked: LookupError('no metadata')")
+    assert second.startswith("Could not check whether airflow-agent-tasks fits Airflow ")
+    assert second.endswith(": LookupError('no metadata')")
 
 
 @pytest.mark.parametrize(
@@ -194,14 +195,14 @@ def test_a_check_that_fails_itself_ends_no_server(
         (
             "apache-airflow",
             "9.1.0",
-            "Airflow 9.1.0 is newer than any that airflow-agent-tasks was tried on (<",
+            "Airflow 9.1.0 is newer than any that airflow-agent-tasks was tested with (<",
         ),
         (
             "apache-airflow",
             "3.2.9",
-            "Airflow 3.2.9 is older than those that airflow-agent-tasks was tried on",
+            "Airflow 3.2.9 is older than those that airflow-agent-tasks was tested with",
         ),
-        ("python", "3.99.1", "Python 3.99.1 is newer than any that airflow-agent-tasks was tried on (<"),
+        ("python", "3.99.1", "Python 3.99.1 is newer than any that airflow-agent-tasks was tested with (<"),
         ("apache-airflow", startup_check.AIRFLOW_VERSION, None),
     ],
 )
@@ -214,7 +215,7 @@ def test_a_version_out_of_the_range_is_reported_at_the_start(caplog: Any, mocker
     mocker.patch.object(startup_check, "AIRFLOW_VERSION", "9.1.0")
     start("scheduler")
     (line,) = caplog.messages
-    assert line.startswith("Airflow 9.1.0 is newer than any that airflow-agent-tasks was tried on (")
+    assert line.startswith("Airflow 9.1.0 is newer than any that airflow-agent-tasks was tested with (")
 
 
 def test_a_route_that_has_moved_is_reported_at_the_start(caplog: Any) -> None:

@@ -162,7 +162,7 @@ def test_an_api_server_without_the_plugin_is_found(alive: Any, without_plugin: s
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", without_plugin)
     (found,) = find().values()
     assert found.check == "plugin"
-    assert found.details.startswith("not loaded, or an older version, in the API server at http://")
+    assert found.details.startswith("not loaded or outdated in the API server at http://")
     assert found.details.endswith(" (status 405)")
     assert re.fullmatch("Install airflow-agent-tasks [^ ]+ there, and restart the API server.", found.remedy)
 
@@ -233,7 +233,8 @@ def test_an_unknown_column_is_found_here_and_in_the_api_server(
     assert [finding.check for finding in failed] == ["Airflow internals", "plugin"]
     for finding in failed:
         assert (
-            "TaskStateStoreModel.map_index or region_index is missing. So agent tasks run" in finding.details
+            "TaskStateStoreModel.map_index or region_index is missing. So agent tasks keep running"
+            in finding.details
         )
         assert finding.remedy.startswith("Upgrade airflow-agent-tasks")
 
@@ -249,14 +250,16 @@ def test_an_airflow_that_this_package_was_not_tried_on_is_a_warning(
 ) -> None:
     mocker.patch("airflow_agent_tasks.cli.check_installation.AIRFLOW_VERSION", "9.0.0")
     (found,) = find(wanted="warning").values()
-    assert found.details.startswith("Airflow 9.0.0 is newer than any that airflow-agent-tasks was tried on (")
+    assert found.details.startswith(
+        "Airflow 9.0.0 is newer than any that airflow-agent-tasks was tested with ("
+    )
 
 
 @pytest.mark.parametrize(
     ("seconds_ago", "verdict", "details"),
     [
-        ({"TriggererJob": 3600.0}, "failed", "none is alive (last heartbeat "),
-        ({}, "warning", "none was ever started, so deferred agent tasks are not waited for"),
+        ({"TriggererJob": 3600.0}, "failed", "not alive (last heartbeat "),
+        ({}, "warning", "never started, so deferred tasks never resume"),
     ],
 )
 def test_no_living_triggerer_is_found(alive: Any, seconds_ago: Any, verdict: str, details: str) -> None:

@@ -68,7 +68,7 @@ def test_what_a_function_returns_is_not_rendered_as_a_template(run_dag: Any, age
         ("None", "it returned a NoneType"),
         ("['Do it']", "it returned a list"),
         ("{'mesage': 'Do it'}", "it returned the unknown field 'mesage' (did you mean 'message'?)"),
-        ("''", "message must be a non-empty text, not ''."),
+        ("''", "message must be a non-empty string, not ''."),
     ],
 )
 def test_a_function_that_returns_something_else_fails_without_a_retry(

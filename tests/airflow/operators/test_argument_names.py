@@ -86,8 +86,8 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
 ]
 
 NO_AGENT_ID = (
-    "LightconeTaskOperator takes no agent_id. Lightcone has no agent choice. Leave agent_id out; kind and "
-    "model say what runs the task."
+    "LightconeTaskOperator does not accept agent_id. Lightcone has no agent choice. Leave agent_id out; kind "
+    "and model determine the agent."
 )
 NO_EXIT_CODE = "Shinzo has no exit code. Use the status: completed or failed."
 IGNORED: list[tuple[Callable[[], Any], str]] = [
@@ -96,23 +96,23 @@ IGNORED: list[tuple[Callable[[], Any], str]] = [
     (lambda: map_agent().expand(agent_id=["agt_1"]), NO_AGENT_ID),
     (
         lambda: ShinzoTaskOperator(**SHINZO, skip_on_exit_code=99),
-        f"ShinzoTaskOperator takes no skip_on_exit_code. {NO_EXIT_CODE}",
+        f"ShinzoTaskOperator does not accept skip_on_exit_code. {NO_EXIT_CODE}",
     ),
     (
         lambda: ShinzoTaskOperator(**SHINZO, no_retry_on_exit_code=[0]),
-        f"ShinzoTaskOperator takes no no_retry_on_exit_code. {NO_EXIT_CODE}",
+        f"ShinzoTaskOperator does not accept no_retry_on_exit_code. {NO_EXIT_CODE}",
     ),
     (
         lambda: task.shinzo(skip_on_exit_code=99)(work),
-        f"@task.shinzo takes no skip_on_exit_code. {NO_EXIT_CODE}",
+        f"@task.shinzo does not accept skip_on_exit_code. {NO_EXIT_CODE}",
     ),
     (
         lambda: task.lightcone(instruction="Do it")(work),
-        "@task.lightcone takes no instruction: return it from the function.",
+        "@task.lightcone does not accept instruction: return it from the function.",
     ),
     (
         lambda: task.shinzo(work).override(message="Do it")(),
-        "@task.shinzo takes no message: return it from the function.",
+        "@task.shinzo does not accept message: return it from the function.",
     ),
 ]
 
@@ -175,7 +175,7 @@ def test_a_subclass_may_take_arguments_of_its_own() -> None:
 
     assert Order(task_id="agent", shop="Contoso", timeout=4).timeout == 4
     with pytest.raises(
-        AgentTaskArgumentError, match=r"^Order has no argument 'shopp'; did you mean 'shop'\?$"
+        AgentTaskArgumentError, match=r"(?m)^Order has no argument 'shopp'; did you mean 'shop'\?$"
     ):
         Order.partial(task_id="agent", shopp="Contoso")
 

@@ -102,7 +102,8 @@ FAILURES = {
         script("shinzo"),
         "AgentTaskUncertainError",
         "may have been carried out",
-        "Airflow does not retry the task: what was sent may have been carried out, and would be done twice.",
+        "Airflow does not retry the task: the request may have been carried out, and a retry could do the "
+        "work twice.",
         None,
         ({"method": "POST", "drop": "after"},),
     ),

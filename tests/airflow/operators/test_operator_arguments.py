@@ -15,20 +15,20 @@ from airflow_agent_tasks.services.lightcone import LightconeDialect
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 WRONG = [
-    ({"poll_interval": 0}, "poll_interval must be a number of seconds above 0, not 0."),
-    ({"poll_interval": "5"}, "poll_interval must be a number of seconds above 0, not '5'."),
-    ({"timeout": -1}, "timeout must be a number of seconds above 0, not -1."),
-    ({"timeout": float("nan")}, "timeout must be a number of seconds above 0, not nan."),
-    ({"timeout": True}, "timeout must be a number of seconds above 0, not True."),
+    ({"poll_interval": 0}, "poll_interval must be a positive number of seconds, not 0."),
+    ({"poll_interval": "5"}, "poll_interval must be a positive number of seconds, not '5'."),
+    ({"timeout": -1}, "timeout must be a positive number of seconds, not -1."),
+    ({"timeout": float("nan")}, "timeout must be a positive number of seconds, not nan."),
+    ({"timeout": True}, "timeout must be a positive number of seconds, not True."),
     ({"on_timeout": "cancel"}, "on_timeout must be one of 'stop', 'leave', not 'cancel'."),
     ({"on_awaiting_input": "wait"}, "on_awaiting_input must be one of 'ask', 'return', 'fail', not 'wait'."),
     ({"reply": "Yes."}, "reply must be a function that takes a question, or None, not 'Yes.'."),
-    ({"input_timeout": 0}, "input_timeout must be a number of seconds above 0, not 0."),
-    ({"input_default": " ", "input_timeout": 5}, "input_default must be a non-empty text, not ' '."),
-    ({"input_default": "Yes."}, "there is none: set input_timeout."),
-    ({"input_recheck_interval": -1}, "input_recheck_interval must be a number of seconds above 0, not -1."),
-    ({"assigned_users": "ada"}, "of Airflow's users; it has 'ada'."),
-    ({"assigned_users": [{"id": "7"}]}, "of Airflow's users; it has {'id': '7'}."),
+    ({"input_timeout": 0}, "input_timeout must be a positive number of seconds, not 0."),
+    ({"input_default": " ", "input_timeout": 5}, "input_default must be a non-empty string, not ' '."),
+    ({"input_default": "Yes."}, "so set input_timeout too."),
+    ({"input_recheck_interval": -1}, "input_recheck_interval must be a positive number of seconds, not -1."),
+    ({"assigned_users": "ada"}, "of these, not 'ada'."),
+    ({"assigned_users": [{"id": "7"}]}, "of these, not {'id': '7'}."),
     (
         {"skip_on_exit_code": "99"},
         "skip_on_exit_code must be an exit code or a list of exit codes, not '99'.",
@@ -47,11 +47,11 @@ def test_a_wrong_argument_is_refused_when_the_dag_is_read(arguments: dict[str, A
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"instruction": " "}, "instruction must be a non-empty text, not ' '."),
+        ({"instruction": " "}, "instruction must be a non-empty string, not ' '."),
         ({"kind": "phone"}, "kind must be one of 'desktop', 'browser', not 'phone'."),
         ({"screenshot_mode": "png"}, "screenshot_mode must be one of 'url', 'base64', not 'png'."),
-        ({"max_steps": 0}, "max_steps must be a whole number above 0, not 0."),
-        ({"viewport_width": "wide"}, "viewport_width must be a whole number above 0, not 'wide'."),
+        ({"max_steps": 0}, "max_steps must be a positive integer, not 0."),
+        ({"viewport_width": "wide"}, "viewport_width must be a positive integer, not 'wide'."),
         ({"persistent": "maybe"}, "persistent must be True or False, not 'maybe'."),
         ({"start_url": "example.com"}, "start_url must be an http:// or https:// URL, not 'example.com'."),
     ],
@@ -76,7 +76,7 @@ def test_one_user_and_one_notifier_may_stand_alone() -> None:
 def test_a_wrong_shinzo_priority_is_refused_when_the_dag_is_read(priority: Any) -> None:
     with pytest.raises(AgentTaskArgumentError) as caught:
         ShinzoTaskOperator(task_id="agent", message="Do it", priority=priority)
-    assert str(caught.value) == f"priority must be a whole number from 1 to 10, not {priority!r}."
+    assert str(caught.value) == f"priority must be an integer from 1 to 10, not {priority!r}."
 
 
 def test_what_is_rendered_later_is_not_judged_when_the_dag_is_read() -> None:
@@ -103,7 +103,7 @@ def test_every_start_field_is_an_argument_and_a_template(operator_class: Any, di
 def test_a_required_field_that_rendered_to_nothing_fails_without_a_retry(run_dag: Any, capfd: Any) -> None:
     run = run_dag("ShinzoTaskOperator(task_id=\"agent\", message=\"{{ params.get('x', '') }}\", retries=1)")
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
-    assert "AgentTaskArgumentError: message must be a non-empty text, not ''." in capfd.readouterr().out
+    assert "AgentTaskArgumentError: message must be a non-empty string, not ''." in capfd.readouterr().out
 
 
 def test_webhook_fields_that_rendered_to_what_does_not_fit_fail_without_a_request(
@@ -120,13 +120,13 @@ def test_webhook_fields_that_rendered_to_what_does_not_fit_fail_without_a_reques
 def test_a_connection_that_does_not_exist_fails_with_a_sentence(run_dag: Any, capfd: Any) -> None:
     run = run_dag('LightconeTaskOperator(task_id="agent", instruction="Do it", conn_id="nope")')
     assert run.task_state("agent") == "failed"
-    assert "The connection 'nope' does not exist, or could not be read. Add it" in capfd.readouterr().out
+    assert "The connection 'nope' does not exist or could not be read. Add it" in capfd.readouterr().out
 
 
 def test_a_connection_of_the_other_service_is_refused(run_dag: Any, capfd: Any) -> None:
     run = run_dag('LightconeTaskOperator(task_id="agent", instruction="Do it", conn_id="shinzo_default")')
     assert run.task_state("agent") == "failed"
-    assert "has the type 'shinzo', but lightcone is needed here" in capfd.readouterr().out
+    assert "has the type 'shinzo', but the task needs lightcone." in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("states", [[], "finished", ["completed", "unknown"]])

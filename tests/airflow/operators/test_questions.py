@@ -181,7 +181,7 @@ def test_an_answer_from_a_page_of_an_earlier_question_is_given_back(
     )
     assert run.state == "success"
     assert heard(agent_task_sandbox) == ["One.", "Red."]
-    assert "a form that showed an earlier question" in forms[2]["body"]
+    assert "it answers an earlier question" in forms[2]["body"]
 
 
 def test_a_stop_from_a_page_of_an_earlier_question_is_given_back(
@@ -256,7 +256,7 @@ def test_a_question_that_is_answered_elsewhere_lets_the_task_go_on(
     run, _ = run_with_person(ask("Which one?"), [answer_elsewhere])
     assert run.state == "success"
     assert heard(agent_task_sandbox) == ["From elsewhere."]
-    assert "answered or withdrawn elsewhere" in log_of(capfd)
+    assert "answered on the service or withdrawn" in log_of(capfd)
     assert forms_after[0]["responded_by_user"] is None
 
 
@@ -395,7 +395,7 @@ def test_without_the_plugin_the_form_shows_the_question_or_says_where_it_is(
         assert "What colour?" in forms[1]["subject"]
     else:
         assert forms[0]["body"] == forms[1]["body"]
-        assert "The question to answer is the newest one" in forms[1]["body"]
+        assert "Always answer the latest question" in forms[1]["body"]
         assert "[api] secret_key" in log
 
 

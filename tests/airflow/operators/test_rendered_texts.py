@@ -14,8 +14,8 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from airflow_agent_tasks.sensors.agent_task import AgentTaskSensor
 
 MISSING = "{{ ti.xcom_pull(task_ids='nobody') }}"
-EXPLAINED = "A template renders to None when a value is missing, such as the XCom of a skipped task"
-NATIVE = "set render_template_as_native_obj=False on this task, or begin"
+EXPLAINED = "A template renders to None if a value is missing, such as the XCom of a skipped task"
+NATIVE = "Set render_template_as_native_obj=False on this task, or start"
 TARGET = "agent_task_id='tsk_1', conn_id='lightcone_default'"
 
 
@@ -46,7 +46,7 @@ def test_a_text_without_its_value_is_refused_before_anything_is_sent(
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
     out = capfd.readouterr().out
     assert (
-        f"{field} is required and must be a non-empty text." in out or f"{field} must be a non-empty" in out
+        f"{field} is required and must be a non-empty string." in out or f"{field} must be a non-empty" in out
     )
     assert EXPLAINED in out
     assert agent_task_sandbox.requests() == []
@@ -75,13 +75,13 @@ def test_a_connection_without_its_value_is_named(
     )
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
     out = capfd.readouterr().out
-    assert "conn_id must be a non-empty text, not" in out
+    assert "conn_id must be a non-empty string, not" in out
     assert agent_task_sandbox.requests() == []
 
 
 @pytest.mark.parametrize("what", [None, "", " ", 5, ["a"], "None"])
 def test_a_lookup_refuses_a_conn_id_that_is_no_name(what: Any) -> None:
-    with pytest.raises(AgentTaskArgumentError, match="conn_id must be a non-empty text, not"):
+    with pytest.raises(AgentTaskArgumentError, match="conn_id must be a non-empty string, not"):
         find_hook(what)
 
 
@@ -116,7 +116,7 @@ def test_a_text_that_becomes_a_native_value_is_explained(
     run = run_dag(f"{way}{text!r}, task_id='agent', retries=1, render_template_as_native_obj=True)")
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
     out = capfd.readouterr().out
-    assert "must be a non-empty text, not" in out
+    assert "must be a non-empty string, not" in out
     assert NATIVE in out
     assert agent_task_sandbox.requests() == []
 

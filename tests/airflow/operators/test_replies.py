@@ -41,7 +41,7 @@ def test_a_reply_whose_answer_is_lost_is_not_sent_again_once_the_agent_has_gone_
     run, _ = run_with_person(ask("Which one?", "What colour?", kind=kind), ["One.", "Red."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
     assert all(answer["sent"] for answer in run.xcom("agent", "answers"))
-    assert "The reply to question 1 has arrived" in log_of(capfd)
+    assert "The agent received the reply to question 1" in log_of(capfd)
 
 
 @BOTH_SERVICES
@@ -53,7 +53,7 @@ def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
     run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
-    assert "the agent still asks: sending it again" in log_of(capfd)
+    assert "the agent still asks: sending the reply again" in log_of(capfd)
 
 
 def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(
@@ -90,5 +90,5 @@ def test_a_reply_that_comes_too_late_is_told_and_the_result_is_delivered(
 
     run, _ = run_with_person(ask("Which one?"), [end_it_meanwhile])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["From elsewhere."])
-    assert "was not sent: the agent no longer asks it" in log_of(capfd)
+    assert "Did not send the reply to question 1, because the agent no longer asks it" in log_of(capfd)
     assert run.xcom("agent", "answers")[0]["sent"] is False

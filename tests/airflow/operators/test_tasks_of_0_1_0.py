@@ -115,7 +115,7 @@ def test_a_deferral_that_timed_out_is_told_from_a_failure() -> None:
         **{"max_tries": 0, "start_date": timezone.utcnow(), "id": "id", "log_url": "", "xcom_push": None},
     )
     context: Any = {"ti": ti, "task_state_store": {}}
-    with pytest.raises(AgentTaskError, match="No triggerer ended the wait in time"):
+    with pytest.raises(AgentTaskError, match="No triggerer reported the end of the wait in time"):
         operator.resume_execution(**RESUMES["no_triggerer_lightcone"], context=context)
 
 

@@ -176,7 +176,7 @@ def test_a_reply_that_its_worker_would_reject_is_refused_at_once(
     response = send(url_of(api_server, ti), user, {"chosen_options": ["Send"], "params_input": fields})
     assert response.status_code == 400
     assert response.json()["detail"].startswith("The reply was not sent: it ")
-    assert response.json()["detail"].endswith(f"Type one of 1 to {MAX_REPLY} characters and press Send.")
+    assert response.json()["detail"].endswith(f"Type 1 to {MAX_REPLY} characters and press Send.")
     assert read_answer(ti) is None
     assert send(url_of(api_server, ti), user).status_code == 200
     assert read_answer(ti) == GOOD["params_input"]
@@ -284,7 +284,7 @@ def test_an_answer_goes_on_where_its_task_cannot_be_read(
     mocker.patch.object(*read, side_effect=RuntimeError("the database is away; secret"))
     assert send(url_of(delaying_server, ti), user).status_code == 200
     (line,) = [record for record in caplog.records if record.name == answer_check.__name__]
-    assert line.getMessage() == "An answer is not checked, because its task cannot be read: RuntimeError"
+    assert line.getMessage() == "Could not read the task of an answer to check it: RuntimeError"
     assert line.exc_info is None
 
 

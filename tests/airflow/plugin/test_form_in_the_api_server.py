@@ -139,7 +139,7 @@ def test_the_answer_to_an_earlier_try_is_read_in_its_form(ti: Any, action: Any, 
 @pytest.mark.parametrize("state", ["success", "failed", "awaiting_input", "scheduled", None])
 def test_only_a_task_that_runs_may_change_its_form(ti: Any, action: Any, state: Any) -> None:
     set_state(ti, state)
-    with pytest.raises(AgentTaskCancelledError, match="marked or cleared in the meantime"):
+    with pytest.raises(AgentTaskCancelledError, match="someone marked or cleared it"):
         action.show(ask(1, "Which one?"), [])
     assert form_of(ti) is None
 

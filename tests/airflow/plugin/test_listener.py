@@ -96,7 +96,7 @@ def test_an_agent_task_that_has_ended_before_is_left_as_it_is(
     ShinzoHook("shinzo_default").cancel_task(task["task_id"], task["agent_id"])
     caplog.set_level("INFO", orphan_stopper.__name__)
     end(task_instance, "failed")
-    assert "its agent task had ended before" in caplog.text
+    assert "its agent task had already ended" in caplog.text
     cancels = [request for request in agent_task_sandbox.requests() if request["path"].endswith("/cancel")]
     assert len(cancels) == 1
 

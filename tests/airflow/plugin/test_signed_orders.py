@@ -67,7 +67,7 @@ def test_a_malformed_order_gets_a_plain_refusal(api_server: str, order: dict[str
                 (400, 409) if isinstance(value, type(order[name])) else (400,)
             ) or (name in FREE and response.status_code == 409), (name, value)
             if response.status_code == 400:
-                assert response.json()["detail"].startswith("This order is malformed: ")
+                assert response.json()["detail"].startswith("The order is malformed: ")
                 assert len(response.json()["detail"]) < 300
 
 
@@ -127,9 +127,9 @@ def test_a_database_that_fails_is_no_fault_of_the_server(
     mocker.patch.object(form_rows, "create_session", side_effect=failure)
     response = send(api_server, SHOW)
     assert response.status_code == 503
-    assert response.json() == {"detail": "This order was not carried out: see the API server's log."}
+    assert response.json() == {"detail": "The order was not carried out; see the API server's log."}
     (line,) = [record.getMessage() for record in caplog.records if record.name == signed_orders.__name__]
-    assert line == "An order of a worker was not carried out: OperationalError"
+    assert line == "Could not carry out an order of a worker: OperationalError"
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -300,6 +300,6 @@ def test_a_connection_that_was_changed_into_an_unusable_one_is_logged_once(
         await poll_until_refreshed(poller, clock, lookups)
 
     with_poller(work, clock=clock)
-    message = "Refreshing connection 'c1' failed, using its last state: The API key of"
+    message = "Refreshing connection 'c1' failed; using its last state: The API key of"
     assert caplog.text.count(message) == 1
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer sk_1"}

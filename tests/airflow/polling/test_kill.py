@@ -86,7 +86,7 @@ def test_a_stop_that_changes_nothing_is_not_believed(
     kill_trigger(started, notes_progress=True)
     assert "cancelled" not in [call.args[1] for call in aset.call_args_list]
     log = capfd.readouterr().out
-    assert "goes on after the stop" in log
+    assert "still runs after the stop" in log
     assert "was stopped" not in log
 
 

@@ -108,7 +108,7 @@ def test_a_client_that_cannot_be_opened_leaves_nothing_behind(connect: Any, tmp_
     async def check_twice(poller: Any) -> None:
         for _ in range(2):
             with pytest.raises(
-                AgentTaskConfigurationError, match="The CA file that the extra field 'verify'"
+                AgentTaskConfigurationError, match="The CA file set in the extra field 'verify'"
             ):
                 await poller.get_task("tsk_1", None)
 

@@ -95,7 +95,7 @@ def test_a_retry_attaches_also_while_the_service_does_not_answer(
     again = life.run_try()
     assert (again.task_id, again.status) == (first.task_id, TaskState.UNKNOWN)
     assert states() == ["running"]
-    assert "whose state is not available now" in caplog.text
+    assert "its state is not available now" in caplog.text
 
 
 @BOTH
@@ -162,7 +162,7 @@ def test_a_lost_answer_is_found_under_its_key(life: Life, states: Any, caplog: A
     again = life.run_try()
     assert (again.task_id, again.reused) == (first.task_id, True)
     assert len(states()) == 1
-    assert "Try 1 sent its start and was lost before the answer came" in caplog.text
+    assert "Try 1 sent a start, but was lost before the response came" in caplog.text
     assert life.run_try().task_id == first.task_id
 
 

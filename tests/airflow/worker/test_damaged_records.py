@@ -59,7 +59,7 @@ def test_a_try_starts_nothing_beside_what_it_cannot_read(
     life: Life, count: Callable[[], int], value: Any
 ) -> None:
     life.store[RECORD_KEY] = value
-    with pytest.raises(AgentTaskError, match="Look for it on the service, and stop it") as caught:
+    with pytest.raises(AgentTaskError, match="Search the service for it, and stop it") as caught:
         life.run_try()
     assert caught.value.is_final
     assert (count(), life.store[RECORD_KEY]) == (0, value)
@@ -72,7 +72,7 @@ def test_an_id_that_cannot_be_asked_for_starts_nothing_either(
 ) -> None:
     life.run_try()
     life.store[RECORD_KEY] = {**life.store[RECORD_KEY], "task_id": task_id}
-    with pytest.raises(AgentTaskError, match=r"task_id|Look for it on the service") as caught:
+    with pytest.raises(AgentTaskError, match=r"task_id|Search the service for it") as caught:
         life.run_try()
     assert caught.value.is_final
     assert count() == 1
@@ -93,9 +93,7 @@ def test_a_store_that_knows_the_try_no_more_is_explained(life: Life, caplog: Any
 
     life.store = Cleared()
     life.run_try()
-    assert (
-        "this try is over for Airflow, because the task was cleared or ended in the meantime" in caplog.text
-    )
+    assert "for Airflow this try has ended, because someone cleared or ended the task" in caplog.text
     assert "reason" not in caplog.text
 
 
@@ -115,7 +113,9 @@ def test_an_agent_that_the_record_has_lost_is_not_taken_for_a_task_that_is_gone(
     life.agent_id = "agt_third"
     if is_cleared:
         life.clear()
-    with pytest.raises(AgentTaskError, match="has lost which agent runs it: it may still run") as caught:
+    with pytest.raises(
+        AgentTaskError, match="no longer names its agent, so the agent task may still be running"
+    ) as caught:
         life.run_try()
     assert caught.value.is_final
     assert (count(), states()) == (1, ["queued"]) or states() == ["running"]

@@ -98,7 +98,7 @@ def test_a_stop_that_changes_nothing_is_not_believed(
     assert not kill_worker(started, task_instance("failed"), pushed)
     assert not is_stopped()
     assert pushed in (["queued"], ["running"])
-    assert "its agent task goes on after the stop" in caplog.text
+    assert "its agent task still runs after the stop" in caplog.text
 
 
 @pytest.mark.parametrize("state", [*(state for state in WAITED_FOR if state != "restarting"), "running"])
@@ -107,7 +107,7 @@ def test_a_worker_leaves_what_the_next_try_attaches_to(
 ) -> None:
     assert not kill_worker(started, task_instance(state))
     assert not is_stopped()
-    assert "is left running for the next try, which attaches to it, or stops it first" in caplog.text
+    assert "keeps running: the next try attaches to it, or stops it" in caplog.text
 
 
 @pytest.mark.parametrize("state", ["running", None])
@@ -131,7 +131,7 @@ def test_a_worker_that_cannot_ask_leaves_the_agent_task_to_the_next_try(
     assert not kill_worker(started, task_instance(never.wait))
     never.set()
     assert not is_stopped()
-    assert "in a state that Airflow does not report" in caplog.text
+    assert "in a state that Airflow did not report" in caplog.text
 
 
 def test_a_worker_is_done_before_airflow_sends_the_second_signal(

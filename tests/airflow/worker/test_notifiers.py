@@ -114,7 +114,7 @@ def test_a_notifier_that_fails_does_not_keep_the_next_from_being_called(caplog: 
     sent: list[Any] = []
     notify([Fails(), Recorder("{{ question }}", sent)], {}, "Which?", LOG)
     assert sent == ["Which?"]
-    assert "A notifier failed, the question stays open" in caplog.text
+    assert "A notifier failed; the question stays open" in caplog.text
 
 
 class Fan:
