@@ -17,6 +17,10 @@ def link(page: str) -> str:
     return f"{SITE}{path}/{'#' + heading if heading else ''}"
 
 
+#: What to do about an agent task that could not be stopped.
+STILL_RUNNING = link("how-to/debug-a-stuck-task#is-the-agent-still-running")
+
+
 def link_error(error_class: type[BaseException]) -> str:
     """Return the address of what an exception of :mod:`airflow_agent_tasks.errors` means, and what to do."""
     return link(f"reference/errors#airflow_agent_tasks.errors.{error_class.__name__}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from airflow_agent_tasks.services.start_fields import RENDERED_LATER
+
+#: Returns the arguments that a task has by default, given its class and its other arguments.
+BuildDefaults = Callable[[type[BaseOperator], Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Check(Protocol):
@@ -29,10 +32,12 @@ class CheckedPartial:
     An operator class's ``partial``, as a class attribute.
 
     :param check: Called with the class and the arguments by name.
+    :param build_defaults: Called with the same, and with the ``default_args``.
     """
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: Check, build_defaults: BuildDefaults) -> None:
         self._check = check
+        self._build_defaults = build_defaults
 
     def __get__(self, operator: Any, operator_class: type[BaseOperator]) -> Any:
         # Not super(): it would hide from Airflow that partial was called on a task, not on its class.
@@ -47,6 +52,7 @@ class CheckedPartial:
             )
             checked.check = self._check
             checked.given = {**_merge_default_args(built.kwargs), **kwargs}
+            built.kwargs.update(self._build_defaults(operator_class, checked.given))
             # Airflow warns about a partial that is discarded without being mapped.
             built._expand_called = True
             return checked

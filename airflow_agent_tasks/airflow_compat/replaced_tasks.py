@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, object_session
 
 from airflow_agent_tasks.airflow_compat.ended_tasks import REPLACED, EndedTask
+from airflow_agent_tasks.documentation import STILL_RUNNING
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ def watch(on_replaced: Callable[[EndedTask], None]) -> None:
             session.info.pop(_UNCOMMITTED, None)
 
     def warn(error: Exception) -> None:
-        log.warning("The agent task of a replaced Airflow task may still be running: %r", error)
+        log.warning(
+            "The agent task of a replaced Airflow task may still be running: %r See %s", error, STILL_RUNNING
+        )
 
     event.listen(TaskInstance.archived_reason, "set", note)
     event.listen(Session, "after_commit", tell)

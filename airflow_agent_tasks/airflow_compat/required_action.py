@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
+from airflow_agent_tasks.documentation import link
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking, Form
 from airflow_agent_tasks.logger_protocol import Log
@@ -116,8 +117,9 @@ class RequiredAction:
         self._log.warning(
             "The form under Required Actions %s, because this package's plugin in Airflow's API server "
             "cannot be reached. Check that the package is installed there, that [api] secret_key is the same "
-            "on both machines, and that this worker can reach [api] base_url. %s",
+            "on both machines, and that this worker can reach [api] base_url. See %s %s",
             WITHOUT_PLUGIN,
+            link("explanation/questions#what-your-deployment-needs"),
             reasons,
         )
 

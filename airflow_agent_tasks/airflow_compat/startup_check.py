@@ -19,6 +19,7 @@ from typing import Any
 from airflow import __version__
 
 from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part
+from airflow_agent_tasks.documentation import link
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,10 @@ def check_private_parts() -> None:
 
 def report(fault: str, consequence: str) -> None:
     """Log the part that does not fit the running Airflow, and the consequence, as an error."""
-    log.error("%s does not fit Airflow %s: %s. So %s.", PACKAGE, AIRFLOW_VERSION, fault, consequence)
+    page = link("how-to/check-a-deployment#what-the-servers-check-themselves")
+    log.error(
+        "%s does not fit Airflow %s: %s. So %s. See %s", PACKAGE, AIRFLOW_VERSION, fault, consequence, page
+    )
 
 
 def list_misfits() -> list[Misfit]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
+from airflow_agent_tasks.documentation import link
 from airflow_agent_tasks.sandbox.cli import build_command
 
 _CONNECTIONS_HELP = (
@@ -22,6 +23,7 @@ def get_agent_tasks_cli_commands() -> list[CLICommand]:
     doctor = ActionCommand(
         name="doctor",
         help="Check whether this deployment can run agent tasks, and how to fix problems",
+        description=f"Documentation: {link('how-to/check-a-deployment')}",
         func=lazy_load_command("airflow_agent_tasks.cli.doctor.run"),
         args=(connections, ARG_OUTPUT),
     )

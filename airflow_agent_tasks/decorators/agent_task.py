@@ -26,6 +26,7 @@ from airflow_agent_tasks.operators.argument_names import find_similar
 from airflow_agent_tasks.operators.arguments import check_arguments
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
+from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.services.base import Capability
 from airflow_agent_tasks.services.start_fields import RENDERED_LATER
 from airflow_agent_tasks.text import shorten
@@ -49,7 +50,12 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
     def __init__(self, **kwargs: Any) -> None:
         _refuse_instruction(type(self), kwargs)
         returned_later: dict[str, Any] = {self.hook_class.dialect.instruction_field: None}
-        super().__init__(**returned_later, **kwargs)
+        # Airflow documents a task by its function, unless it already has documentation: the operator's.
+        own = inspect.getdoc(kwargs["python_callable"])
+        documentation: dict[str, Any] = (
+            {"doc_md": own} if own and build_documentation(type(self), kwargs) else {}
+        )
+        super().__init__(**returned_later, **documentation, **kwargs)
 
     def _check_start_fields(self, start_fields: Mapping[str, Any]) -> None:
         returned_later = {self.hook_class.dialect.instruction_field: RENDERED_LATER}

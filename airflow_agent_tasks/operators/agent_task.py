@@ -41,6 +41,7 @@ from airflow_agent_tasks.operators.running_task_actions import (
     AgentTaskPauseOperator,
     AgentTaskResumeOperator,
 )
+from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     ) -> None:
         needing_capability = pick_needing_capability(locals(), kwargs.get("default_args"))
         check_names(type(self), {**kwargs, **needing_capability})
-        super().__init__(**kwargs)
+        super().__init__(**{**build_documentation(type(self), kwargs), **kwargs})
         self.conn_id = checks.check_name("conn_id", conn_id)
         self.agent_id = checks.check_optional_name("agent_id", agent_id)
         self._set_start_fields(start_fields)

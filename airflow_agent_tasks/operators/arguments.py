@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator
 from airflow_agent_tasks.airflow_compat.checked_partial import CheckedPartial
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.operators.argument_names import check_names, find_dialect, find_owner
+from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.services.base import Dialect
 from airflow_agent_tasks.services.start_fields import RENDERED_LATER, read_rendered, text
 from airflow_agent_tasks.text import shorten
@@ -281,7 +282,7 @@ class CheckedArguments:
 
     #: The check of each argument that is not a start field.
     argument_checks: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = COMMON_CHECKS
-    partial = CheckedPartial(check_arguments)
+    partial = CheckedPartial(check_arguments, build_documentation)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Airflow would report the missing argument rather than its misspelling.

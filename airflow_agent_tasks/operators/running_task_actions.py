@@ -21,6 +21,7 @@ from airflow_agent_tasks.operators.arguments import (
     read_id,
     read_text,
 )
+from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
         **kwargs: Unpack[AirflowOperatorArguments],
     ) -> None:
         check_names(type(self), kwargs)
-        super().__init__(**kwargs)
+        super().__init__(**{**build_documentation(type(self), kwargs), **kwargs})
         self.agent_task_id = check_text("agent_task_id", agent_task_id)
         self.agent_id = check_optional_name("agent_id", agent_id)
         self.conn_id = check_name("conn_id", conn_id)

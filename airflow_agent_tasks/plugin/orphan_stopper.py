@@ -29,6 +29,7 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import (
 )
 from airflow_agent_tasks.airflow_compat.xcom_rows import note_end
 from airflow_agent_tasks.client import sync_client  # noqa: F401 - hooks import it when they send
+from airflow_agent_tasks.documentation import STILL_RUNNING
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
@@ -73,16 +74,19 @@ def find_passed_over(dag_id: str, run_id: str) -> Waits:
         if not (yield from _until(partial(has_run_ended, dag_id, run_id))):
             log.warning(
                 "DAG %s, run %s, ended, but the database does not show that after %g s, so agent tasks of "
-                "its skipped Airflow tasks may still be running",
+                "its skipped Airflow tasks may still be running. See %s",
                 dag_id,
                 run_id,
                 SECONDS_TO_COMMIT,
+                STILL_RUNNING,
             )
             return
         for ended in list_passed_over(dag_id, run_id):
             stop_in_background(ended)
     except Exception:
-        log.exception("Agent tasks of DAG %s, run %s, may still be running", dag_id, run_id)
+        log.exception(
+            "Agent tasks of DAG %s, run %s, may still be running. See %s", dag_id, run_id, STILL_RUNNING
+        )
 
 
 def find_orphan(ended: EndedTask) -> Waits:
@@ -128,9 +132,9 @@ def _reported(ended: EndedTask) -> Iterator[None]:
     try:
         yield
     except AgentTaskError as error:
-        log.warning("%s, but its agent task may still be running: %s", ended, error)
+        log.warning("%s, but its agent task may still be running: %s See %s", ended, error, STILL_RUNNING)
     except Exception:
-        log.exception("%s, but its agent task may still be running", ended)
+        log.exception("%s, but its agent task may still be running. See %s", ended, STILL_RUNNING)
 
 
 def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> tuple[AgentTask, str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, aread_state
+from airflow_agent_tasks.documentation import STILL_RUNNING
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.logger_protocol import Log
@@ -66,7 +67,8 @@ async def stop_if_orphaned(
         try:
             task, outcome = await _stop_if_active(poller, started, state)
         except AgentTaskError as error:
-            log.warning("Task was marked %s, but its %s may still be running: %s", state, name, error)
+            text = "Task was marked %s, but its %s may still be running: %s See %s"
+            log.warning(text, state, name, error, STILL_RUNNING)
         else:
             log.info("Task was marked %s, and its %s %s.", state, name, outcome)
             if xcoms:

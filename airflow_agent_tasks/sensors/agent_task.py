@@ -37,6 +37,7 @@ from airflow_agent_tasks.operators.arguments import (
     read_id,
     read_text,
 )
+from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
@@ -108,7 +109,8 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
         **kwargs: Unpack[AirflowSensorArguments],
     ) -> None:
         check_names(type(self), kwargs)
-        super().__init__(poke_interval=60 if poke_interval is None else poke_interval, **kwargs)
+        arguments = {**build_documentation(type(self), kwargs), **kwargs}
+        super().__init__(poke_interval=60 if poke_interval is None else poke_interval, **arguments)
         self.agent_task_id = check_text("agent_task_id", agent_task_id)
         self.agent_id = check_optional_name("agent_id", agent_id)
         self.conn_id = check_name("conn_id", conn_id)

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
+from airflow_agent_tasks.documentation import STILL_RUNNING
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle.stop import describe_stop
@@ -88,7 +89,11 @@ class WorkerKill:
         try:
             task = self._find_hook().fork().stop_task(started.agent_task_id, started.agent_id, retries=False)
         except AgentTaskError as error:
-            self._log.warning("The task was killed, but its agent task may still be running: %s", error)
+            self._log.warning(
+                "The task was killed, but its agent task may still be running: %s See %s",
+                error,
+                STILL_RUNNING,
+            )
             return
         self.has_stopped = task.is_stopped
         log = self._log.info if task.is_stopped else self._log.warning

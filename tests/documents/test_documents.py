@@ -99,3 +99,28 @@ def test_the_readme_names_each_release_line_with_its_pythons() -> None:
         oldest = OLDEST_PYTHONS.get(line, list_pythons()[0])
         row = f"| {line} ({', '.join(releases)}) | {oldest} to {list_pythons()[-1]} | SQLite, PostgreSQL |"
         assert row in readme
+
+
+def read_words_of_the_package() -> str:
+    """Return the package's source with its split texts joined."""
+    source = "\n".join(path.read_text() for path in (ROOT / "airflow_agent_tasks").rglob("*.py"))
+    return re.sub(r'"\s*f?"', "", source)
+
+
+def list_quoted_messages() -> list[str]:
+    """Return what the page about stuck tasks quotes of our log lines, without the parts that differ."""
+    page = (ROOT / "docs" / "how-to" / "debug-a-stuck-task.md").read_text()
+    table = page.split("## It failed\n")[1].split("\n### ")[0]
+    quoted = [text for row in table.splitlines() for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    return [part.strip() for text in quoted for part in text.split("…") if " " in part.strip()]
+
+
+#: What Airflow itself says, and what is put together of a status.
+OTHER_MESSAGES = ("finished with state success", "answered 4", "responded with 4", "and on_awaiting_input is")
+
+
+@pytest.mark.parametrize(
+    "text", [text for text in list_quoted_messages() if not text.startswith(OTHER_MESSAGES)]
+)
+def test_a_log_line_that_a_page_explains_is_one_of_ours(text: str) -> None:
+    assert text in read_words_of_the_package()

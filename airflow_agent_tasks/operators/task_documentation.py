@@ -1,0 +1,32 @@
+"""The documentation that the Airflow UI shows on the page of a task without any of its own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_agent_tasks.documentation import link
+
+_DOC_ARGUMENTS = frozenset({"doc", "doc_md", "doc_json", "doc_yaml", "doc_rst"})
+_PAGES = {
+    "Results, exit codes and XCom keys": "reference/xcom",
+    "Debug a stuck or failed task": "how-to/debug-a-stuck-task",
+    "What a retry, a clear or a mark does to the agent": "explanation/guarantees",
+    "Answer an agent's question": "explanation/questions",
+}
+
+
+def build_documentation(operator_class: type[BaseOperator], given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the argument ``doc_md`` for a task, or nothing if it has documentation of its own.
+
+    :param given: The task's arguments; those in ``default_args`` count too.
+    """
+    if _DOC_ARGUMENTS.intersection([*given, *(given.get("default_args") or {})]):
+        return {}
+    summary = (inspect.getdoc(operator_class) or operator_class.__name__).partition("\n\n")[0]
+    pages = "\n".join(f"- [{title}]({link(page)})" for title, page in _PAGES.items())
+    return {"doc_md": f"{summary}\n\n{pages}\n"}
