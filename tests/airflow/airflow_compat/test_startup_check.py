@@ -22,6 +22,7 @@ from sqlalchemy import delete, text
 from airflow_agent_tasks.airflow_compat import startup_check
 from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part, Requirement
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
+from airflow_agent_tasks.documentation import link
 from airflow_agent_tasks.plugin import listener
 from airflow_agent_tasks.plugin.startup import Startup
 from tests.test_layers import is_public, list_airflow_names, walk_imports
@@ -123,7 +124,7 @@ def test_an_airflow_that_lacks_a_column_or_an_argument_gets_one_line(
     (line,) = caplog.messages
     assert line == (
         f"airflow-agent-tasks does not fit Airflow {startup_check.AIRFLOW_VERSION}: {fault}. "
-        f"So {CONSEQUENCES[user]}."
+        f"So {CONSEQUENCES[user]}. See {link('how-to/check-a-deployment#what-the-servers-check-themselves')}"
     )
 
 
