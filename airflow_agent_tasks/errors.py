@@ -64,7 +64,7 @@ class AgentTaskError(Exception):
 
 class AgentTaskConfigurationError(AgentTaskError):
     """
-    The Airflow connection lacks something, or contains something unusable.
+    The Airflow connection cannot be used as it is: a value is missing or invalid.
 
     The message names the field. Correct it under **Admin → Connections** (or in the environment or secrets
     backend), run ``airflow agent-tasks doctor --connections``, then clear the task.
@@ -133,8 +133,8 @@ class AgentTaskRejectedError(AgentTaskRequestError):
     """
     The service rejected the request (an HTTP status such as 400, 409 or 422).
 
-    The message quotes the service's reason. Correct the argument, or the connection's host, that it names,
-    then clear the task.
+    The message quotes the service's reason. Correct the argument or the connection's host accordingly, then
+    clear the task.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -182,8 +182,8 @@ class AgentTaskRateLimitedError(AgentTaskUnavailableError):
     """
     The connection sent too many requests (429).
 
-    Airflow waits as long as the service asks for, and tries again. If it happens often, set
-    ``requests_per_second`` in the connection, or limit how many tasks run at once with a pool.
+    Set ``requests_per_second`` in the connection, or limit how many tasks run at once with a pool. Short
+    limits are waited out before this is raised; with ``retries``, the task tries again later.
     """
 
 
@@ -191,8 +191,8 @@ class AgentTaskCircuitOpenError(AgentTaskUnavailableError):
     """
     Nothing was sent, because the circuit breaker of the connection is open.
 
-    This says nothing about the agent task. The message names the status that opened the circuit. If the key
-    was rejected, correct the connection's password: waiting tasks find the new key within a minute.
+    This says nothing about the agent task. The message has the status of the last response, if there was
+    one. If the key was rejected, correct the connection's password: waiting tasks find it within a minute.
 
     :param outage_seconds: Seconds from the first to the last of the failures that keep it open.
     """

@@ -39,7 +39,7 @@ LOGIN_REFUSED = 2
     tags=["agent-tasks", "example", "lightcone", "exit-codes"],
 )
 def nightly_run() -> None:
-    # The first line of each instruction is for the sandbox only. This one fails in its first try.
+    # The first line of each instruction is for the sandbox only. This one fails on its first try.
     export_report = LightconeTaskOperator(
         task_id="export_report",
         instruction=(

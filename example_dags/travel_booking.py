@@ -5,7 +5,7 @@ An agent books a trip. When it has a question, Airflow mails it to someone who c
 book (asks once) → confirm
 ```
 
-The mail holds the question and a link to the task, where the question is answered under **Required
+The mail contains the question and a link to the task, where it is answered under **Required
 Actions**. If the mail cannot be sent, the log says why and the question stays open.
 
 Any Airflow notifier works, with `{{ question }}` in its templates. It contains the agent's words, so

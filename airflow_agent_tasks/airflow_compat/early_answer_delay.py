@@ -41,7 +41,7 @@ def accepts_early_resumes() -> bool:
 
 def read_answer_delay(key: TaskKey) -> float:
     """
-    Return the seconds until the next check whether an answer may proceed; 0.0 if it may proceed now.
+    Return the seconds after which to check again whether an answer may proceed; 0.0 if it may proceed now.
 
     :param key: The task, whose form is one of this package's.
     """

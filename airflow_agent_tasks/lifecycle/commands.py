@@ -181,7 +181,7 @@ class ReadFinalState(Command[str | None], frozen=True):
 
 
 class PushTask(Command[None], frozen=True):
-    """Push id, status, exit code, question and progress to XCom, as far as they changed. Never fails."""
+    """Push the agent task's id, status, exit code, question and progress to XCom if changed. Never fails."""
 
     task: AgentTask
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
     from airflow_agent_tasks.operators.keywords import AirflowOperatorArguments
 
-#: Default seconds between two checks of a parked task's question: is it still open?
+#: Default of ``input_recheck_interval``, in seconds.
 INPUT_RECHECK_INTERVAL = 600.0
 
 __all__ = [

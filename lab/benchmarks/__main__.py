@@ -1,5 +1,5 @@
 """
-``make bench``: measure what waiting costs, compare other providers, and print tables in Markdown.
+``make bench``: measure what waiting costs, compared with other providers, and print tables in Markdown.
 
 Takes about 40 minutes and reports progress on standard error. Each contender has its own process and
 processor, and so does the mock service; the first line warns if the machine does not have two processors.

@@ -40,7 +40,7 @@ def _build_dbt(number: int, interval: float) -> Any:
     from airflow.providers.dbt.cloud.hooks.dbt import DbtCloudHook
     from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
 
-    # Its hook speaks HTTPS only; where this run's service does not, its URLs are replaced.
+    # Its hook supports only HTTPS. If this run's service uses plain HTTP, its URLs are replaced.
     DbtCloudHook.get_request_url_params = staticmethod(_build_dbt_url)
     return DbtCloudRunJobTrigger(
         conn_id=CONN_ID, run_id=number, end_time=time.time() + A_DAY, poll_interval=interval, account_id=1

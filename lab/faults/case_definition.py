@@ -73,7 +73,7 @@ class Case:
     """
     One row.
 
-    :param name: Its name on the command line and in the guarantees; also the DAG's id, without a ``group``.
+    :param name: Its name on the command line and in the guarantees; also the DAG's id, if ``group`` is None.
     :param title: Its name in the table.
     :param service: ``lightcone``, ``shinzo``, or a peer's service.
     :param expected: The expected outcome.

@@ -16,7 +16,7 @@ from lab.cluster.airflow_cluster import RUN_END_STATES, AirflowCluster
 from lab.cluster.processes import find_by_command_line, wait_until
 from lab.faults.case_definition import Case, CaseError, Steps, TaskKey
 
-#: Default of the seconds that a case waits for anything: two cores run all cases at once.
+#: Default timeout of each wait in a case, in seconds: two cores run all cases at once.
 WAIT_TIMEOUT = 120.0
 #: The scheduler's log line, with the task instance's id, when its executor has reported a worker's exit.
 WORKER_EXITED = "TaskInstance Finished: "

@@ -3,8 +3,8 @@
 
 It sends requests without a valid key, malformed signed orders, answers, requests for paths that do not exist,
 and hangs up, while one agent task runs and another one is parked at a question. A fault is a 500, a traceback
-in the server's log, a request without a response, or a response whose content or time reveals whether a task
-exists to a stranger. Exits with 0 only if there are no faults. Takes two minutes.
+in the server's log, a request without a response, or a response whose content or time reveals to a stranger
+whether a task exists. Exits with 0 only if there are no faults. Takes two minutes.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Ring:
     """
     :param command: The arguments for the Python of the environment.
     :param has_database: Whether the database can make a difference.
-    :param has_processes: Whether it starts real Airflow processes, and takes long.
+    :param has_processes: Whether it starts real Airflow processes, and takes a long time.
     """
 
     command: tuple[str, ...]
