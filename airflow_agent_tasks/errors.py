@@ -78,8 +78,8 @@ class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
     The connection does not exist, or it cannot be read now.
 
     Check the spelling of ``conn_id``, and add the connection or repair your secrets backend. Transient,
-    because Airflow reports an unavailable secrets backend in the same way as a misspelt name: retries
-    continue by themselves once the connection can be read.
+    because Airflow reports an unavailable secrets backend in the same way as a misspelt name: a
+    retry succeeds once the connection can be read.
     """
 
     is_final = False
@@ -104,7 +104,7 @@ class AgentTaskArgumentError(AgentTaskError, ValueError):
     An argument is invalid; the message names the field, the value and the allowed values.
 
     Correct it in the DAG. If it is a template, look under **Rendered Templates**: its value may be missing,
-    such as the XCom of a skipped task. Nothing was sent to the service.
+    such as the XCom of a skipped task. No new agent task was started.
     """
 
     is_final = True
@@ -192,7 +192,7 @@ class AgentTaskCircuitOpenError(AgentTaskUnavailableError):
     Nothing was sent, because the circuit breaker of the connection is open.
 
     This says nothing about the agent task. The message has the status of the last response, if there was
-    one. If the key was rejected, correct the connection's password: waiting tasks find it within a minute.
+    one. If the key was rejected, correct the connection's password: waiting tasks use it within a minute.
 
     :param outage_seconds: Seconds from the first to the last of the failures that keep it open.
     """

@@ -165,7 +165,7 @@ class AsyncClient:
     def _reduce(
         self, request: Request, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
     ) -> Response | AgentTaskError:
-        """Return a response with only the state of its body, or an error: raising that would keep the body."""
+        """Return a response with only the state of its body, or an error: raised, it would keep the body."""
         packed = bytes(received)
         received.clear()
         try:
