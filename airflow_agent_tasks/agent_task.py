@@ -43,7 +43,7 @@ REACHABLE_STATES: dict[TaskState, frozenset[TaskState]] = {
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the agent has come, if the service reports it (Shinzo's ``progress``)."""
+    """The agent's progress, if the service reports it (Shinzo's ``progress``)."""
 
     current_step: str | None = None
     steps_completed: int | None = None
@@ -71,10 +71,10 @@ class AgentTask:
     :param exit_code: 0 for success; None while it runs, and on services without exit codes.
     :param result: What the agent returned, any JSON.
     :param question: What the agent asks, while it awaits input.
-    :param progress: How far it has come, or None.
-    :param created_at: The service's own timestamps, unchanged: of the submission, …
-    :param started_at: … of the first step, …
-    :param completed_at: … and of the end.
+    :param progress: Its progress, or None if the service reports none.
+    :param created_at: When it was submitted: the service's own timestamp, unchanged.
+    :param started_at: When it began its first step, likewise.
+    :param completed_at: When it ended, likewise.
     :param reused: True if a start with a known idempotency key found an earlier task.
     """
 

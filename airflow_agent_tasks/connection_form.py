@@ -69,7 +69,7 @@ NETWORK_FIELDS = (
     ExtraField(
         "requests_per_second",
         "Requests per second",
-        "Most requests per second that each process sends. Default: no limit.",
+        "Maximum number of requests per second that each process sends. Default: no limit.",
         "number",
     ),
     ExtraField(

@@ -1,4 +1,4 @@
-"""The addresses of the documentation, for log lines, errors and forms. Does not import Airflow."""
+"""Addresses of documentation pages, for log lines, errors and forms. Does not import Airflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def link(page: str) -> str:
     """
     Return the address of a page.
 
-    :param page: Its path below ``docs/`` without the ending, with a heading where one is meant, as in
+    :param page: Its path below ``docs/`` without the extension, optionally with a heading:
         ``"reference/xcom#keys"``.
     """
     path, _, heading = page.partition("#")
@@ -22,5 +22,5 @@ STILL_RUNNING = link("how-to/debug-a-stuck-task#is-the-agent-still-running")
 
 
 def link_error(error_class: type[BaseException]) -> str:
-    """Return the address of what an exception of :mod:`airflow_agent_tasks.errors` means, and what to do."""
+    """Return the address of the documentation of an exception of :mod:`airflow_agent_tasks.errors`."""
     return link(f"reference/errors#airflow_agent_tasks.errors.{error_class.__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: The limits for a text of several lines in the log.
+#: The limits for multi-line text in the log.
 MAX_QUOTED = 4_000
 MAX_QUOTED_LINES = 100
 

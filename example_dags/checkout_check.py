@@ -1,12 +1,12 @@
 """
-Agents try the checkout of several shops. Some fail, and the report holds the results of all.
+Agents try the checkout of several shops. Some fail, and the report lists the results of all.
 
 ```text
-check (one agent task per shop) → report (runs whatever became of them)
+check (one agent task per shop) → report (runs however they ended)
 ```
 
 `report` has `trigger_rule="all_done"`. For each map index it reads the state of the Airflow task and its
-XComs: `return_value` where the agent succeeded, `exit_code` and `error` where it failed. The run fails
+XComs: `return_value` if the agent succeeded, `exit_code` and `error` if it failed. The run fails
 only if every shop failed.
 
 **Connection:** `lightcone_default`.
@@ -50,7 +50,7 @@ def checkout_check() -> None:
         deferrable=True,
         timeout=10 * 60,
         retries=1,
-        # What a second agent would find as well.
+        # The results that a second agent would find too.
         no_retry_on_exit_code=[3, 4],
         max_active_tis_per_dag=8,
         # Shown in the Airflow UI instead of the map index.
@@ -59,7 +59,7 @@ def checkout_check() -> None:
 
     @task(trigger_rule="all_done")
     def report() -> list[dict[str, Any]]:
-        """Runs when all agents have ended, however they ended; returns one line per shop."""
+        """Return one line per shop; runs when all agents have ended, successfully or not."""
         ti = get_current_context()["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=["check"], run_ids=[ti.run_id])[ti.run_id]
 

@@ -26,7 +26,7 @@ from airflow.sdk import dag, task
 
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
-# Only for the sandbox, which reviews nothing: the answer to give. Leave it out with a real service.
+# The answer of the sandbox, which does not review anything. Leave it out with a real service.
 SANDBOX_SCRIPT = "#sandbox " + json.dumps(
     {
         "steps": 5,
@@ -59,7 +59,7 @@ def code_review() -> None:
     review = ShinzoTaskOperator(
         task_id="review",
         agent_id="agt_code_review",
-        # Every start field is templated, so a run can be given another path.
+        # Every start field is templated, so each run can have a different path.
         message=SANDBOX_SCRIPT + "\nReview the code in {{ params.path }} and list your findings.",
         metadata={"project": "frontend-app"},
         deferrable=True,
@@ -68,7 +68,7 @@ def code_review() -> None:
 
     @task.branch
     def decide(agent_task: dict[str, Any]) -> str:
-        """Return the task to go on with."""
+        """Return the task to continue with."""
         findings = agent_task["result"]["findings"]
         return (
             "block_merge" if any(finding["severity"] == "error" for finding in findings) else "approve_merge"
@@ -76,7 +76,7 @@ def code_review() -> None:
 
     @task
     def block_merge(agent_task: dict[str, Any]) -> list[str]:
-        """Say what stands in the way; a real pipeline would set a status on the pull request."""
+        """Return the errors; a real pipeline would set a status on the pull request."""
         return [
             f"{finding['file']}:{finding['line']} {finding['message']}"
             for finding in agent_task["result"]["findings"]
@@ -85,7 +85,7 @@ def code_review() -> None:
 
     @task
     def approve_merge() -> str:
-        """Let it pass."""
+        """Approve the merge."""
         return "approved"
 
     decide(review.output) >> [block_merge(review.output), approve_merge()]

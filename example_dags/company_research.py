@@ -84,7 +84,7 @@ def company_research() -> None:
             )
         return len(rows)
 
-    # What arrives is what each operator returned: the agent task as JSON, the answer in its "result".
+    # Each item is an operator's return value: the agent task as JSON, with the answer in its "result".
     load_answers(research.output)
 
 

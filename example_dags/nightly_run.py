@@ -6,7 +6,7 @@ Three agent tasks run every night, and their exit codes decide what happens next
 - `renew_listing` fails in a way that a retry cannot fix: no retry (`no_retry_on_exit_code`), and `alert`
   reports it.
 
-The run ends as failed if an agent failed, even though the alert succeeded: `fail_run` sees to that.
+`fail_run` fails the run if an agent failed, even though the alert succeeded.
 
 **Connection:** `lightcone_default`.
 
@@ -24,7 +24,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 
-# What we agreed with the agents on: they end with these exit codes.
+# The exit codes that the instructions tell the agents to end with.
 NOTHING_TO_DO = 99
 LOGIN_REFUSED = 2
 
@@ -39,7 +39,7 @@ LOGIN_REFUSED = 2
     tags=["agent-tasks", "example", "lightcone", "exit-codes"],
 )
 def nightly_run() -> None:
-    # The first line of each instruction is for the sandbox only. This one fails in its first try.
+    # The first line of each instruction is for the sandbox only. This one fails on its first try.
     export_report = LightconeTaskOperator(
         task_id="export_report",
         instruction=(
@@ -73,10 +73,10 @@ def nightly_run() -> None:
         doc_md=f"Exit code {LOGIN_REFUSED}: not retried. **Check the password** before you clear it.",
     )
 
-    # "all_done" and not "one_failed": that one would not wait for the retries of the other tasks.
+    # Not "one_failed", which would not wait for the retries of the other tasks.
     @task(trigger_rule="all_done", retries=0)
     def alert() -> dict[str, int]:
-        """Report which tasks failed, and with which exit code; a failed task leaves it in XCom too."""
+        """Report the tasks that failed and their exit codes, which are in XCom even after a failure."""
         ti = get_current_context()["ti"]
         states = ti.get_task_states(
             dag_id=ti.dag_id,
@@ -90,7 +90,7 @@ def nightly_run() -> None:
         print(f"ALERT, please look after: {exit_codes}")
         return exit_codes
 
-    # A run is what its last tasks are, and an alert that went out is a success.
+    # The last tasks decide the state of the run, and an alert that was sent is a success.
     @task(trigger_rule="one_failed", retries=0)
     def fail_run() -> None:
         raise AirflowFailException("An agent failed, see the task alert.")

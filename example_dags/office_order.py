@@ -1,14 +1,14 @@
 """
-An agent orders office supplies. A rule answers its routine questions, someone in the Airflow UI answers
-the rest.
+An agent orders office supplies. A rule answers its routine questions, and someone in the Airflow UI
+answers the rest.
 
 ```text
 order (asks twice: the rule answers once, someone once) → note_expenses
 ```
 
-The rule is the function `answer_routine`, given to the operator as `reply`. What it leaves open waits
-under **Browse → Required Actions**, without holding a worker. `note_expenses` reads who decided what
-from XCom `answers`.
+The rule is the function `answer_routine`, the operator's `reply`. Questions that it leaves open wait
+under **Browse → Required Actions**, without holding a worker. `note_expenses` reads from XCom `answers`
+who decided what.
 
 **Connection:** `lightcone_default`.
 
@@ -28,7 +28,7 @@ from airflow.sdk import dag, get_current_context, task
 
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 
-#: What may be ordered without asking anyone, in EUR.
+#: The highest price that needs no approval, in EUR.
 LIMIT = 100
 PRICE = re.compile(r"May I order [^0-9]+ for (\d+) EUR\?")
 
@@ -43,8 +43,8 @@ SANDBOX_SCRIPT = "#sandbox " + json.dumps(
 
 
 def answer_routine(question: str) -> str | None:
-    """Return what to reply, or None to ask someone."""
-    # The whole question has to fit. A rule that finds "24 EUR" somewhere in it would also say yes to
+    """Return the reply, or None to ask someone."""
+    # The whole question must match. A rule that finds "24 EUR" anywhere in it would also say yes to
     # "May I order paper for 24 EUR a sheet, 1,050 EUR in all?"
     asked = PRICE.fullmatch(question)
     return "Yes, order it." if asked and int(asked[1]) <= LIMIT else None
@@ -77,7 +77,7 @@ def office_order() -> None:
 
     @task
     def note_expenses(agent_task: dict[str, Any]) -> dict[str, str]:
-        """Return who decided on each order, for the books; the rule is named by its function."""
+        """Return who decided on each order, for the accounts; the rule has the name of its function."""
         answers = get_current_context()["ti"].xcom_pull(task_ids="order", key="answers") or []
         decisions = {answer["question"]: answer["answered_by"]["name"] for answer in answers}
         print(f"{agent_task['task_id']} ended with exit code {agent_task['exit_code']}: {decisions}")

@@ -82,7 +82,7 @@ def price_watch() -> None:
 
     @task
     def check_answer(agent_task: dict[str, Any]) -> list[dict[str, Any]]:
-        """Fails unless the agent's answer is a list of prices; returns the parameters of each INSERT."""
+        """Return the parameters of each INSERT; fail unless the answer is a list of prices."""
         # The day of the run: a retry after midnight writes the same rows.
         day = get_current_context()["dag_run"].run_after.date().isoformat()
         rows = []

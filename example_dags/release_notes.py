@@ -34,7 +34,7 @@ from airflow.sdk import dag, task
 def release_notes() -> None:
     @task
     def list_changes() -> list[str]:
-        """Return what has changed; a real DAG would ask its version control."""
+        """Return the changes; a real DAG would get them from version control."""
         return ["Faster start", "Exports keep umlauts"]
 
     # The function runs on a worker and returns the message as text. All other arguments of
@@ -58,7 +58,7 @@ def release_notes() -> None:
 
     @task
     def report(published: dict[str, Any]) -> str:
-        """Say how it went."""
+        """Return the outcome."""
         return f"{published['task_id']} ended with exit code {published['exit_code']}"
 
     report(publish(write_notes(list_changes())))

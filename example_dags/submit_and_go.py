@@ -43,11 +43,11 @@ def build_lightcone_part() -> None:
         kind="browser",
         wait_for_completion=False,
     )
-    # The operator leaves the service's id of the task under the XCom key "task_id".
+    # The operator pushes the service's id of the task to the XCom key "task_id".
     agent_task = {"agent_task_id": start.output["task_id"], "conn_id": "lightcone_default"}
 
     is_asking = AgentTaskSensor(task_id="is_asking", target_states="awaiting_input", **agent_task)
-    # Nobody here can answer before tomorrow; until then the browser need not run.
+    # Nobody can answer before tomorrow, and the browser need not run until then.
     pause = AgentTaskPauseOperator(task_id="pause", **agent_task)
     is_paused = AgentTaskSensor(task_id="is_paused", target_states="paused", **agent_task)
     resume = AgentTaskResumeOperator(task_id="resume", **agent_task)

@@ -6,7 +6,7 @@ check_supplier (asks twice) → file_report
 ```
 
 Trigger it, then answer its questions under **Browse → Required Actions**. While a question is open,
-`check_supplier` is in the state `awaiting_input` and holds no worker. `file_report` lists the answers,
+`check_supplier` is in the state `awaiting_input` and holds no worker. `file_report` reads the answers
 from XCom `answers`.
 
 **Connection:** `shinzo_default`.
@@ -68,10 +68,10 @@ def supplier_check() -> None:
 
     @task
     def file_report(agent_task: dict[str, Any]) -> list[str]:
-        """Write down what was found, and who decided what on the way."""
+        """Return the findings, and who decided what."""
         found = agent_task["result"]
         report = [f"{found['supplier']}, {found['seat']}: risk {found['risk']}"]
-        # Pulled by its key, because it is not there when the agent had no question.
+        # Pulled by key, because it is absent if the agent asked nothing.
         answers = get_current_context()["ti"].xcom_pull(task_ids="check_supplier", key="answers") or []
         for answer in answers:
             report.append(f"{answer['question']} {answer['answered_by']['name']}: {answer['reply']}")

@@ -5,11 +5,11 @@ An agent books a trip. When it has a question, Airflow mails it to someone who c
 book (asks once) → confirm
 ```
 
-The mail holds the question and a link to the task, where the question is answered under **Required
+The mail contains the question and a link to the task, where it is answered under **Required
 Actions**. If the mail cannot be sent, the log says why and the question stays open.
 
-Any Airflow notifier works, with `{{ question }}` in its templates. The question is the agent's words, so
-escape it for where it is shown: `{{ question | e }}` in HTML, and in Slack, with
+Any Airflow notifier works, with `{{ question }}` in its templates. It contains the agent's words, so
+escape it for the place where it is shown: `{{ question | e }}` in HTML, and in Slack, with
 `apache-airflow-providers-slack`:
 
 ```python
@@ -83,7 +83,7 @@ def travel_booking() -> None:
 
     @task
     def confirm(agent_task: dict[str, Any]) -> list[str]:
-        """Return what was decided."""
+        """Return each question with its answer."""
         answers = get_current_context()["ti"].xcom_pull(task_ids="book", key="answers") or []
         return [f"{answer['question']} {answer['reply']}" for answer in answers]
 

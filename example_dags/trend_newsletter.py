@@ -6,7 +6,7 @@ DAG trend_report → asset bike_trends → write_newsletter
 ```
 
 The schedule is the asset. Each asset event leads to the task that emitted it, and so to its XCom:
-`return_value` is the agent task, with the report in its `result`. One run may stand for several events,
+`return_value` is the agent task, with the report in its `result`. One run may cover several events
 if reports come in quickly.
 
 **To try it:** unpause both DAGs and trigger `trend_report`. This DAG needs no connection.
@@ -31,7 +31,7 @@ BIKE_TRENDS = Asset("bike_trends")
     tags=["agent-tasks", "example", "assets"],
 )
 def trend_newsletter() -> None:
-    # Airflow passes what is in the context by the argument's name.
+    # Airflow passes context variables by argument name.
     @task
     def write_newsletter(triggering_asset_events: Any = None) -> list[str]:
         """Return one line for each report."""

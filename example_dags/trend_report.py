@@ -36,7 +36,7 @@ SANDBOX_SCRIPT = "#sandbox " + json.dumps(
 
 
 def describe_event(context: Context, agent_task: dict[str, Any]) -> None:
-    """Say in the asset event what the report is about, and which agent task wrote it."""
+    """Put the report's topic and its agent task into the asset event."""
     context["outlet_events"][BIKE_TRENDS].extra = {
         "topic": context["params"]["topic"],
         "agent_task_id": agent_task["task_id"],

@@ -1,5 +1,5 @@
 """
-What the lab's commands share: usage, progress lines, tables, exit status.
+Shared by the lab's commands: usage, progress lines, tables, exit status.
 
 Imports only the standard library: ``make down`` works without ``.venv``.
 """
@@ -18,7 +18,7 @@ _STARTED_AT = time.monotonic()
 
 
 def build_parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """Return a parser for ``python -m module``; ``--help`` prints the description, a docstring, as it is."""
+    """Return a parser for ``python -m module``; ``--help`` prints the description, a docstring, unchanged."""
     return argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=(description or "").strip(),
@@ -27,7 +27,7 @@ def build_parser(module: str, description: str | None) -> argparse.ArgumentParse
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Exit with the status that ``main`` returns; SIGINT and SIGTERM end its ``with`` blocks and exit 130."""
+    """Exit with the status of ``main``; SIGINT and SIGTERM end its ``with`` blocks and exit with 130."""
     raise_on_termination()
     try:
         sys.exit(main())
@@ -36,7 +36,7 @@ def run_command(main: Callable[[], int]) -> NoReturn:
 
 
 def log_progress(message: str) -> None:
-    """Print a line with the seconds since the command started; flushed at once, also into a pipe."""
+    """Print a line with the seconds since the command started; flushed at once, even into a pipe."""
     print(f"[{time.monotonic() - _STARTED_AT:5.1f} s] {message}", flush=True)
 
 

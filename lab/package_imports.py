@@ -1,4 +1,4 @@
-"""The table of the package's folders: files, lines, and the imports that go in and out."""
+"""A table of the package's folders: files, lines, and imports in and out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PACKAGE = "airflow_agent_tasks"
 
 
 def list_modules(root: Path) -> dict[str, Path]:
-    """Return the modules below a package's folder, by their names without the package's."""
+    """Return the modules below a package's folder, by name without the package's name."""
     paths = {path.relative_to(root).with_suffix(""): path for path in sorted(root.rglob("*.py"))}
     return {".".join(part for part in name.parts if part != "__init__"): path for name, path in paths.items()}
 
 
 def list_imports(path: Path, modules: dict[str, Path]) -> Iterator[str]:
-    """Yield the modules of the package that a file imports, wherever the import stands."""
+    """Yield the modules of the package that a file imports, at any place in the file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
             base = (node.module or "").removeprefix(PACKAGE).removeprefix(".")
@@ -30,12 +30,12 @@ def list_imports(path: Path, modules: dict[str, Path]) -> Iterator[str]:
 
 
 def room_of(module: str) -> str:
-    """Return a module's folder, or itself where it stands at the top."""
+    """Return a module's folder, or the module itself if it is at the top level."""
     return module.partition(".")[0]
 
 
 def find_circles(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """Return the groups of modules that import each other, directly or in a round."""
+    """Return the groups of modules that import each other, directly or in a cycle."""
 
     def reach(start: str) -> set[str]:
         seen: set[str] = set()
@@ -56,7 +56,7 @@ def find_circles(arrows: dict[str, set[str]]) -> list[list[str]]:
 
 
 def print_table(root: Path) -> None:
-    """Print one line for each folder, and the circles between modules."""
+    """Print one line for each folder, and the import cycles."""
     modules = list_modules(root)
     arrows = {name: set(list_imports(path, modules)) - {name, ""} for name, path in modules.items()}
     files: Counter[str] = Counter()
@@ -78,11 +78,11 @@ def print_table(root: Path) -> None:
     totals = f"{sum(files.values()):5} {sum(lines.values()):6} {going_in.total():4} {going_out.total():4}"
     print(f"{'all':16} {totals}")
     circles = find_circles(arrows)
-    print(f"circles: {len(circles)}", *(" ↔ ".join(circle) for circle in circles), sep="\n  ")
+    print(f"cycles: {len(circles)}", *(" ↔ ".join(circle) for circle in circles), sep="\n  ")
 
 
 def main() -> None:
-    """Print the table of this checkout, or of another folder of the package."""
+    """Print the table of this checkout, or of another copy of the package."""
     parser = build_parser("lab.package_imports", __doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / PACKAGE, help="the package's folder")
     print_table(parser.parse_args().folder)

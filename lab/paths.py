@@ -6,5 +6,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE_DAGS = ROOT / "example_dags"
-#: Where each command keeps its Airflow: they can run at the same time.
+#: The home of each command's Airflow: the commands can run at the same time.
 HOMES = ROOT / ".demo"

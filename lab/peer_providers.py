@@ -1,14 +1,14 @@
-"""The other providers that ours is compared with, installed in a folder of their own."""
+"""The other providers that ours is compared with, installed in a separate folder."""
 
 from __future__ import annotations
 
 from lab.paths import ROOT
 
-#: Airflow looks for providers in every folder of the import path: with this one in PYTHONPATH it finds them.
+#: In PYTHONPATH, because Airflow looks for providers in every folder of the import path.
 PEERS_FOLDER = ROOT / ".peers"
 
 
 def require_peers() -> None:
-    """Exit with a sentence that says what to do where the other providers are not installed."""
+    """Exit with a message that says what to do if the other providers are not installed."""
     if not (PEERS_FOLDER / ".installed").exists():
         raise SystemExit("The providers to compare with are not installed: run `make peers` first.")

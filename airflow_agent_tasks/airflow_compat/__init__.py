@@ -19,8 +19,8 @@ module                 what it uses, and why                         the public 
                        to open a form in the middle of a task        only asks
 ``form_rows``          ``HITLDetail`` and ``TaskInstance`` rows, to  REST, with a user's credentials; it
                        read and close a form for its worker          cannot close a form without an answer
-``open_forms``         the same rows, to check an answer, and when   none: REST stores any answer
-                       it may proceed
+``open_forms``         the same rows, to check an answer and to      none: REST stores any answer
+                       decide when it may proceed
 ``answer_route``       the dependencies of the route for answers,    none; a root middleware would run before
                        to check an answer before Airflow stores it   Airflow has authenticated the sender
 ``secret_key``         the server's ``conf``, to check the           none in the API server
@@ -31,17 +31,17 @@ module                 what it uses, and why                         the public 
                        question's own text                           refreshes its text
 ``early_answer_delay`` ``TaskInstance`` and ``Job`` rows, to delay   Airflow 3.4: LocalExecutor accepts an
                        an answer that comes too soon;                early resume, as CeleryExecutor does on
-                       ``ExecutorLoader``, to see who needs that     3.3 too; for others this is unknown
-``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: Airflow notifies nothing else when
+                       ``ExecutorLoader``, to see which need that    3.3 too; for others this is unknown
+``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when
                        ``TaskStateStoreModel`` rows and the state    someone marks a task that is parked,
                        backend, to find orphaned agent tasks         queued or up for retry
 ``kept_records``       the statement that deletes                    none: a clear over REST or in the UI
                        ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
                        record of a cleared task
 ``replaced_tasks``     sets of ``TaskInstance.archived_reason``      none: no listener is notified
-``xcom_rows``          ``XComModel``, to write how an agent task      REST, with a user's credentials
-                       ended whose task has no worker any more
-``version_compat``     ``airflow.__version__``                       this is it
+``xcom_rows``          ``XComModel``, to write the final status of   REST, with a user's credentials
+                       an agent task without a worker
+``version_compat``     ``airflow.__version__``                       this is public
 ``deployment``         Airflow's health report, the list of its      REST, with a user's credentials; the
                        connections and its database's clock, for     command must work without them
                        ``airflow agent-tasks doctor``

@@ -1,9 +1,9 @@
 """
 Adds this package's check to Airflow's route for answers to forms. For the API server only.
 
-The check is an additional dependency of the route, after those that authenticate and authorise: an
-unauthorised request gets Airflow's own refusal, and costs neither a query nor time here. REST under /api/v2
-is public, but not how FastAPI stores the dependencies of a route.
+The check is an additional dependency of the route, after those that authenticate and authorise: Airflow
+itself rejects an unauthorised request, before it costs a query or time here. The REST API under /api/v2 is
+public, but the way FastAPI stores the dependencies of a route is not.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ CELERY_EXECUTOR = "airflow.providers.celery.executors.celery_executor.CeleryExec
 
 
 def accepts_early_resumes() -> bool:
-    """Return whether no executor here mistakes the end of a task's earlier run for that of a later one."""
+    """Return whether every executor here can tell the ends of a task's earlier and later runs apart."""
     accepting = {CELERY_EXECUTOR}
     if hasattr(LocalExecutor, "_finish_dispatch"):
         accepting.add(LOCAL_EXECUTOR)
@@ -41,7 +41,7 @@ def accepts_early_resumes() -> bool:
 
 def read_answer_delay(key: TaskKey) -> float:
     """
-    Return after how many seconds to check again whether an answer may proceed; 0.0 if it may proceed now.
+    Return the seconds after which to check again whether an answer may proceed; 0.0 if it may proceed now.
 
     :param key: The task, whose form is one of this package's.
     """

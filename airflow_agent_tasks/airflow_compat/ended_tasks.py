@@ -30,7 +30,7 @@ _HAS_RECORD = and_(
     *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in _NAMES),
     TaskStateStoreModel.key == RECORD_KEY,
 )
-#: Airflow's word in the row of a task that a clear has replaced by another.
+#: Airflow's word in the row of a task that a clear has replaced with another.
 REPLACED = "superseded"
 
 

@@ -32,7 +32,7 @@ class ShowForm(_Order, tag="show", frozen=True):
     :param body: Its text, as Markdown.
     :param options: The options to choose from.
     :param params: Its fields.
-    :param assigned_users: The users who may answer; empty for everyone whom Airflow allows.
+    :param assigned_users: The users who may answer; empty for everyone with permission in Airflow.
     :param reopen: True to also remove an existing answer to this question.
     """
 

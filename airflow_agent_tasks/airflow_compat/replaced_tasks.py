@@ -1,5 +1,5 @@
 """
-Reports Airflow tasks that a clear replaces by others, so that they have no next try. Only for Airflow 3.4 and
+Reports Airflow tasks that a clear replaces with others and that have no next try. Only for Airflow 3.4 and
 later.
 
 A clear replaces a mapped task that Airflow 3.3 had expanded, if all its indexes are cleared, and the later

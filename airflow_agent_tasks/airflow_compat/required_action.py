@@ -38,8 +38,8 @@ class RequiredAction:
     Opens, reads and closes the form. Each task instance has one form, for all questions of its agent.
 
     Airflow lets a worker open a form, but not read or close it, and Airflow 3.3 keeps the text of an existing
-    form. So this package's plugin in the API server does these. If the plugin cannot be reached, a form on
-    Airflow 3.3 explains where to find the question.
+    form. So this package's plugin in the API server does both, and updates the text. If the plugin cannot be
+    reached, a form on Airflow 3.3 explains where to find the question.
 
     :param task_instance: The Airflow task instance.
     :param log: The task's log, for a warning if the plugin cannot be reached.
@@ -54,7 +54,7 @@ class RequiredAction:
         """
         Open the form with this question's text, and remove an answer to an earlier question.
 
-        :param users: The users who may answer; empty for everyone whom Airflow allows.
+        :param users: The users who may answer; empty for everyone with permission in Airflow.
         :param reopen: Also remove an existing answer to this question.
         :return: False if that needs the plugin and the plugin cannot be reached.
         """

@@ -173,7 +173,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "replaced_tasks",
-        "agent tasks keep running when a clear replaces their Airflow tasks by others",
+        "agent tasks keep running when a clear replaces their Airflow tasks with others",
         (Part("airflow.models.taskinstance:TaskInstance", attributes="archived_reason"),),
         is_needed=AIRFLOW_V_3_4_PLUS,
     ),

@@ -91,7 +91,7 @@ def _ask(server: str) -> Reply:
 
 
 def _rank(reply: Reply) -> int:
-    """Return 0 for a response of a healthy plugin; the less a response says about the plugin, the more."""
+    """Return 0 for the response of a healthy plugin, and more for one that says less about the plugin."""
     if "misfits" in reply.fields:
         return 0
     if _is_refusal(reply):

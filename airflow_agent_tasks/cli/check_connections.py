@@ -20,7 +20,7 @@ TYPES = [declared["connection-type"] for declared in get_provider_info()["connec
 
 def check_connections(conn_ids: list[str]) -> Iterator[Finding]:
     """
-    Yield for each connection whether the service accepts a request.
+    Yield one finding per connection: whether the service accepts a request.
 
     :param conn_ids: The connections; empty for all of this package's types in the database and environment.
     """

@@ -22,7 +22,7 @@ def get_agent_tasks_cli_commands() -> list[CLICommand]:
     connections = Arg(("--connections",), nargs="*", metavar="CONN_ID", help=_CONNECTIONS_HELP)  # type: ignore[no-untyped-call]
     doctor = ActionCommand(
         name="doctor",
-        help="Check whether this deployment can run agent tasks, and how to fix problems",
+        help="Check whether this deployment can run agent tasks, and suggest fixes",
         description=f"Documentation: {link('how-to/check-a-deployment')}",
         func=lazy_load_command("airflow_agent_tasks.cli.doctor.run"),
         args=(connections, ARG_OUTPUT),

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     findings = examine(options.connections)
     try:
-        # Closed by a reader such as "head", which has read enough.
+        # A reader such as "head" has closed the pipe.
         with suppress(BrokenPipeError):
             print_rows([asdict(finding) for finding in findings], options.output)
             sys.stdout.flush()

@@ -43,8 +43,8 @@ from airflow_agent_tasks.services.state_fields import keep_state
 #: open a new one.
 KEEP_ALIVE = 60.0
 
-#: A body that can be unpacked, parsed and searched for secrets in some milliseconds, whatever it holds. It is
-#: also all that is read of an error's body.
+#: Maximum size of a body that can be unpacked, parsed and searched for secrets within milliseconds, whatever
+#: it contains. No more than this is read of an error's body.
 SMALL_BODY_BYTES = MAX_ERROR_BYTES
 
 
@@ -165,7 +165,7 @@ class AsyncClient:
     def _reduce(
         self, request: Request, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
     ) -> Response | AgentTaskError:
-        """Return a response with only the state of its body; or an error, which would keep it if raised."""
+        """Return a response with only the state of its body, or an error: raised, it would keep the body."""
         packed = bytes(received)
         received.clear()
         try:
@@ -178,7 +178,7 @@ class AsyncClient:
         if 200 <= whole.status < 300:
             with suppress(ValueError):
                 return dataclasses.replace(whole, body=keep_state(whole, _pause), redact=keep)
-        # One byte more than the longest error that is parsed, so that a cut one is not taken for complete.
+        # One byte more than the longest error that is parsed: a cut one must not look complete.
         return dataclasses.replace(whole, body=whole.body[: MAX_ERROR_BYTES + 1])
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:

@@ -27,7 +27,7 @@ _SHORTEST_ENCODED = 8
 #: The start of every escaped spelling of a character. U+007F is the only invisible character that ASCII JSON
 #: may contain unescaped.
 _ESCAPES = ("\\", "%", "&", "\x7f")
-#: How many nested levels of escapes are resolved: each costs as much as the first one.
+#: How many nested levels of escapes are resolved. Each level costs the same.
 _MOST_LEVELS = 8
 
 _BACKSLASHES = re.compile(
@@ -35,7 +35,7 @@ _BACKSLASHES = re.compile(
 )
 #: JavaScript's %u0073, and the percent sign itself, escaped any number of times.
 _PERCENT = re.compile("%(?:25)*(?:u00)?(?=[0-9a-fA-F]{2})")
-# Not html.unescape alone: it fails for a number of thousands of digits.
+# Not html.unescape alone: it fails on a number with thousands of digits.
 _ENTITY = re.compile("&(?:#(?:[xX]0*(?P<hex>[0-9a-fA-F]{1,5})|0*(?P<decimal>[0-9]{1,6}))|[a-zA-Z]{2,31});?")
 _TOKEN = re.compile(r"\S+")
 

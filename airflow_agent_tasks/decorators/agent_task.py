@@ -50,7 +50,7 @@ class _DecoratedAgentTaskOperator(DecoratedOperator, AgentTaskOperator):
     def __init__(self, **kwargs: Any) -> None:
         _refuse_instruction(type(self), kwargs)
         returned_later: dict[str, Any] = {self.hook_class.dialect.instruction_field: None}
-        # Airflow documents a task by its function, unless it already has documentation: the operator's.
+        # Airflow shows the function's docstring only if a task has no documentation; ours always has some.
         own = inspect.getdoc(kwargs["python_callable"])
         documentation: dict[str, Any] = (
             {"doc_md": own} if own and build_documentation(type(self), kwargs) else {}

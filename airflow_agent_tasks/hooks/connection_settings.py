@@ -96,7 +96,7 @@ def _list_credentials(proxy: str) -> list[str]:
 
 
 def describe_unknown(extra: Mapping[str, Any], form: ConnectionForm, source: str) -> str:
-    """Return a warning that names the extra fields that nothing reads, or an empty text."""
+    """Return a warning that names the unknown extra fields, or an empty string."""
     unknown = sorted(str(name) for name in set(extra) - {field.name for field in form.fields})
     if not unknown:
         return ""

@@ -53,7 +53,7 @@ from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import quote_lines, shorten
 
-#: Seconds between two checks whether the agent has received a reply.
+#: Seconds between two status checks that show whether the agent has received a reply.
 SETTLING_CHECK = 2.0
 OTHER_QUESTION = "it answers an earlier question, which the form still showed."
 

@@ -24,7 +24,7 @@ def call_reply(
         return None
     reply = None if text is None else Reply(SEND, text, {"id": REPLY_ID, "name": name}, format_time(clock()))
     if reply and (fault := find_fault(reply)):
-        log.warning("Ignored the reply of reply (%s): %s", name, fault)
+        log.warning("Ignored what reply (%s) returned: %s", name, fault)
         return None
     return reply
 

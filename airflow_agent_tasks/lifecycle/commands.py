@@ -181,13 +181,13 @@ class ReadFinalState(Command[str | None], frozen=True):
 
 
 class PushTask(Command[None], frozen=True):
-    """Push those of id, status, exit code, question and progress that have changed to XCom. Never fails."""
+    """Push the agent task's id, status, exit code, question and progress to XCom if changed. Never fails."""
 
     task: AgentTask
 
 
 class PushAnswers(Command[None], frozen=True):
-    """Push who answered what to XCom, if that changed. Never fails."""
+    """Push the answers and who gave them to XCom, if they changed. Never fails."""
 
     answers: list[dict[str, Any]]
 
@@ -204,7 +204,7 @@ class Log(Command[None], frozen=True):
 
 
 class CallReply(Command[Reply | None], frozen=True):
-    """Call the operator's ``reply`` with the question; return its Reply, or None if it leaves it open."""
+    """Call the operator's ``reply`` with the question; return the Reply, or None to leave it open."""
 
     question: str
 

@@ -24,7 +24,7 @@ SHORTENED = " … (shortened)"
 
 
 def fence(lines: list[str]) -> str:
-    """Return lines as a fenced block; an empty text for no lines."""
+    """Return lines as a fenced block, or an empty string if there are none."""
     if not lines:
         return ""
     # Counted in the text that is shown: removing a character may have joined two runs of backticks.

@@ -119,7 +119,7 @@ def build_failure(task: AgentTask, *, is_final: bool) -> AgentTaskFailedError | 
 
 
 def describe_words(task: AgentTask) -> str:
-    """Return the agent's result as a sentence, to be added to another one, or an empty text."""
+    """Return the agent's result as a sentence to append to an error, or an empty string."""
     if task.result is None:
         return ""
     said = task.result if isinstance(task.result, str) else json.dumps(task.result, ensure_ascii=False)

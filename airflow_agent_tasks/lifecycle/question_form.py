@@ -45,7 +45,7 @@ LINES_OF_NOTICE = 2
 ANYONE = "anyone allowed to answer for this DAG"
 #: The line of an instruction that only the sandbox reads.
 _SANDBOX_LINE = re.compile(r"\A\s*#sandbox(?![^\s{])[^\r\n]*(?:\r\n?|\n)?")
-#: The units of a time, from the longest; one is used from twice its length on.
+#: Units of time, longest first. Each is used for times of at least twice its length.
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("s", 1))
 
 
@@ -80,7 +80,7 @@ class Asking:
     :param input_timeout: Seconds to wait for an answer, or None.
     :param input_default: The reply to send after that; None if the task fails.
     :param on_timeout: What happens to the agent if the task fails: "stop" or "leave".
-    :param users: The names of the users who may answer; empty for everyone whom Airflow allows.
+    :param users: The names of the users who may answer; empty for everyone with permission in Airflow.
     """
 
     number: int

@@ -3,7 +3,7 @@ The question log: the questions that an agent asked for one Airflow task, and th
 
 A reply must reach the agent exactly once, although its worker may die at any moment. So each step is recorded
 before it is taken. The services give their questions no ids. A question differs from the previous one by its
-text and the number of steps done or, if both are the same, by the time since the reply was sent.
+text and the number of steps done, or, if both are equal, by the time since the reply was sent.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 
-#: Seconds before each further check of an agent task that still runs although the service accepted the stop.
+#: Seconds before each further check of an agent task that still runs after the service accepted the stop.
 PAUSES_BEFORE_LOOKS = (1.0, 2.0, 4.0)
 
 

@@ -75,7 +75,7 @@ class TaskWait:
     Decides after each status check whether to keep waiting.
 
     :param working_since: When the agent task was submitted or got its last reply, in seconds since 1970. The
-        intervals grow with the time since then, so that the end is seen about 5 % of that time late.
+        intervals grow with the time since then, so the end is seen with a delay of about 5 % of that time.
     :param targets: The states to wait for; by default a final state or a question.
     :param poll_interval: Fixed seconds between checks; None for growing intervals.
     :param deadline: When to give up, in seconds since 1970 (wall clock: a wait moves between processes);
@@ -139,7 +139,7 @@ class TaskWait:
 
     def _measure_outage(self, error: AgentTaskError, now: float) -> float:
         if isinstance(error, AgentTaskCircuitOpenError):
-            # No request was sent for this task: the outage lasts since any other task got a response.
+            # No request was sent for this task: the outage began with the last response to any task.
             return error.outage_seconds
         if self._outage_started_at is None:
             self._outage_started_at = now

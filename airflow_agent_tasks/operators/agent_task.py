@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
     from airflow_agent_tasks.operators.keywords import AirflowOperatorArguments
 
-#: Seconds between two checks of a parked task whether its question is still open.
+#: Default of ``input_recheck_interval``, in seconds.
 INPUT_RECHECK_INTERVAL = 600.0
 
 __all__ = [
@@ -116,7 +116,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         question to ``on_awaiting_input``. It answers the same question at most five times in a row. Default
         None.
     :param assigned_users: The users who may answer: ``{"id": …, "name": …}`` or a list of these. Default
-        None: everyone who may edit the task.
+        None: everyone who may edit the DAG's required actions.
     :param notifiers: One Airflow notifier or a list, called when the agent's question needs an answer. Their
         templates can use ``question``. It contains the agent's words, so escape it in HTML and in chat markup
         (``{{ question | e }}``). Default None.
@@ -125,15 +125,15 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         None: no limit.
     :param input_default: The reply to send if nobody answers within ``input_timeout``, which it requires. The
         operator sends it to the same question at most five times in a row. Default None.
-    :param input_recheck_interval: Seconds between two checks of a parked task whether the agent still waits
-        for the answer: someone may have answered on the service itself. Default 600.
+    :param input_recheck_interval: Seconds after which a parked task checks again whether the agent still
+        waits for the answer; someone may have answered on the service itself. Default 600.
     :param skip_on_exit_code: One exit code or a list. If the agent task ends with one of them, the Airflow
         task is skipped. Default None.
     :param no_retry_on_exit_code: One exit code or a list. If the agent task ends with one of them, the
         Airflow task fails without retries. Default None.
     :raises AgentTaskFailedError: if the agent task failed or ended with an exit code other than 0.
-    :raises AgentTaskCancelledError: if it was cancelled on the service.
-    :raises AgentTaskTimeoutError: if ``timeout`` or ``execution_timeout`` passed.
+    :raises AgentTaskCancelledError: if it was cancelled on the service or stopped by a user.
+    :raises AgentTaskTimeoutError: if ``timeout``, ``execution_timeout`` or ``input_timeout`` passed.
     :raises AgentTaskError: for everything else, see ``airflow_agent_tasks.errors``. Errors that would recur
         on a retry (an invalid argument, a rejected key) are also an AirflowFailException and are not retried.
     """

@@ -1,4 +1,4 @@
-"""The documentation that the Airflow UI shows on the page of a task without any of its own."""
+"""The documentation that the Airflow UI shows for a task whose author wrote none."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 #: The name of all these threads.
 THREAD_NAME = "agent-tasks-background"
 
-#: Returns after how many seconds to call it again, or None if it is done.
+#: Returns the seconds until it should be called again, or None if it is done.
 Call = Callable[[], "float | None"]
 
 

@@ -2,7 +2,7 @@
 Handles clears in the API server and the scheduler of Airflow 3.4; earlier versions do not need this.
 
 When Airflow tasks are cleared, the API server keeps the records of their agent tasks. Both servers stop the
-agent tasks of Airflow tasks that a clear replaces by others, because no later try finds their records.
+agent tasks of Airflow tasks that a clear replaces with others, because no later try finds their records.
 Every Airflow process imports this module, so it imports the rest only when a server starts.
 """
 

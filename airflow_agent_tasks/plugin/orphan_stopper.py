@@ -42,9 +42,9 @@ log = logging.getLogger(__name__)
 #: Number of threads that query the database, and of each connection. A service that does not respond must
 #: block neither a request nor the scheduler, nor occupy one thread per task.
 THREADS = 4
-#: Seconds for Airflow to commit an end of which it has notified listeners.
+#: Seconds for Airflow to commit the end of a task or run after it has notified listeners.
 SECONDS_TO_COMMIT = 10.0
-#: Seconds between two checks whether it has.
+#: Seconds between two checks for that commit.
 COMMIT_POLL = 0.2
 
 # Airflow imports them by name, in a thread.

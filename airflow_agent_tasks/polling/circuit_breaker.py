@@ -47,8 +47,8 @@ class CircuitBreaker:
     ) -> None:
         self._draw = draw
         self._error: AgentTaskError | None = None
-        #: Responses to requests sent since then close the circuit; then the start of the current round, and
-        #: the time of the next probe.
+        #: Three times: only a response to a request sent after the first closes the circuit; the second is
+        #: the start of the current round of failures, the third the time of the next probe.
         self._opened_at = self._round_began_at = self._probe_at = half_open_since or 0.0
         if half_open_since is not None:
             self._error = AgentTaskUnavailableError("Nothing has been sent yet.")

@@ -24,7 +24,7 @@ class FaultRule(CheckedStrictly):
     :param times: The number of requests; default 1.
     :param status: Respond with this HTTP status, without executing the request.
     :param headers: Headers of that response, such as ``Retry-After``.
-    :param body: Respond with this text (status 200 unless given), as ``text/html`` unless ``headers`` differ.
+    :param body: Respond with this text; by default with status 200 and as ``text/html``.
     :param body_bytes: Respond with this many bytes of filler instead.
     :param delay_seconds: Wait this long first, then apply the rest of the rule or execute the request.
     :param drop: When to cut the connection: ``before`` the request is executed, ``after`` that but before the

@@ -142,7 +142,7 @@ class AgentTaskTrigger(BaseTrigger):
     async def _wait(self) -> Decision:
         wait = self.build_wait()
         checker = StatusChecker(self.started, wait, self.log)
-        # Entered before the first sleep: a new poller would know of no rejected key and no rate limit.
+        # Entered before the first sleep: a new poller would not know about a rejected key or a rate limit.
         async with use_poller(self.conn_id) as poller:
             await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
             while (decision := await checker.acheck(poller)).waits:

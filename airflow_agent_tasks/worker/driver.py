@@ -45,7 +45,7 @@ class Callbacks:
     :param defer: The operator's ``defer``.
     :param reply: The operator's ``reply``.
     :param notifiers: Airflow notifiers to call with a question.
-    :param assigned_users: The users who may answer; empty for everyone whom Airflow allows.
+    :param assigned_users: The users who may answer; empty for everyone with permission in Airflow.
     """
 
     find_hook: Callable[[], AgentTaskHook]
@@ -216,7 +216,7 @@ class Driver:
         self._callbacks.defer(
             trigger=AgentTaskTrigger(
                 conn_id=settings.conn_id,
-                # It counts its intervals from there.
+                # The trigger counts its intervals from this time.
                 **replace(command.started, started_at=command.working_since).to_kwargs(),
                 poll_interval=settings.poll_interval,
                 not_before=command.not_before,
@@ -226,7 +226,7 @@ class Driver:
                 on_kill_policy=settings.on_kill_policy,
             ),
             method_name="execute_complete",
-            # Only then must the resume read the questions from the state store.
+            # Otherwise the resume need not read the questions from the state store.
             kwargs={"is_asked": True} if command.has_questions else None,
             timeout=None if deadline is None else build_deferral_timeout(deadline, now=time.time()),
         )

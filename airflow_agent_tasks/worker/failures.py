@@ -1,4 +1,4 @@
-"""What a failure leaves: a line in the log, the XCom ``error``, and an exception that Airflow understands."""
+"""Reports a failure: in the log, in XCom ``error``, and as an exception that Airflow understands."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.worker.xcoms import XComs
 
-#: The most characters of a failure in the log and in XCom.
+#: Maximum number of characters of a failure in the log and in XCom.
 MAX_ERROR = 4_000
 
 
 @contextmanager
 def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> Iterator[None]:
     """
-    Write why an Airflow task fails, and whether Airflow tries again, to its log and to XCom; raises the same.
+    Write why an Airflow task fails to its log and to XCom, and whether Airflow retries to its log; re-raises.
 
     :param task_instance: The Airflow task instance.
     :param log: The task's log.
@@ -39,7 +39,8 @@ def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> It
         try:
             xcoms.push_error(reason)
         except AirflowTaskTimeout:
-            # Airflow's alarm, which rings once: it would take the place of the failure that is known.
+            # Airflow's execution_timeout passed during the push; it fires only once. Push again, and re-raise
+            # the failure rather than the timeout.
             xcoms.push_error(reason)
         raise
 
@@ -47,9 +48,9 @@ def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> It
 @contextmanager
 def airflow_failures() -> Iterator[None]:
     """
-    Pass our errors on to Airflow without the frames and causes below, which mean nothing to a user.
+    Pass our errors on to Airflow without the frames and causes below, which do not help users.
 
-    :raises AgentTaskError: what was raised, as :func:`build_airflow_failure` returns it.
+    :raises AgentTaskError: the error that was raised, as :func:`build_airflow_failure` converts it.
     """
     try:
         yield
@@ -61,11 +62,11 @@ def build_airflow_failure(
     error: AgentTaskError, airflow_class: type[BaseException] | None = None
 ) -> AgentTaskError:
     """
-    Return an error that Airflow understands and that still is ours: callbacks get it, with its ``task``.
+    Return an error that is also an exception of Airflow; callbacks get it, with its ``task``.
 
     :param error: Our error.
-    :param airflow_class: What it is for Airflow; default AirflowFailException for what would fail again on a
-        retry, so that Airflow makes none, and nothing in particular for all else.
+    :param airflow_class: The exception class of Airflow. Default: AirflowFailException for a final error,
+        which Airflow then does not retry; none for other errors.
     """
     if airflow_class is None:
         if not error.is_final:

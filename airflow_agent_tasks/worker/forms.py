@@ -23,7 +23,7 @@ class Forms:
     Performs the commands for the form of one task instance.
 
     :param task_instance: The task instance.
-    :param users: The users who may answer; empty for everyone whom Airflow allows.
+    :param users: The users who may answer; empty for everyone with permission in Airflow.
     :param log: The task's log.
     """
 

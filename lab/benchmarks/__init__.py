@@ -1,1 +1,1 @@
-"""``make bench`` and ``make parked``: what waiting for agent tasks costs, measured."""
+"""``make bench`` and ``make parked``: measure what waiting for agent tasks costs."""

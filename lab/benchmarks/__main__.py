@@ -1,8 +1,8 @@
 """
-``make bench``: measure what waiting costs, beside other providers, and print tables in Markdown.
+``make bench``: measure what waiting costs, compared with other providers, and print tables in Markdown.
 
-Takes about 40 minutes, with its progress on standard error. Each contender has a process and a processor of
-its own, and the mock service has another; the first line says so if the machine does not have two.
+Takes about 40 minutes and reports progress on standard error. Each contender has its own process and
+processor, and so does the mock service; the first line warns if the machine does not have two processors.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ TITLES = {BARE: "bare aiohttp loop", **{name: contender.title for name, contende
 #: (tasks, seconds between two polls of a task)
 SIZES = ((200, 5.0), (2000, 5.0), (10000, 10.0))
 WAITERS = (BARE, "ours", "dbt", "http", "anthropic")
-#: Without TLS a new connection is cheaper, but no service on the internet offers that.
+#: Without TLS, a new connection is cheaper, but no service on the internet offers that.
 PLAIN_WAITERS = (BARE, "ours", "dbt", "http")
 STARTERS = [(name, level) for level in ("INFO", "WARNING") for name in ("sleeper", "ours", "dbt")]
 #: How long a contender is measured: many rounds, even if a round takes far longer than the interval.
 MEASURED_SECONDS = 60.0
 CONTENDER_TIMEOUT = 400.0
-#: Seconds for a program to end what it started itself, such as an Airflow.
+#: Seconds for a program to stop what it started, such as an Airflow.
 CLEAN_UP_SECONDS = 30.0
 
 Row = Sequence[Any]
@@ -144,7 +144,7 @@ def wait_for_many(name: str, tasks: int, interval: float, certificate: Path | No
 def run(
     module: str, arguments: Sequence[Any], *, home: str | None = None, certificate: Path | None = None
 ) -> dict[str, Any]:
-    """Run a module for the contender in the first argument, and return its last line of output, JSON."""
+    """Run a module for the contender in the first argument; return its last output line, parsed as JSON."""
     title = TITLES[arguments[0]]
     print(f"{title}: {' '.join(str(one) for one in arguments[1:])} ...", file=sys.stderr, flush=True)
     environment = dict(os.environ)

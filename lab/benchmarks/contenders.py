@@ -1,4 +1,4 @@
-"""The providers that are compared: the connection and the trigger with which each waits for a task."""
+"""The compared providers: the connection and the trigger with which each waits for a task."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ class Contender:
     A provider's trigger.
 
     :param title: Its name in the tables.
-    :param connect: Returns the connection to the service at this address, as in ``AIRFLOW_CONN_…``.
-    :param build: Returns a trigger that waits for the task with this number, and polls at this interval in
-        seconds.
+    :param connect: Takes the service's address; returns the connection, as in ``AIRFLOW_CONN_…``.
+    :param build: Takes a task's number and a poll interval in seconds; returns a trigger that waits for it.
     """
 
     title: str
@@ -41,7 +40,7 @@ def _build_dbt(number: int, interval: float) -> Any:
     from airflow.providers.dbt.cloud.hooks.dbt import DbtCloudHook
     from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
 
-    # Its hook speaks HTTPS only; where this run's service does not, its URLs are replaced.
+    # Its hook supports only HTTPS. If this run's service uses plain HTTP, its URLs are replaced.
     DbtCloudHook.get_request_url_params = staticmethod(_build_dbt_url)
     return DbtCloudRunJobTrigger(
         conn_id=CONN_ID, run_id=number, end_time=time.time() + A_DAY, poll_interval=interval, account_id=1

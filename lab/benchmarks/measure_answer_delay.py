@@ -1,10 +1,10 @@
 """
 ``make answers``: answer 200 questions the moment they appear, in several Airflows, and print a table.
 
-An answer that reaches Airflow before the scheduler has heard that the worker has left fails its task, so the
-plugin delays it. The table shows for how long, and how many tasks failed all the same. Exits with 0 only if a
-setup ran and no task failed. Takes about five minutes a row. A setup that this machine lacks something for is
-not run, and says why: CeleryExecutor needs the Celery provider, redis and redis-server.
+An answer that reaches Airflow before the scheduler has seen the worker's exit fails its task, so the plugin
+delays it. The table shows how long, and how many tasks failed anyway. Exits with 0 only if a setup ran and no
+task failed. Takes about five minutes per row. A setup that cannot run on this machine is reported with the
+reason: CeleryExecutor needs the Celery provider, redis and redis-server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lab.cluster.processes import Program, find_free_ports, wait_until
 from lab.command_line import build_parser, log_progress, print_table, run_command
 from lab.paths import HOMES
 
-#: Airflow's defaults, in place of the faster ones of the lab.
+#: Airflow's defaults, instead of the lab's faster settings.
 SETTINGS = {
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "AIRFLOW__CORE__PARALLELISM": "6",
@@ -37,13 +37,13 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
 }
-#: Where a scheduler is killed, its tasks are found in half a minute instead of five.
+#: If a scheduler is killed, its tasks are found after half a minute instead of five minutes.
 QUICK_RECOVERY = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
 }
-#: A plugin of the measured Airflow, to see what happens without the delay.
+#: A plugin for the measured Airflow that turns the delay off.
 WITHOUT_DELAY = """
 from airflow_agent_tasks.airflow_compat import early_answer_delay
 
@@ -59,11 +59,11 @@ class Setup:
     An Airflow to answer in.
 
     :param name: Its name on the command line.
-    :param is_celery: With CeleryExecutor and a worker, else with LocalExecutor.
-    :param is_sqlite: On SQLite, else on PostgreSQL.
-    :param schedulers: How many run.
-    :param kills_scheduler: The last one is killed when a third of the questions is answered.
-    :param is_busy: Two programs for each processor do nothing but compute.
+    :param is_celery: True for CeleryExecutor with a worker, False for LocalExecutor.
+    :param is_sqlite: True for SQLite, False for PostgreSQL.
+    :param schedulers: The number of schedulers.
+    :param kills_scheduler: True to kill the last one after a third of the answers.
+    :param is_busy: True to run two programs per processor that only compute.
     """
 
     name: str
@@ -100,7 +100,7 @@ def main() -> int:
 
 
 def explain_lack(setup: Setup) -> str | None:
-    """Return what this machine lacks for a setup, or None if it has all."""
+    """Return what this machine lacks for a setup, or None if it lacks nothing."""
     if setup.is_celery and not (
         find_spec("airflow.providers.celery") and find_spec("redis") and shutil.which("redis-server")
     ):
@@ -124,9 +124,11 @@ def parse_arguments() -> argparse.Namespace:
     """Return the arguments of the command line."""
     parser = build_parser("lab.benchmarks.measure_answer_delay", __doc__)
     parser.add_argument("setups", nargs="*", metavar="SETUP", help="of " + ", ".join(s.name for s in SETUPS))
-    parser.add_argument("--tasks", type=int, default=20, help="agent tasks at once; default 20")
-    parser.add_argument("--questions", type=int, default=10, help="questions of each; default 10")
-    parser.add_argument("--without-delay", action="store_true", help="let each answer through at once")
+    parser.add_argument("--tasks", type=int, default=20, help="number of concurrent agent tasks; default 20")
+    parser.add_argument("--questions", type=int, default=10, help="questions per agent task; default 10")
+    parser.add_argument(
+        "--without-delay", action="store_true", help="pass each answer to Airflow without the delay"
+    )
     arguments = parser.parse_args()
     names = [setup.name for setup in SETUPS]
     if unknown := set(arguments.setups) - set(names):
@@ -179,7 +181,7 @@ def build_celery_settings() -> dict[str, str]:
 
 
 def start_more(cluster: AirflowCluster, setup: Setup) -> None:
-    """Start what a setup has besides the usual components."""
+    """Start the programs of a setup other than the usual components."""
     if setup.is_celery:
         port = cluster.environment["AIRFLOW__CELERY__BROKER_URL"].rsplit(":", 1)[1].split("/")[0]
         cluster.start_program("redis", ["redis-server", "--bind", "127.0.0.1", "--port", port, "--save", ""])
@@ -193,7 +195,7 @@ def start_more(cluster: AirflowCluster, setup: Setup) -> None:
 
 
 def wait_for_scheduler(scheduler: Program) -> None:
-    """Wait until a further scheduler works; Airflow's health report tells of one only."""
+    """Wait until an additional scheduler runs; Airflow's health report covers only one."""
 
     def is_started() -> bool:
         return "Starting the scheduler" in scheduler.log_path.read_text(errors="replace")
@@ -207,7 +209,7 @@ def kill_scheduler(cluster: AirflowCluster, setup: Setup, is_time: bool) -> None
     name = f"scheduler-{setup.schedulers}"
     if setup.kills_scheduler and is_time and name in cluster.programs:
         cluster.stop_program(name, grace=0)
-        log_progress(f"{name} is killed.")
+        log_progress(f"Killing {name}.")
 
 
 if __name__ == "__main__":

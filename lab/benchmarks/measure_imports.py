@@ -1,7 +1,7 @@
 """
-Measures what importing our operators adds to a DAG file, beside an operator that does nothing.
+Measures how long importing our operators takes in a DAG file, compared with an operator that does nothing.
 
-Each run is a new process that has imported ``airflow.sdk`` already; the two take turns.
+Each run is a new process that has already imported ``airflow.sdk``. The two alternate.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def measure(body: str) -> float:
-    """Return the milliseconds that a new process takes for this part of a DAG file."""
+    """Return the milliseconds that a new process needs for this part of a DAG file."""
     command = [sys.executable, "-c", PROGRAM.format(body=body)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     return float(result.stdout.split()[-1])

@@ -21,7 +21,7 @@ from lab.command_line import build_parser, log_progress, print_table, run_comman
 from lab.faults.our_case_run import list_messages
 from lab.paths import HOMES
 
-#: As many as one page of Airflow's REST API holds.
+#: The size of one page of Airflow's REST API.
 COUNT = 100
 DAG_ID = "parked"
 DAG_SOURCE = f"""
@@ -38,7 +38,7 @@ with DAG({DAG_ID!r}, schedule=None):
 """
 ALL_PARKED = {"awaiting_input": COUNT}
 SETTINGS = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
-#: Seconds until all must be parked, and again until all must have succeeded.
+#: Seconds within which all tasks must be parked, and the same again for all to succeed.
 RUN_TIMEOUT = 900.0
 #: Seconds for the workers that parked the last tasks to exit.
 WORKER_EXIT_TIMEOUT = 30.0
@@ -149,7 +149,7 @@ def measure(parked: ParkedRun) -> int:
 
 
 def describe(states: Mapping[str | None, int]) -> str:
-    """Describe how many are in each state."""
+    """Describe the number of tasks in each state."""
     return ", ".join(f"{count} {state}" for state, count in states.items())
 
 

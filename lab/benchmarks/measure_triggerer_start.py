@@ -1,8 +1,8 @@
 """
-Measures how a real triggerer starts a thousand triggers of one connection at once, as after it was away.
+Measures how a real triggerer starts a thousand triggers of one connection at once, as after a restart.
 
-Prints as JSON how often the connection was looked up, when the last trigger had polled for the first time,
-and how often the triggerer found its event loop blocked (its metric ``triggers.blocked_main_thread``; at log
+Prints as JSON how often the connection was looked up, when the last trigger made its first poll, and how
+often the triggerer found its event loop blocked (its metric ``triggers.blocked_main_thread``; at log
 level INFO it also logs "Triggerer's async thread was blocked").
 """
 
@@ -29,7 +29,7 @@ from lab.peer_providers import PEERS_FOLDER
 
 COUNT = 1000
 INTERVAL = 10.0
-#: Seconds that the triggers have for their first poll; a sleeper's never poll.
+#: Seconds within which all triggers must make their first poll; the sleeping contender never polls.
 POLL_TIMEOUT = 90.0
 SLEEPER_TIMEOUT = 20.0
 
@@ -61,7 +61,7 @@ with create_session() as session:
         ti.start_date = timezone.utcnow()
 """
 
-#: A secrets backend that Airflow reads before all other connections: it logs each lookup.
+#: A secrets backend that Airflow asks first, and that logs each lookup.
 BACKEND = f"""
 import os
 from airflow.secrets import BaseSecretsBackend

@@ -1,5 +1,5 @@
 """
-Measures one contender in a process of its own: lets it wait for many tasks, and prints the costs as JSON.
+Measures one contender in its own process: lets it wait for many tasks, and prints the costs as JSON.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lab.command_line import build_parser
 BARE = "bare"
 #: Seconds between two measurements of the event loop's lag.
 BEAT = 0.05
-#: Seconds after which measuring begins even if the interval is not kept.
+#: Seconds after which the measurement begins even if the contender does not keep the interval.
 WARM_UP_TIMEOUT = 60.0
-#: The share of the polls due at the interval from which on a contender counts as keeping it.
+#: A contender keeps the interval if it makes at least this share of the polls that are due.
 STEADY_SHARE = 0.95
-#: Its multiples spread evenly, in another order than the tasks end.
+#: Its multiples are spread evenly, in a different order from the ends of the tasks.
 GOLDEN_RATIO = 0.6180339887
 #: Units of ``ru_maxrss`` in a MiB: bytes on macOS, KiB elsewhere.
 RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10
@@ -40,7 +40,7 @@ class Measured:
     """
     The costs of one contender for a number of tasks at one interval.
 
-    :param cpu_ms: Milliseconds of CPU per poll, everything included.
+    :param cpu_ms: Milliseconds of CPU per poll, including everything in the process.
     :param share: Polls made, as a share of those due at the interval.
     :param connections: Connections opened per poll, from the first to the last.
     :param rss_mb: The peak memory of the process, in MiB.
@@ -93,7 +93,7 @@ class Watcher:
         """
         Wait until the contender has kept the interval twice, or for ``WARM_UP_TIMEOUT``.
 
-        Contenders that cannot keep it settle into step meanwhile, and get slower.
+        Contenders that cannot keep it fall into step during this time, and get slower.
         """
         polls = 0.0
         for _ in range(int(WARM_UP_TIMEOUT / (2 * interval))):
@@ -131,7 +131,7 @@ async def measure(name: str, url: str, tasks: int, interval: float, seconds: flo
     after = await watcher.take_snapshot()
     end = time.monotonic() + 0.5
     await watcher.finish(end, interval, tasks)
-    # The last one ends after one interval; three more are for contenders that do not keep it.
+    # The last one ends after one interval. Contenders that do not keep it get three more.
     _, pending = await asyncio.wait(waits, timeout=0.5 + 4 * interval + 15)
     for task in pending:
         task.cancel()

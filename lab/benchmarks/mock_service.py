@@ -1,8 +1,8 @@
 """
-The mock service that every contender polls: plain asyncio, to cost as little CPU as possible.
+The mock service that every contender polls: plain asyncio, which costs the least CPU.
 
-Prints its address. It implements as much of each provider's API as a status check needs. A task's id is its
-number; it runs until the time that ``/control/finish`` sets, on the monotonic clock, which all processes of a
+Prints its address. It implements what a status check needs of each provider's API. A task's id is its number,
+and it runs until the time that ``/control/finish`` sets, on the monotonic clock that all processes of a
 machine share. ``/control/counts`` returns the counts so far.
 """
 
@@ -55,7 +55,7 @@ def build_anthropic(number: int, is_over: bool) -> object:
     }
 
 
-#: (how the path begins, what builds the response)
+#: (start of the path, function that builds the response)
 RESPONSES = [
     ("/agent/tasks/", build_lightcone),
     ("/sensor/", build_lightcone),
@@ -139,6 +139,6 @@ async def serve(certificate: str | None) -> None:
 if __name__ == "__main__":
     parser = build_parser("lab.benchmarks.mock_service", __doc__)
     parser.add_argument(
-        "certificate", nargs="?", help="a PEM file with its key; without one it speaks plain HTTP"
+        "certificate", nargs="?", help="PEM file with the certificate and its key; default: plain HTTP"
     )
     uvloop.run(serve(parser.parse_args().certificate))

@@ -1,4 +1,4 @@
-"""Starts the mock service as a process, and reads what it counted."""
+"""Starts the mock service as a process, and reads its counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_mock_service(folder: Path, certificate: Path | None = None) -> Iterator[
     Run the mock service, and return its address.
 
     :param folder: The folder for its log.
-    :param certificate: The PEM file with which it speaks TLS; None for plain HTTP.
+    :param certificate: The PEM file for TLS; None for plain HTTP.
     """
     address = folder / "address"
     command = [sys.executable, "-m", "lab.benchmarks.mock_service"]

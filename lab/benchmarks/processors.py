@@ -1,4 +1,4 @@
-"""Keeps service and contender on a processor each, so that they do not disturb each other."""
+"""Pins service and contender to separate processors, so that they do not disturb each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from lab.cluster.processes import Program
 
-#: The processors that we may use; empty where the system cannot pin a process.
+#: The processors that we may use; empty if the system cannot pin a process.
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
@@ -17,7 +17,7 @@ def pin(program: Program, place: int) -> None:
 
 
 def describe_processors() -> str:
-    """Describe how many processors we may use, and whether service and contender have one each."""
+    """Describe the processors that we may use, and whether service and contender have one each."""
     if len(PROCESSORS) > 1:
         return f"{len(PROCESSORS)} usable processors; the service and each contender have one of their own"
     count = len(PROCESSORS) or os.cpu_count()

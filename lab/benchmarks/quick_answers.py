@@ -1,4 +1,4 @@
-"""Answers the questions of many agent tasks the moment they appear, and counts the tasks that fail of it."""
+"""Answers the questions of many agent tasks the moment they appear, and counts the tasks that then fail."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from lab.cluster.processes import wait_until
 from lab.command_line import log_progress
 
 DAG_ID = "quick_answers"
-#: Seconds between two looks under Required Actions.
+#: Seconds between two requests for the open forms.
 LOOK_INTERVAL = 0.2
-#: Seconds until a run must have ended: 200 answers take three minutes on two idle processors.
+#: Seconds within which a run must end: 200 answers take three minutes on two idle processors.
 RUN_TIMEOUT = 1800.0
-#: Answers that are sent at once.
+#: Number of answers that are sent concurrently.
 SENDERS = 40
-#: How often an answer is sent again that Airflow did not take; SQLite may be locked for too long.
+#: How often an answer that Airflow did not accept is sent again: SQLite may be locked for too long.
 ATTEMPTS = 5
-#: Airflow's words for a question that is answered already.
+#: Airflow's message for a question that has already been answered.
 TAKEN = "has already been updated"
 
 
 def build_dag(tasks: int, questions: int) -> str:
-    """Return the source of a DAG whose mapped tasks each ask so many questions, one after the other."""
+    """Return the source of a DAG whose mapped tasks each ask this many questions, one after the other."""
     script = {"steps": 2, "step_seconds": 0, "ask": [f"Number {number}?" for number in range(questions)]}
     return f"""
 from datetime import timedelta
@@ -43,7 +43,7 @@ from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 SCRIPT = {"#sandbox " + json.dumps(script)!r}
 
 with DAG({DAG_ID!r}, schedule=None, max_active_tasks={tasks}):
-    # A task that fails asks again, so that all questions are answered in any case.
+    # A task that fails asks again, so all questions are answered in the end.
     ShinzoTaskOperator.partial(
         task_id="agent", deferrable=False, poll_interval=1, retries=100, retry_delay=timedelta(seconds=1)
     ).expand(message=[f"{{SCRIPT}}\\nThis is number {{number}}." for number in range({tasks})])
@@ -53,11 +53,11 @@ with DAG({DAG_ID!r}, schedule=None, max_active_tasks={tasks}):
 @dataclass
 class Results:
     """
-    What came of the answers.
+    The results of the answers.
 
-    :param state: The end of the DAG run, or ``running`` if it did not end in time.
-    :param failed: How often Airflow failed a task because it came back too soon.
-    :param delays: Seconds that each answer took, in the order in which they ended.
+    :param state: The final state of the DAG run, or ``running`` if it did not end in time.
+    :param failed: How often Airflow failed a task because it resumed too soon.
+    :param delays: Seconds that each answer took, in order of completion.
     :param errors: Answers that Airflow rejected, and why.
     """
 
@@ -88,7 +88,7 @@ class Respondent:
         """
         Trigger the DAG, answer until it has ended, and return the results.
 
-        :param on_look: Called before each look with the number of answers so far.
+        :param on_look: Called before each request for the open forms, with the number of answers so far.
         """
         run_id = self._cluster.api.trigger(DAG_ID)
         reported_at = 0.0
@@ -104,7 +104,7 @@ class Respondent:
                     senders.submit(self._answer, form, index)
             if (now := time.monotonic()) - reported_at > 30:
                 reported_at = now
-                log_progress(f"{len(self._results.delays)} questions are answered.")
+                log_progress(f"{len(self._results.delays)} questions answered.")
             self._results.state = self._cluster.api.read_run_state(DAG_ID, run_id)
             return self._results.state in RUN_END_STATES
 
@@ -115,7 +115,7 @@ class Respondent:
         return self._results
 
     def _answer(self, form: dict[str, Any], index: int) -> None:
-        # A session of each thread: they are not made to be shared.
+        # One session per thread: sessions are not thread-safe.
         if not hasattr(self._thread, "api"):
             self._thread.api = AirflowApi(self._cluster.api.base_url)
         started_at = time.monotonic()
@@ -124,7 +124,7 @@ class Respondent:
                 self._thread.api.answer(form, "Yes.")
             except AirflowApiError as error:
                 self._results.errors.append(str(error))
-                # Else Airflow has taken an attempt whose reply came too late for us.
+                # Otherwise Airflow accepted an attempt whose response came too late for us.
                 if TAKEN not in str(error):
                     continue
             self._results.delays.append(time.monotonic() - started_at)
@@ -132,6 +132,6 @@ class Respondent:
         self._being_answered.discard(index)
 
     def _count_mismatches(self) -> int:
-        """Return how often Airflow took a task that was resumed for one that was killed."""
+        """Return how often Airflow mistook a resumed task for a killed one."""
         found = self._cluster.api.request("GET", "/eventLogs", parameters={"event": "state mismatch"})
         return int(found["total_entries"])

@@ -1,4 +1,4 @@
-"""How many requests a wait sends until it sees the end, and how late it sees it: on a simulated clock."""
+"""Counts on a simulated clock how many requests a wait sends, and how late it sees the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 from lab.benchmarks.percentile import percentile
 
 RUNNING = AgentTask("lightcone", "tsk_1", status=TaskState.RUNNING)
-#: The runs end at random within so many seconds.
+#: The runs end at random times within this many seconds.
 SPREAD = 30.0
 #: Waits that are simulated, and runs that end during each of them.
 WAITS, RUNS_PER_WAIT = 100, 20
@@ -25,7 +25,7 @@ class Simulated:
 
     :param requests: Requests per run, on average.
     :param late: Seconds from the end of the run to the request that saw it: median, 99th percentile.
-    :param late_beyond: The 99th percentile of those seconds minus 5 % of the run; 2 are allowed.
+    :param late_beyond: The 99th percentile of those seconds minus 5 % of the run; at most 2 are allowed.
     """
 
     requests: float
@@ -37,11 +37,11 @@ def simulate(seconds: float, poll_interval: float | None, *, seed: int = 1) -> S
     """
     Simulate ``WAITS`` waits for ``RUNS_PER_WAIT`` runs each.
 
-    A wait polls at the same times whenever the run ends, so that one series of polls serves many ends.
+    The times of the polls do not depend on when the run ends, so one series of polls serves many runs.
 
     :param seconds: The length of the shortest run; the longest is ``SPREAD`` longer.
     :param poll_interval: Fixed seconds between the requests; None for the growing wait.
-    :param seed: Of the random numbers.
+    :param seed: The seed of the random numbers.
     """
     chance = random.Random(seed)  # noqa: S311 - no secret
     requests = 0

@@ -10,11 +10,11 @@ import requests
 
 
 class AirflowApiError(Exception):
-    """Airflow rejected a request, or did not answer it."""
+    """Airflow rejected a request, or did not respond to it."""
 
 
 class AirflowUnreachableError(AirflowApiError):
-    """Airflow did not answer."""
+    """Airflow did not respond."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class TaskInstance:
     """
     One task instance of a DAG run, as the REST API reports it.
 
-    :param map_index: The index within a mapped task, -1 where the task is not mapped.
+    :param map_index: The index within a mapped task; -1 if the task is not mapped.
     :param state: Its state in Airflow, or None before it was scheduled.
-    :param tries: How often it was started.
-    :param seconds: From its start to its end, time deferred included; None until it has ended.
-    :param queued_at: When it last went to an executor, as Airflow writes times; None before that.
+    :param tries: The number of times it was started.
+    :param seconds: Seconds from its start to its end, including the time deferred; None until it has ended.
+    :param queued_at: When it was last sent to an executor, in Airflow's format; None before that.
     :param instance_id: The id of this try, which the processes of its worker have in their titles.
-    :param triggerer_id: The triggerer that runs its trigger; None while no triggerer does.
+    :param triggerer_id: The triggerer that runs its trigger, or None.
     """
 
     dag_id: str
@@ -44,7 +44,7 @@ class TaskInstance:
 
     @property
     def label(self) -> str:
-        """The task's id, with the map index in brackets where there is one."""
+        """The task's id, with the map index in brackets if it has one."""
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
@@ -53,15 +53,15 @@ class AirflowApi:
     A client of one API server whose simple auth manager treats everyone as an admin.
 
     :param base_url: The address of the Airflow UI.
-    :param on_unreachable: Called when a request was not answered; returns True when the server had crashed
-        and runs again.
+    :param on_unreachable: Called after a request without a response; returns True if the server had crashed
+        and has been restarted.
     """
 
     def __init__(self, base_url: str, *, on_unreachable: Callable[[], bool] = lambda: False) -> None:
         self.base_url = base_url
         self._on_lost = on_unreachable
         self._session = requests.Session()
-        # The user's proxy settings and .netrc are not for an address on this machine.
+        # The user's proxy settings and .netrc must not apply to an address on this machine.
         self._session.trust_env = False
 
     def request(
@@ -71,7 +71,7 @@ class AirflowApi:
         Send a request as an admin and return its JSON; send it again if ``on_unreachable`` returns True.
 
         :param path: The path below ``/api/v2``.
-        :raises AirflowApiError: Airflow returned an error, or did not answer.
+        :raises AirflowApiError: Airflow returned an error, or did not respond.
         """
         try:
             return self._send_as_admin(method, path, params=parameters, json=body)
@@ -109,7 +109,7 @@ class AirflowApi:
         return {component: facts["status"] for component, facts in health.items() if facts}
 
     def is_worker_api_healthy(self) -> bool:
-        """Return True if this server answers the requests of workers."""
+        """Return True if this server responds to the requests of workers."""
         try:
             return bool(self._send("GET", "/execution/health")["status"] == "healthy")
         except AirflowApiError:
@@ -172,15 +172,15 @@ class AirflowApi:
         Clear a task in any state: it starts over.
 
         :param all_indices: True to clear a mapped task as a whole, and not only this index.
-        :param keep_task_state: True to keep what the task state store holds of it; Airflow 3.4 and later,
-            which discard it unless they are told so.
+        :param keep_task_state: True to keep its entries in the task state store. Only for Airflow 3.4 and
+            later, which delete them by default.
         """
         is_index = task.map_index >= 0 and not all_indices
         options = {"keep_task_state": True} if keep_task_state else {}
         self._clear(task, [task.task_id, task.map_index] if is_index else task.task_id, **options)
 
     def clear_with_downstream(self, task: TaskInstance, task_id: str) -> None:
-        """Clear another task of a task's run, and all that follow it, as the Airflow UI offers it."""
+        """Clear another task of a task's run and all tasks downstream, as the Airflow UI can."""
         self._clear(task, task_id, include_downstream=True)
 
     def _clear(self, of_run: TaskInstance, task_id: Any, **options: Any) -> None:
@@ -230,7 +230,7 @@ class AirflowApi:
 
 
 def build_answer_path(form: dict[str, Any]) -> str:
-    """Return where an open form is answered, as a path below ``/api/v2``."""
+    """Return the path for answering an open form, below ``/api/v2``."""
     ti = form["task_instance"]
     path = f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
     return f"{path}/{ti['map_index']}/hitlDetails"

@@ -7,8 +7,8 @@ A real Airflow on this machine: API server, scheduler, DAG processor and trigger
         run_id = cluster.api.trigger("my_dag")
         print(cluster.wait_for_run("my_dag", run_id, timeout=60))
 
-Each component is a process session of its own, so that ending it leaves no process behind: a killed ``airflow
-standalone`` leaves its components running, and it starts 32 workers. The programs get a clean environment,
+Each component is a separate process session, so ending it leaves no process behind. (A killed ``airflow
+standalone`` leaves its components running, and it starts 32 workers.) The programs get a clean environment,
 without the settings of the user's own Airflow. Several clusters can run at the same time.
 """
 
@@ -37,9 +37,9 @@ class AirflowCluster(ClusterPrograms):
 
     :param home: Its folder; an earlier cluster there is deleted.
     :param dags_folder: The folder with the DAG files.
-    :param environment: More environment variables for every component: connections, settings.
+    :param environment: Additional environment variables for every component: connections, settings.
     :param database_url: An empty PostgreSQL database; default a SQLite file in the home.
-    :param startup_timeout: Seconds until the components must be healthy, and again until the DAGs are parsed.
+    :param startup_timeout: Seconds for the components to become healthy, and again for the DAGs to be parsed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AirflowCluster(ClusterPrograms):
         self.sqlite_path = None if database_url else home / "airflow.db"
         self.components = COMPONENTS if database_url else SQLITE_COMPONENTS
         self.api_servers = [name for name in API_SERVERS if name in self.components]
-        #: The Python that runs them; another one may hold another version of Airflow.
+        #: The Python that runs them; another one may have a different version of Airflow.
         self.python = sys.executable
         database_url = database_url or f"sqlite:///{self.sqlite_path}"
         settings = build_airflow_environment(home, dags_folder.resolve(), database_url)
@@ -82,9 +82,9 @@ class AirflowCluster(ClusterPrograms):
         """
         Create or migrate the database, start the components and wait until Airflow reports them healthy.
 
-        On failure or interrupt, everything that was started is ended again.
+        On failure or interrupt, everything that was started is stopped again.
 
-        :param api_servers_first: True to start the others once the API servers answer.
+        :param api_servers_first: True to start the other components only once the API servers respond.
         :raises ClusterError: A component exited, or was not healthy in time.
         """
         try:
@@ -113,7 +113,7 @@ class AirflowCluster(ClusterPrograms):
         """
         Start one of ``components``.
 
-        :param name: A name for a second one of its kind; default the component's.
+        :param name: The name of a second instance; default: the component's name.
         """
         command = [self.python, "-m", "airflow", *self.components[component]]
         if component in self._ports:
@@ -156,7 +156,7 @@ class AirflowCluster(ClusterPrograms):
         :param on_end: Called with the DAG's id and the state of each run that has ended.
         :param on_poll: Called before each poll of the runs.
         :raises ClusterTimeoutError: A run did not end in time.
-        :raises ClusterError: A program of the cluster exited meanwhile.
+        :raises ClusterError: A program of the cluster exited in the meantime.
         """
         states: dict[str, str] = {}
 
@@ -185,11 +185,11 @@ class AirflowCluster(ClusterPrograms):
         """
         Restart an API server whose interpreter has crashed, as a service manager would.
 
-        CPython 3.11.7 crashes now and then, within seconds of its start: it writes to freed memory. The
-        warning has the threads' stacks, and pytest shows it.
+        CPython 3.11.7 occasionally crashes within seconds of its start, because it writes to freed memory.
+        The warning contains the threads' stacks, and pytest shows it.
 
-        :param patience: Seconds to wait for its exit: its connections are cut a moment earlier.
-        :returns: True if one had crashed and all of them answer again.
+        :param patience: Seconds to wait for its exit: its connections close a moment earlier.
+        :returns: True if one had crashed and all of them respond again.
         """
         crashed = [
             program
@@ -221,7 +221,7 @@ class AirflowCluster(ClusterPrograms):
         return [name for name in HEALTH_NAMES if health.get(name) != "healthy"] + unreachable
 
     def _find_unreachable(self) -> list[str]:
-        """Return the API servers that do not answer; a fault case may have stopped the other components."""
+        """Return the API servers that do not respond; a fault case may have stopped the other components."""
         return [name for name in self._find_unhealthy() if name in ("metadatabase", "worker-api-server")]
 
     def _wait_until(self, condition: str, find_missing: Callable[[], list[str]], timeout: float) -> None:

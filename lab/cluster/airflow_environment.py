@@ -1,4 +1,4 @@
-"""The environment variables of a fast Airflow that is independent of the user's own one."""
+"""The environment variables of a fast Airflow, independent of the user's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import secrets
 import sys
 from pathlib import Path
 
-#: What programs keep of the user's environment: a proxy, AIRFLOW__* or PYTHON* could change the outcome.
+#: The user's variables that programs keep. Others, such as a proxy, AIRFLOW__* or PYTHON*, could change the
+#: outcome.
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 
 
@@ -30,12 +31,12 @@ def build_airflow_environment(home: Path, dags_folder: Path, database_url: str) 
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
-        # Everyone is an admin: the server listens on this machine only, and holds nothing but the demo.
+        # Everyone is an admin: the server listens on this machine only, and contains only the demo.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
         "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
-        # Seconds, all below the defaults, so that a run takes seconds and not half a minute.
+        # In seconds, all below the defaults, so that a run takes seconds instead of half a minute.
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",

@@ -1,7 +1,7 @@
 """
-The programs of one cluster: with their logs in its home, listed in a file there, and ended together.
+The programs of one cluster. Their logs, and a file that lists them, are in its home; they end together.
 
-Each is a process session of its own, so that ending it leaves no process behind.
+Each is a separate process session, so ending it leaves no process behind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lab.cluster.state_file import ClusterState, read_cluster_state
 
 
 class ClusterError(Exception):
-    """The cluster did not start, or a part of it exited; the message holds the end of its log."""
+    """The cluster did not start, or a part of it exited; the message contains the end of its log."""
 
 
 class ClusterTimeoutError(ClusterError):
@@ -40,14 +40,14 @@ class ClusterPrograms:
 
     @property
     def url(self) -> str:
-        """The address to show to whoever finds the cluster running; empty until it is known."""
+        """The address of the running cluster, for messages; empty until it is known."""
         return ""
 
     def prepare(self) -> None:
         """
-        Make an empty home; end first what a killed owner left running there.
+        Create an empty home, after stopping what a killed owner left running there.
 
-        :raises ClusterError: A running cluster uses the home, or it holds something other than a cluster.
+        :raises ClusterError: A running cluster uses the home, or it contains something else.
         """
         state = read_cluster_state(self.home)
         if state is None and self.home.exists() and any(self.home.iterdir()):
@@ -73,7 +73,7 @@ class ClusterPrograms:
         return program
 
     def stop_program(self, name: str, *, grace: float = 10.0) -> None:
-        """End one program and everything it started; a grace of 0 kills it, as losing its machine would."""
+        """End one program and everything it started; a grace of 0 kills it, like the loss of its machine."""
         self.programs.pop(name).stop(grace=grace)
         self._write_state()
 

@@ -1,10 +1,10 @@
 """
-A PostgreSQL server on this machine for tests: in a temporary folder, on a free port, ended with its user.
+A PostgreSQL server for tests on this machine: in a temporary folder, on a free port, stopped with its owner.
 
     with run_postgresql() as server_url:
         url = create_database(server_url)  # postgresql+psycopg2://…, for [database] sql_alchemy_conn
 
-Its data do not survive a crash of the machine, and everyone on this machine may connect: it holds nothing but
+Its data does not survive a crash of the machine, and everyone on this machine may connect: it contains only
 what a test writes.
 """
 
@@ -28,17 +28,17 @@ from lab.cluster.processes import find_free_ports
 DEBIAN_FOLDER = Path("/usr/lib/postgresql")
 #: Debian's user for PostgreSQL, and one that every system has.
 UNPRIVILEGED_USERS = ("postgres", "nobody")
-#: Seconds until each of its programs must have finished.
+#: Seconds within which each of its programs must finish.
 TIMEOUT = 60.0
 #: Ends the server and removes its folder when the pipe to it closes: at the end of the block, or because the
 #: process that started the server was killed.
 GUARD = 'cat; "$1" stop -D "$2/data" --mode=immediate; rm -rf "$2"'
-#: What the server logs where another process listens on its port.
+#: The server's log message if another process listens on its port.
 ADDRESS_IN_USE = "Address already in use"
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # Several Airflows at once, each with a pool of connections for every component.
+    # For several Airflows at once, each with a connection pool per component.
     "max_connections": "300",
     # Fast instead of durable.
     "fsync": "off",
@@ -54,7 +54,7 @@ class PostgresqlError(Exception):
 @contextmanager
 def run_postgresql() -> Iterator[str]:
     """
-    Start a server, yield its SQLAlchemy URL, and end it with the block, or with this process.
+    Start a server and yield its SQLAlchemy URL; stop it at the end of the block, or with this process.
 
     :raises PostgresqlError: It is not installed, or did not start.
     """
@@ -66,7 +66,7 @@ def run_postgresql() -> Iterator[str]:
     guard = ["sh", "-c", GUARD, "guard", str(programs / "pg_ctl"), str(folder)]
     data = f"--pgdata={folder / 'data'}"
     options = build_process_options(folder, user)
-    # In a session of its own, where no Ctrl-C reaches it.
+    # In a separate session, where Ctrl-C does not reach it.
     options_of_guard = {**options, "stdin": subprocess.PIPE, "start_new_session": True}
     with subprocess.Popen(guard, **options_of_guard):  # noqa: S603 - our own command
         access = ["--username=airflow", "--auth=trust"]
@@ -78,7 +78,7 @@ def run_postgresql() -> Iterator[str]:
 
 def start_server(command: Sequence[Path | str], options: dict[str, Any]) -> int:
     """
-    Start the server and return its port; if another process takes that meanwhile, once more on another one.
+    Start the server and return its port; if another process has taken the port, try once more with another.
 
     :param command: The command that starts it, without its settings.
     :param options: The arguments for ``subprocess``.
@@ -98,12 +98,12 @@ def start_server(command: Sequence[Path | str], options: dict[str, Any]) -> int:
 
 
 def create_database(server_url: str) -> str:
-    """Create an empty database with a name of its own, and return its SQLAlchemy URL."""
-    # Imported here: the lab's commands explain themselves without a database driver.
+    """Create an empty database with a unique name, and return its SQLAlchemy URL."""
+    # Imported here, so that the lab's commands print their help without a database driver.
     from sqlalchemy import create_engine, make_url, text
 
     name = f"airflow_{secrets.token_hex(6)}"
-    # No transaction: PostgreSQL creates no database in one.
+    # Without a transaction: PostgreSQL cannot create a database in one.
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
@@ -113,7 +113,7 @@ def create_database(server_url: str) -> str:
 
 def find_programs() -> Path:
     """
-    Return the folder with the server's programs: of the PATH, or else of the newest version on Debian.
+    Return the folder with the server's programs: on the PATH, or else Debian's newest version.
 
     :raises PostgresqlError: There is none.
     """
@@ -128,7 +128,7 @@ def find_programs() -> Path:
 
 
 def explain_lack() -> str | None:
-    """Return what this machine lacks for a server, or None if it has all."""
+    """Return what this machine lacks for a server, or None if it lacks nothing."""
     try:
         find_programs()
     except PostgresqlError as error:
@@ -137,13 +137,13 @@ def explain_lack() -> str | None:
 
 
 def find_unprivileged_user() -> str:
-    """Return who runs the server when we are root: it refuses to run as root."""
+    """Return the user to run the server as if we are root: it refuses to run as root."""
     names = {entry.pw_name for entry in pwd.getpwall()}
     return next(name for name in UNPRIVILEGED_USERS if name in names)
 
 
 def build_process_options(folder: Path, user: str | None) -> dict[str, Any]:
-    """Return the arguments for ``subprocess`` of a program in this folder; a user of None is ourselves."""
+    """Return the ``subprocess`` arguments of a program in this folder; None is the current user."""
     return {
         "cwd": folder,
         "env": build_clean_environment(),
@@ -160,7 +160,7 @@ def run_program(command: Sequence[Path | str], options: dict[str, Any]) -> None:
     """
     Run one of the server's programs to its end; its output and the server's go into files in its folder.
 
-    :raises PostgresqlError: It failed; the message holds the end of the output.
+    :raises PostgresqlError: It failed; the message contains the end of the output.
     """
     folder: Path = options["cwd"]
     # Into a file, not a pipe: the server keeps it open, and a pipe would not end before the server.

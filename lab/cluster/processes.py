@@ -2,8 +2,8 @@
 A program that runs as a process session: started with a log file, ended with everything it started.
 
 Airflow puts every running task into its own process group, so ending a component's group would leave its
-tasks running. The session is what they share. A task that opens a session itself, as Airflow's bash tasks do,
-is found as a descendant. On Linux the process table comes from ``/proc``, on other systems from ``ps``.
+tasks running. They share a session instead. A task that opens its own session, as Airflow's bash tasks do, is
+found as a descendant. On Linux the process table comes from ``/proc``, on other systems from ``ps``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SessionLeader:
     The first process of a session.
 
     :param pid: Its id, which is the session's id as well.
-    :param started: When it started, as the system writes it; a later process with the same id has another.
+    :param started: When it started, in the system's format; it differs for a later process with the same id.
     """
 
     pid: int
@@ -40,13 +40,13 @@ class SessionLeader:
 
 
 def read_session_leader(pid: int) -> SessionLeader:
-    """Return the identity of the running process ``pid``; its start is empty if it has exited already."""
+    """Return the identity of the running process ``pid``; its start is empty if it has already exited."""
     entry = _read_process_table().get(pid)
     return SessionLeader(pid, entry.started if entry else "")
 
 
 def is_running(leader: SessionLeader) -> bool:
-    """Return True if this very process is still running."""
+    """Return True if exactly this process is still running."""
     entry = _read_process_table().get(leader.pid)
     return entry is not None and entry.started == leader.started
 
@@ -81,7 +81,7 @@ def end_process_trees(leaders: Sequence[SessionLeader], *, grace: float = 3.0) -
                     os.killpg(leader.pid, signal.SIGTERM)
         wait_until(lambda: not any(is_running(leader) for leader in leaders), timeout=grace)
     finally:
-        # On an interrupt too: a second Ctrl-C must end everything sooner, not leave half of it running.
+        # On an interrupt too: a second Ctrl-C must end everything sooner, and not leave half of it running.
         _kill(leaders, tree)
 
 
@@ -173,7 +173,7 @@ class Program:
         try:
             self.leader = read_session_leader(self._process.pid)
         except BaseException:
-            # An interrupt here would leave a program running that no list holds.
+            # An interrupt here would leave a program running that is in no list.
             self._process.kill()
             raise
 
@@ -188,7 +188,7 @@ class Program:
         return self.exit_status
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to every process of the program, for example SIGSTOP to freeze all of it."""
+        """Send a signal to every process of the program, for example SIGSTOP to freeze it."""
         for pid in find_process_tree([self.leader]):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -205,7 +205,7 @@ class Program:
 
 
 def _read_process_table() -> dict[int, _Entry]:
-    """Return all processes but the zombies: in a container, no process may be there to reap orphans."""
+    """Return all processes except zombies, which a container may have no process to reap."""
     if not Path("/proc/self/stat").exists():
         return _ask_ps()
     table = {}
@@ -213,7 +213,7 @@ def _read_process_table() -> dict[int, _Entry]:
         if not folder.name.isdigit():
             continue
         try:
-            # The name in brackets may hold spaces and brackets; the fields after it do not.
+            # The name in brackets may contain spaces and brackets; the fields after it do not.
             state, *fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:
             continue

@@ -1,4 +1,4 @@
-"""Makes SQLite never reuse the id of a trigger, as PostgreSQL and MySQL do by default."""
+"""Keeps SQLite from reusing the ids of triggers; PostgreSQL and MySQL never reuse ids by default."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def never_reuse_trigger_ids(database: Path) -> None:
     """
     Recreate the table of triggers, which must be empty, with ids that are never reused.
 
-    SQLite gives the id of a deleted row to the next one. The triggerer may still hold an event of the deleted
+    SQLite gives the id of a deleted row to the next row. The triggerer may still have an event of the deleted
     trigger, and would deliver it to the task that waits for the new trigger with the same id.
 
-    :raises ValueError: The table has another definition than expected.
+    :raises ValueError: The table does not have the expected definition.
     """
     with closing(sqlite3.connect(database)) as connection, connection:
         statements = connection.execute("SELECT sql FROM sqlite_master WHERE tbl_name = 'trigger'").fetchall()

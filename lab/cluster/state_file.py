@@ -1,8 +1,8 @@
 """
 The file in a cluster's home that lists its running programs.
 
-With it, another process can stop a cluster that was left running, and the next start can end what a killed
-owner left behind.
+It lets another process stop a cluster that was left running, and the next start stop what a killed owner left
+behind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ClusterState:
     The programs of one cluster.
 
     :param url: The address of the Airflow UI; empty until it is known.
-    :param owner: The process that will stop the cluster, or None where it was left running.
+    :param owner: The process that will stop the cluster, or None if it was left running.
     :param leaders: The first process of every program.
     """
 
@@ -37,7 +37,7 @@ class ClusterState:
 
     @property
     def is_in_use(self) -> bool:
-        """True while the owner is running, or, without an owner, any of the programs."""
+        """True while the owner, or without an owner any of the programs, is running."""
         return is_running(self.owner) if self.owner else self.is_running
 
     def write(self, home: Path) -> None:

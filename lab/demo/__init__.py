@@ -1,1 +1,1 @@
-"""``make demo``, ``make up`` and ``make down``: the example DAGs in a real Airflow, on the sandbox."""
+"""``make demo``, ``make up`` and ``make down``: the example DAGs in a real Airflow, with the sandbox."""

@@ -1,5 +1,5 @@
 """
-``make demo``: run five of the example DAGs in a real Airflow, on the sandbox.
+``make demo``: run five of the example DAGs in a real Airflow, with the sandbox.
 
 Exits with 0 only if every run ended as ``lab/demo/expected_runs.py`` says.
 """
@@ -45,7 +45,7 @@ def main() -> int:
     except (ClusterError, AirflowApiError) as error:
         problems = [str(error)]
     except KeyboardInterrupt:
-        problems = ["it was interrupted"]
+        problems = ["interrupted"]
     finally:
         log_progress("Stopping Airflow and the sandbox ...")
         cluster.stop()
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def run_all(cluster: AirflowCluster) -> list[str]:
-    """Run all DAGs at the same time, print their results, and return a line for every unexpected one."""
+    """Run all DAGs at the same time, print their results, and return a line per unexpected result."""
     runs = {dag_id: cluster.api.trigger(dag_id) for dag_id in EXPECTED_RUNS}
     log_progress(f"Started {', '.join(runs)}")
     reviewer = Reviewer(cluster.api, REVIEWER_REPLIES)
@@ -76,7 +76,7 @@ def run_all(cluster: AirflowCluster) -> list[str]:
     finished = [read_run(cluster.api, dag_id, run_id) for dag_id, run_id in runs.items()]
     print()
     print_tasks(finished)
-    print("\nThe agents' questions, and who answered:")
+    print("\nThe agents' questions and the answers:")
     print_questions(finished)
     print_failures(cluster.api, finished)
     print("\nThe rows that company_research wrote:")

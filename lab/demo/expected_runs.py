@@ -1,4 +1,4 @@
-"""How each run of the demo has to end, and what the reviewer replies to the agents."""
+"""How each run of the demo must end, and the reviewer's replies to the agents."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class ExpectedTask:
     """
-    How a task has to end.
+    How a task must end.
 
     :param state: Its state in Airflow.
-    :param count: Its number of task instances; more than one where the task is mapped.
-    :param tries: How often each is started; None accepts any number.
+    :param count: The number of its task instances; more than one if the task is mapped.
+    :param tries: The number of tries of each; None accepts any number.
     :param status: The agent task's final status; None accepts any.
     :param exit_code: The agent task's exit code; None accepts any.
-    :param answers: Who sent which reply to each of its questions, as ``name: reply``.
+    :param answers: The replies to its questions and their senders, as ``name: reply``.
     """
 
     state: str = "success"
@@ -30,17 +30,17 @@ class ExpectedTask:
 @dataclass(frozen=True)
 class ExpectedRun:
     """
-    How a run of a DAG has to end.
+    How a run of a DAG must end.
 
     :param state: Its state in Airflow.
-    :param tasks: How each task of the DAG has to end, by the task's id.
+    :param tasks: How each task of the DAG must end, by the task's id.
     """
 
     state: str
     tasks: Mapping[str, ExpectedTask]
 
 
-#: The reviewer's reply by a part of the question.
+#: The reviewer's replies, each by a part of the question.
 REVIEWER_REPLIES = {
     "Contoso GmbH in Hamburg": "The one in Hamburg.",
     "May I spend 12 EUR": "Yes.",
@@ -49,7 +49,7 @@ REVIEWER_REPLIES = {
 #: Airflow's name for the reviewer: the demo has no users.
 REVIEWER = "Anonymous"
 
-#: By DAG. Those that ask a question come first: they take the longest.
+#: By DAG. Those that ask a question come first, because they take the longest.
 EXPECTED_RUNS = {
     "supplier_check": ExpectedRun(
         "success",
@@ -99,5 +99,5 @@ EXPECTED_RUNS = {
         },
     ),
 }
-#: The rows that company_research writes, one for each company.
+#: The number of rows that company_research writes: one per company.
 RESEARCH_ROWS = 4

@@ -1,4 +1,4 @@
-"""Reads finished runs, compares them with what was expected, and prints them."""
+"""Reads finished runs, compares them with the expected ones, and prints them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FinishedTask:
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        """The agent's questions, each with its reply and who gave it."""
+        """The agent's questions, each with its reply and the sender."""
         return self.xcoms.get(ANSWERS_KEY) or []
 
 
@@ -49,17 +49,17 @@ def read_run(api: AirflowApi, dag_id: str, run_id: str) -> FinishedRun:
 
 
 def compare(expected: ExpectedRun, run: FinishedRun) -> list[str]:
-    """Return a line for every difference from what was expected."""
+    """Return a line for every difference from the expected run."""
     differences = []
     if run.state != expected.state:
-        differences.append(f"{run.dag_id}: expected the run to end as {expected.state}, seen {run.state}")
+        differences.append(f"{run.dag_id}: expected the run to end as {expected.state}, not {run.state}")
     for task_id in sorted({entry.task.task_id for entry in run.tasks} - set(expected.tasks)):
-        differences.append(f"{run.dag_id}.{task_id}: a task that expected_runs.py does not name")
+        differences.append(f"{run.dag_id}.{task_id}: a task that is not in expected_runs.py")
     for task_id, expected_task in expected.tasks.items():
         found = [entry for entry in run.tasks if entry.task.task_id == task_id]
         if len(found) != expected_task.count:
             differences.append(
-                f"{run.dag_id}.{task_id}: expected {expected_task.count} of it, seen {len(found)}"
+                f"{run.dag_id}.{task_id}: expected {expected_task.count} task instances, found {len(found)}"
             )
         for entry in found:
             differences += _compare_task(expected_task, entry)
@@ -76,7 +76,7 @@ def _compare_task(expected: ExpectedTask, entry: FinishedTask) -> list[str]:
         ("answers", list(expected.answers), answers),
     ]
     return [
-        f"{entry.task.dag_id}.{entry.task.label}: expected {name} {wanted}, seen {actual}"
+        f"{entry.task.dag_id}.{entry.task.label}: expected {name} {wanted}, found {actual}"
         for name, wanted, actual in checks
         if wanted is not None and actual != wanted
     ]
@@ -101,7 +101,7 @@ def print_tasks(runs: Sequence[FinishedRun]) -> None:
 
 
 def print_questions(runs: Sequence[FinishedRun]) -> None:
-    """Print a line for every question of an agent in these runs, with its reply."""
+    """Print a line for every question that an agent asked in these runs, with its reply."""
     headings = ("DAG", "task", "question", "reply", "answered by", "sent")
     rows = [
         (

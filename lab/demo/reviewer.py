@@ -10,10 +10,10 @@ from lab.command_line import log_progress
 
 class Reviewer:
     """
-    Someone who knows what to reply.
+    A reviewer who knows what to reply.
 
     :param api: The API server with the forms.
-    :param replies: The reply by a part of the question; a question without one stays unanswered.
+    :param replies: Each reply by a part of its question; other questions stay unanswered.
     """
 
     def __init__(self, api: AirflowApi, replies: Mapping[str, str]) -> None:
@@ -21,7 +21,7 @@ class Reviewer:
         self._replies = replies
 
     def answer_open_questions(self) -> None:
-        """Look under Required Actions once, and answer the questions found there."""
+        """Answer the questions that are open now."""
         for form in self._api.list_questions():
             for part, reply in self._replies.items():
                 if part in form["subject"]:

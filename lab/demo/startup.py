@@ -12,7 +12,7 @@ from lab.cluster.processes import wait_until
 from lab.command_line import log_progress
 from lab.paths import EXAMPLE_DAGS
 
-#: Each example file holds one DAG of the same name.
+#: Each example file contains one DAG of the same name.
 DAG_IDS = sorted(path.stem for path in EXAMPLE_DAGS.glob("*.py"))
 #: The SQLite file that company_research writes, within the cluster's home.
 RESEARCH_DATABASE = "company_research.db"
@@ -24,7 +24,7 @@ def start_all(cluster: AirflowCluster) -> None:
     """
     Start the sandbox and Airflow in a prepared cluster, and unpause the example DAGs.
 
-    :raises ClusterError: Something did not start; the message holds the end of its log.
+    :raises ClusterError: Something did not start; the message contains the end of its log.
     """
     log_progress("Starting the sandbox, the local mock of Lightcone and Shinzo ...")
     sandbox_url = _start_sandbox(cluster)

@@ -1,1 +1,1 @@
-"""What the documentation site reads out of the package, so that no page repeats it; see ``mkdocs.yml``."""
+"""Reads parts of the documentation from the package, so that no page repeats them; see ``mkdocs.yml``."""

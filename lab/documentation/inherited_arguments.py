@@ -1,8 +1,8 @@
 """
-Shows all arguments of a constructor on the reference pages, those behind ``**kwargs`` too.
+Shows all arguments of a constructor on the reference pages, including those behind ``**kwargs``.
 
-An extension of griffe, which reads the docstrings for the documentation site. Without it an inherited
-argument would be shown without its type and default, and as required.
+An extension of griffe, which reads the docstrings for the documentation site. Without it, an inherited
+argument would appear as required, and without its type and default.
 """
 
 from __future__ import annotations

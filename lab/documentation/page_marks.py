@@ -1,4 +1,4 @@
-"""A hook of MkDocs: puts what the package declares where a page has a mark, such as ``<!-- errors -->``."""
+"""A hook of MkDocs: replaces marks such as ``<!-- errors -->`` with texts from the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ JSON_TYPES = {"string": "text", "number": "number", "boolean": "true or false"}
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """Return the text of a page without marks."""
+    """Return the text of a page with its marks replaced."""
     for mark, build in MARKS.items():
         markdown = markdown.replace(f"<!-- {mark} -->", build() if f"<!-- {mark} -->" in markdown else "")
     return markdown
@@ -31,7 +31,7 @@ def build_connection_fields() -> str:
 
 
 def build_errors() -> str:
-    """Return the tree of the exceptions, and what mkdocstrings replaces by the docstring of each."""
+    """Return the tree of the exceptions, and a mark per exception for mkdocstrings."""
     classes = [
         found
         for found in vars(errors).values()

@@ -1,1 +1,1 @@
-"""``make faults``: real processes and connections, broken on purpose, and what becomes of the agent tasks."""
+"""``make faults``: breaks real processes and connections, and checks what happens to the agent tasks."""

@@ -1,7 +1,7 @@
 """
 ``make faults``: run every fault that an agent task must survive, with real processes, several times.
 
-Prints a table, and exits with 0 only if every case came out as expected in every round.
+Prints a table, and exits with 0 only if every case ended as expected in every round.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run_rounds(arguments: argparse.Namespace, server_url: str | None = None) -> 
     """
     Run the rounds, print the table and return the exit status.
 
-    :param server_url: A PostgreSQL server, on which every round has its own database; default SQLite.
+    :param server_url: A PostgreSQL server, where every round gets its own database; default SQLite.
     """
     cases = select_cases(arguments)
     outcomes: dict[str, list[Outcome]] = {case.name: [] for case in cases}
@@ -81,7 +81,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = build_parser("lab.faults", __doc__)
     parser.add_argument("--runs", type=int, default=5, help="number of rounds; default 5")
     parser.add_argument("--only", metavar="CASE,CASE", help="run only these cases; default all")
-    parser.add_argument("--peers", action="store_true", help="run other providers' rows too, for comparison")
+    parser.add_argument(
+        "--peers", action="store_true", help="also run other providers' cases, for comparison"
+    )
     parser.add_argument(
         "--database", choices=("sqlite", "postgresql"), default="sqlite", help="default sqlite"
     )

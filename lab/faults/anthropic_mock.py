@@ -1,5 +1,5 @@
 """
-A mock of Anthropic's service, for running the agent task of Airflow's Anthropic provider beside ours.
+A mock of Anthropic's service, to compare the agent task of Airflow's Anthropic provider with ours.
 
     with AnthropicMock(session_seconds=60) as mock:
         (dags_folder / f"{mock.dag_id}.py").write_text(mock.dag_source)
@@ -8,7 +8,7 @@ A mock of Anthropic's service, for running the agent task of Airflow's Anthropic
     print(mock.sessions_started, mock.sessions_stopped, mock.is_running)
 
 The provider itself is real: operator, trigger, hook and the vendor's SDK, which ``make peers`` installs. The
-mock answers the five requests that the hook sends.
+mock responds to the five requests that the hook sends.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class _Session:
         return {"id": self.id, "status": self.status, "outcome_evaluations": [], "usage": usage}
 
     def list_events(self) -> list[dict[str, Any]]:
-        """Return the events, the newest first; the service adds the one for the end of the work itself."""
+        """Return the events, newest first; the service itself adds the event for the end of the work."""
         end = {"id": f"{self.id}_end", "type": "session.status_idle", "stop_reason": {"type": "end_turn"}}
         has_worked = self.ends_at is not None and self.status == "idle"
         return [end, *self.events[::-1]] if has_worked else self.events[::-1]
 
     def take_event(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Work for ``seconds`` on a message, stop working on an interrupt; return the event."""
+        """Work for ``seconds`` on a message, or stop on an interrupt; return the event."""
         if event["type"] == "user.message":
             self.ends_at = time.monotonic() + seconds
         elif event["type"] == "user.interrupt" and self.status == "running":
@@ -81,9 +81,9 @@ class _Session:
 
 class AnthropicMock:
     """
-    The mock service on a port of its own, with the DAG and the connection that use it.
+    The mock service on a separate port, with the DAG and the connection that use it.
 
-    :param session_seconds: How long a session works after a message, unless it is interrupted.
+    :param session_seconds: How long a session works after a message unless it is interrupted.
     :param dag_id: The DAG's id, and that of its connection. The DAG has one task, ``agent``.
     """
 
@@ -91,7 +91,7 @@ class AnthropicMock:
         self.session_seconds = session_seconds
         self.dag_id = dag_id
         self.dag_source = DAG_SOURCE.format(dag_id=dag_id)
-        #: Every request but the GETs: ``POST /v1/sessions: 200``.
+        #: Every request except the GETs: ``POST /v1/sessions: 200``.
         self.changes: list[str] = []
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
@@ -115,13 +115,13 @@ class AnthropicMock:
 
     @property
     def sessions_started(self) -> int:
-        """How many sessions were created."""
+        """The number of sessions that were created."""
         with self._lock:
             return len(self._sessions)
 
     @property
     def sessions_stopped(self) -> int:
-        """How many sessions were stopped before their work was done."""
+        """The number of sessions that were stopped before their work was done."""
         with self._lock:
             return sum(session.was_stopped for session in self._sessions.values())
 
@@ -161,7 +161,7 @@ class AnthropicMock:
             case "POST", "archive":
                 session.is_archived = True
                 return HTTPStatus.OK, session.describe()
-        raise ValueError(f"the mock does not answer {method} {path}, which the provider sent; add it here")
+        raise ValueError(f"the provider sent {method} {path}, which the mock does not support; add it here")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -187,4 +187,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_POST()
 
     def log_message(self, *arguments: Any) -> None:
-        """Print nothing: thousands of polls would bury what the caller prints."""
+        """Print nothing: thousands of polls would hide the caller's output."""

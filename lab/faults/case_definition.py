@@ -1,4 +1,4 @@
-"""What defines a row of the fault table: the remote task, the Airflow task, and the expected outcome."""
+"""Defines a row of the fault table: the remote task, the Airflow task, and the expected outcome."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Steps = Iterator[None]
 #: DAG, task and map index.
 TaskKey = tuple[str, str, int]
 
-#: Steps of every scripted remote task: enough to show progress, too few to flood the log.
+#: The steps of every scripted remote task: enough to show progress, too few to flood the log.
 SCRIPT_STEPS = 10
 
-#: Seconds that a remote task works that must not end by itself.
+#: The duration in seconds of a remote task that must not end by itself.
 LONG = 600.0
-#: The operator's arguments for waiting on a worker.
+#: The operator's arguments to wait on a worker.
 ON_WORKER = {"deferrable": False}
 
 
 class CaseError(Exception):
-    """A case could not be run, for example because something never happened."""
+    """A case could not be run, for example because an event never came."""
 
 
 class CaseSkipped(Exception):  # noqa: N818
@@ -39,10 +39,10 @@ class Expected:
     :param stopped: Remote tasks that Airflow's side cancelled or paused.
     :param left_running: Remote tasks still running at the end, because nothing may stop them.
     :param state: The Airflow task's final state.
-    :param tries: How often the Airflow task was started; None accepts any number.
+    :param tries: The number of the Airflow task's tries; None accepts any number.
     :param results: How often its result was delivered.
-    :param asked: How many questions were asked in Airflow.
-    :param received: The messages that the remote tasks received, in this order, from any sender.
+    :param asked: The number of questions that were asked in Airflow.
+    :param received: The messages that the remote tasks received, in order, from any sender.
     """
 
     started: int = 1
@@ -55,7 +55,7 @@ class Expected:
     received: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Describe it in the table's words."""
+        """Return a description for the table."""
         words = [f"{self.started} started"]
         words += [f"{self.stopped} stopped"] if self.stopped else []
         words += [f"{self.left_running} left running"] if self.left_running else []
@@ -73,24 +73,24 @@ class Case:
     """
     One row.
 
-    :param name: Its name on the command line and in the guarantees; the DAG's id, unless ``group`` is one.
+    :param name: Its name on the command line and in the guarantees; also the DAG's id, if ``group`` is None.
     :param title: Its name in the table.
-    :param service: ``lightcone`` or ``shinzo``; or that of a peer.
+    :param service: ``lightcone``, ``shinzo``, or a peer's service.
     :param expected: The expected outcome.
     :param is_comparison: True for a peer: shown for comparison, without a verdict.
     :param seconds: How long the remote task works.
-    :param later_seconds: How long a remote task works that a later try starts; default the same.
-    :param first_exit_code: Exit code of a remote task that the first try starts; others end with 0.
-    :param ask: The remote task's questions; with any, the case is about them.
+    :param later_seconds: How long the remote tasks of later tries work; default: the same.
+    :param first_exit_code: The exit code of the first try's remote task; the others end with 0.
+    :param ask: The remote task's questions; if there are any, the case is about them.
     :param arguments: The operator's arguments.
     :param run_timeout: Seconds that the DAG run may take, or None.
     :param retries: The Airflow task's retries.
     :param retry_delay: Seconds between two tries.
-    :param group: The DAG that it shares with other cases, where each is a task; None for a DAG of its own.
-    :param map_index: Its index where the cases of its group are one mapped task, otherwise -1.
-    :param listed_by: The upstream task that lists the indices, once it was cleared only the first; or None.
-        Airflow renders nothing of what it lists, so all tries have the same script.
-    :param uses_fault_proxy: True where the connection to the service is what fails.
+    :param group: The DAG that it shares with other cases, each as a task; None for a separate DAG.
+    :param map_index: Its index if the cases of its group are one mapped task, otherwise -1.
+    :param listed_by: The upstream task that lists the indices (after a clear, only the first), or None.
+        Airflow does not render what that task lists, so all tries have the same script.
+    :param uses_fault_proxy: True if the connection to the service is what fails.
     :param connection_extra: Extra fields of the connection.
     """
 
@@ -125,7 +125,7 @@ class Case:
 
     @property
     def task_key(self) -> TaskKey:
-        """What tells its Airflow task from those of other cases."""
+        """The key that distinguishes its Airflow task from those of other cases."""
         return (self.dag_id, self.task_id, self.map_index)
 
     @property
@@ -135,12 +135,12 @@ class Case:
 
     @property
     def waits_deferred(self) -> bool:
-        """True where the triggerer waits and not a worker."""
+        """True if the triggerer waits rather than a worker."""
         return bool(self.arguments.get("deferrable", True))
 
     @property
     def result(self) -> Any:
-        """The remote task's result; Lightcone has none besides the exit code."""
+        """The remote task's result; Lightcone has only the exit code."""
         return {"case": self.name} if self.service == "shinzo" else None
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One run of a case, the Airflow side of it: its task, what can be done to it, and the outcome."""
+"""One run of a case, as Airflow sees it: its task, the actions on it, and the outcome."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.cluster.airflow_cluster import RUN_END_STATES, AirflowCluster
 from lab.cluster.processes import find_by_command_line, wait_until
 from lab.faults.case_definition import Case, CaseError, Steps, TaskKey
 
-#: Seconds that a case waits for anything, by default: two cores serve all cases at once.
+#: Default timeout of each wait in a case, in seconds: two cores run all cases at once.
 WAIT_TIMEOUT = 120.0
 #: The scheduler's log line, with the task instance's id, when its executor has reported a worker's exit.
 WORKER_EXITED = "TaskInstance Finished: "
@@ -29,11 +29,11 @@ class Outcome:
     The outcome of one run of a case.
 
     :param started: Remote tasks that were started.
-    :param left_running: Remote tasks still running that Airflow's side did not stop.
-    :param lost: Results that were not delivered, or were wrong.
-    :param measures: Seconds that the case measured, by name.
-    :param problems: Differences from what was expected.
-    :param skipped: Why the case does not apply to the installed Airflow; empty where it does.
+    :param left_running: Remote tasks still running, because Airflow's side did not stop them.
+    :param lost: Results that were wrong or not delivered.
+    :param measures: The durations that the case measured, in seconds, by name.
+    :param problems: Differences from the expected outcome.
+    :param skipped: Why the case does not apply to the installed Airflow; empty if it does.
     """
 
     started: int = 0
@@ -56,7 +56,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         self.outcome = Outcome()
 
     def attach(self, cluster: AirflowCluster, tasks: Mapping[TaskKey, TaskInstance]) -> None:
-        """Take the Airflow that runs the case's DAG, and all its tasks, refreshed before each step."""
+        """Set the Airflow that runs the case's DAG, and its tasks, which are refreshed before each step."""
         self.cluster = cluster
         self._tasks = tasks
 
@@ -78,7 +78,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
     def check_outcome(self) -> None:
         """Note every difference from the expected outcome."""
 
-    # What Airflow shows.
+    # The state in Airflow.
 
     @property
     def is_known(self) -> bool:
@@ -111,20 +111,20 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         return bool(ends) and ends[-1].split("Z")[0] > str(self.task.queued_at).rstrip("Z")
 
     def read_logs(self, pattern: str = "*.log") -> str:
-        """Return the Airflow task's log; with ``*.trigger.*`` only the triggerers' part."""
+        """Return the Airflow task's log; with ``*.trigger.*``, only the triggerers' part."""
         index = f"map_index={self.case.map_index}/" if self.case.map_index >= 0 else ""
         folder = f"dag_id={self.case.dag_id}/run_id=*/task_id={self.case.task_id}/{index}"
         logs = (self.cluster.home / "logs").glob(folder + pattern)
         return "".join(log.read_text(errors="replace") for log in logs)
 
     def read_scheduler_log(self) -> str:
-        """Return what the scheduler has printed, and the supervisors of its workers."""
+        """Return the output of the scheduler and of the supervisors of its workers."""
         return (self.cluster.log_folder / "scheduler.log").read_text(errors="replace")
 
     # Waits. Each begins with a yield: Airflow's tasks are refreshed before the next step.
 
     def until(self, condition: Callable[[], object], what: str, *, timeout: float = WAIT_TIMEOUT) -> Steps:
-        """Wait until a condition holds; raise CaseError, which names it, if it does not in time."""
+        """Wait until a condition holds; if it does not in time, raise a CaseError that names it."""
         deadline = time.monotonic() + timeout
         yield
         while not condition():
@@ -134,7 +134,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
             yield
 
     def until_deferred(self) -> Steps:
-        """Wait until the Airflow task has deferred, on a triggerer or not yet."""
+        """Wait until the Airflow task has deferred, whether or not a triggerer has its trigger."""
         yield from self.until(
             lambda: self.is_known and self.task.state == "deferred", "the Airflow task was deferred"
         )
@@ -148,7 +148,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         yield from self.until(lambda: self.has_ended and self.task.tries >= tries, "the Airflow task ended")
 
     def until_dag_run_ended(self) -> Steps:
-        """Wait for the end of the DAG run: Airflow loses a clear that comes a moment before it."""
+        """Wait for the end of the DAG run: Airflow loses a clear that comes just before it."""
         yield from self.until_ended()
         yield from self.until(
             lambda: self.cluster.api.read_run_state(self.case.dag_id, self.task.run_id) in RUN_END_STATES,
@@ -157,7 +157,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
 
     @staticmethod
     def pause(seconds: float) -> Steps:
-        """Let time pass, where the case needs a duration."""
+        """Wait, for a case that needs a duration."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             yield
@@ -174,7 +174,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         yield from self.until_waited_for()
 
     def kill_worker(self) -> None:
-        """SIGKILL the task's process and its supervisor, as the loss of their machine would."""
+        """SIGKILL the task's process and its supervisor, like the loss of their machine."""
         instance_id = self.task.instance_id
         if not find_by_command_line(instance_id):
             raise CaseError("no worker runs the Airflow task")
@@ -208,7 +208,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         return moment
 
     def clear(self, *, keep_task_state: bool = False) -> None:
-        """Clear the Airflow task, of a mapped one only this index, as a user does."""
+        """Clear the Airflow task (only this index of a mapped one), as a user does."""
         self.cluster.api.clear(self.task, keep_task_state=keep_task_state)
 
     # The outcome.

@@ -1,4 +1,4 @@
-"""The DAG file of the fault table: a DAG for every file in ``cases`` beside it, or for all that share one."""
+"""The DAG file of the fault table: one DAG per file in ``cases`` beside it, or per group of them."""
 
 import json
 from datetime import timedelta
@@ -38,12 +38,12 @@ def define_task(cases: list[dict[str, Any]]) -> None:
 
 @task
 def list_indices(arguments: list[dict[str, Any]], *, ti: Any = None) -> list[dict[str, Any]]:
-    """Return the arguments of each index; once the task was cleared, only the first."""
+    """Return the arguments of each index; after a clear, only the first."""
     return arguments if ti.try_number == 1 else arguments[:1]
 
 
 def sort_key(case: dict[str, Any]) -> tuple[str, str, int]:
-    """Return what brings the cases of a DAG together, and a mapped task's into the order of its indices."""
+    """Return a key that groups cases by DAG, and sorts those of a mapped task by index."""
     return case["dag_id"], case["task_id"], case["map_index"]
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy before a service that can fail in several ways; it runs in a thread of this process."""
+"""A TCP proxy in front of a service that can fail in several ways; it runs in a thread of this process."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NEVER = "(?!)"
 
 class Barrier:
     """
-    Passes everything until certain requests have come in this order; then it is down.
+    Passes everything until certain requests have come in this order; then it goes down.
 
-    :param requests: How they begin, as regular expressions.
+    :param requests: The starts of the requests, as regular expressions.
     :param holds_requests: True to hold requests too once it is down, including the last of these; False to
         pass them to the service and hold only the responses.
     """
@@ -40,7 +40,7 @@ class Barrier:
 
     def passes_request(self, piece: bytes) -> bool:
         """Return True if this piece of a request may pass."""
-        # Clients send one request at a time on a connection: each begins with a piece of its own.
+        # Clients send one request at a time on a connection, so each request begins with a new piece.
         if self._awaited and self._awaited[0].match(piece):
             self._awaited.pop(0)
         return not (self.is_down and self._holds_requests)
@@ -110,7 +110,7 @@ class FaultProxy:
         self._become(_ignore)
 
     def respond(self, status: int, page: str) -> None:
-        """Respond to every request with this HTML page, as a gateway before a dead service does."""
+        """Respond to every request with this HTML page, like a gateway in front of a dead service."""
         head = f"HTTP/1.1 {status} Scripted\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\n"
         self._become(partial(_respond, f"{head}Connection: close\r\n\r\n{page}".encode()))
 
@@ -125,7 +125,7 @@ class FaultProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-            # Bound but not listening: no other process can take the port meanwhile.
+            # Bound but not listening, so that no other process can take the port.
             self._socket = bind_to(self._port)
         for task in self._connections:
             task.cancel()

@@ -1,4 +1,4 @@
-"""One run of a case of ours: with its own sandbox as the service, behind a proxy that can fail."""
+"""One run of a case of this package, with its own sandbox as the service, behind a proxy that can fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def list_messages(tasks: Iterable[Mapping[str, Any]]) -> list[str]:
 
 class OurCaseRun(CaseRun):
     """
-    A case with its own sandbox: every request there belongs to this case.
+    A case with its own sandbox, where every request belongs to this case.
 
     :param case: The case.
     """
@@ -80,7 +80,7 @@ class OurCaseRun(CaseRun):
         folder.mkdir(exist_ok=True)
         (folder / f"{self.case.name}.json").write_text(json.dumps(self.case.to_json(), indent=2))
 
-    # What the service shows.
+    # The state on the service.
 
     @property
     def remote_tasks(self) -> list[dict[str, Any]]:
@@ -112,9 +112,9 @@ class OurCaseRun(CaseRun):
     @property
     def is_waited_for(self) -> bool:
         """
-        True when the triggerer or a worker waits: it has checked again after the worker's first check.
+        True when the triggerer or a worker waits, that is, has checked again after the worker's first check.
 
-        In a case about questions, True when the Airflow task is parked at one.
+        In a case about questions: True when the Airflow task is parked at a question.
         """
         if self.case.ask:
             return self.is_parked
@@ -136,7 +136,7 @@ class OurCaseRun(CaseRun):
 
         :param number: The question's number.
         :param at_once: True to return while the worker is still exiting. The API server delays an answer
-            until the scheduler has seen that exit, and a case that answers then blocks all others meanwhile.
+            until the scheduler has seen that exit, and a case that answers earlier blocks all others.
         """
         found: list[dict[str, Any]] = []
 

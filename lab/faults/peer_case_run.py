@@ -1,4 +1,4 @@
-"""One run of a case of another provider: the same Airflow and the same fault as ours."""
+"""One run of a case of another provider, with the same Airflow and the same fault as ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab.faults.case_run import CaseRun
 
 class PeerCaseRun(CaseRun):
     """
-    A case in which the Anthropic provider's agent task waits, deferred.
+    A case in which the agent task of the Anthropic provider is deferred.
 
     :param case: The case; only its name, seconds and expected outcome apply.
     """

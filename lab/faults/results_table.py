@@ -39,7 +39,7 @@ def print_results_table(cases: Sequence[Case], outcomes: Mapping[str, Sequence[O
 
 
 def describe_verdict(case: Case, outcomes: Sequence[Outcome]) -> str:
-    """Describe whether every run was as expected, and what was measured."""
+    """Describe whether every run was as expected, and the measured times."""
     if not outcomes:
         return "NOT RUN"
     wrong = sum(bool(outcome.problems) for outcome in outcomes)
@@ -56,6 +56,6 @@ def describe_verdict(case: Case, outcomes: Sequence[Outcome]) -> str:
 
 
 def describe_range(seconds: Sequence[float]) -> str:
-    """Format the smallest and the largest of some numbers."""
+    """Return the smallest and the largest of some numbers as text."""
     texts = dict.fromkeys(f"{value:.1f}" for value in (min(seconds), max(seconds)))
     return " to ".join(texts)

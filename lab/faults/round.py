@@ -22,7 +22,7 @@ from lab.faults.cases import CONCURRENT_SCENARIOS, EXCLUSIVE_SCENARIOS
 from lab.faults.our_case_run import OurCaseRun
 from lab.faults.peer_case_run import PeerCaseRun
 
-#: More would make two busy cores miss the five seconds in which an agent task must be stopped.
+#: With more, two busy cores would miss the five seconds within which an agent task must be stopped.
 MAX_CONCURRENT_CASES = 10
 #: Seconds between two polls of Airflow.
 POLL_INTERVAL = 0.3
@@ -36,18 +36,18 @@ SETTINGS = {
     # Seconds after which a triggerer counts as lost, and between two heartbeats; default 30 and 5.
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-    # While the API server is away, a worker retries every two seconds. By default its waits grow, and with
+    # While the API server is down, a worker retries every two seconds. By default, its waits grow, and with
     # the short timeout below it would count as lost.
     "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "60",
     "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "2",
 }
-#: So that an Airflow whose LocalExecutor does not notice a killed worker, as before 3.4, finds it soon.
+#: Lets an Airflow before 3.4, whose LocalExecutor does not notice a killed worker, find it soon.
 SHORT_HEARTBEAT_TIMEOUT = {
     # Seconds after which a worker counts as lost, and between two checks for lost ones; default 300 and 10.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
 }
-#: The version whose scheduler ends with an IntegrityError over a worker that counts as lost.
+#: The version whose scheduler crashes with an IntegrityError when a worker counts as lost.
 ENDS_OVER_LOST_WORKERS = Version("3.4.0b2")
 
 
@@ -60,8 +60,8 @@ def run_round(home: Path, cases: Sequence[Case], *, database_url: str | None = N
     """
     Run these cases once in a fresh Airflow, and return the outcomes by name.
 
-    :param home: An empty or missing folder, or that of an earlier round.
-    :param cases: The cases; those of a scenario that other cases share run as well.
+    :param home: An empty or missing folder, or the home of an earlier round.
+    :param cases: The cases; the other cases of their scenarios run too.
     :param database_url: An empty PostgreSQL database for Airflow; default SQLite.
     """
     concurrent = select_scenarios(CONCURRENT_SCENARIOS, cases)
@@ -70,7 +70,7 @@ def run_round(home: Path, cases: Sequence[Case], *, database_url: str | None = N
 
 
 def select_scenarios(scenarios: Sequence[Scenario], cases: Sequence[Case]) -> list[Scenario]:
-    """Return the scenarios of these cases, whole but for the peers that were not asked for."""
+    """Return the complete scenarios of these cases, without peers that were not selected."""
     kept = []
     for scenario in scenarios:
         if any(case in cases for case in scenario.cases):
@@ -83,7 +83,7 @@ class Round:
     """
     A running Airflow with one run of each case.
 
-    :param home: An empty or missing folder, or that of an earlier round.
+    :param home: An empty or missing folder, or the home of an earlier round.
     :param database_url: An empty PostgreSQL database for Airflow; default SQLite.
     """
 
@@ -104,7 +104,7 @@ class Round:
 
         :param concurrent: Scenarios that run at the same time.
         :param exclusive: Scenarios that break a part of Airflow; they run one after the other.
-        :param max_cases: How many cases run at the same time at most.
+        :param max_cases: Maximum number of cases that run at the same time.
         """
         cases = [case for scenario in (*concurrent, *exclusive) for case in scenario.cases]
         with ExitStack() as stack:
@@ -135,7 +135,7 @@ class Round:
         )
 
     def _run_scenarios(self, scenarios: Iterable[Scenario], max_cases: int) -> None:
-        """Run scenarios at the same time while they have so many cases together, but at least one."""
+        """Run scenarios at the same time: at least one, and as many as ``max_cases`` allows."""
         waiting = deque(scenarios)
         active: list[tuple[Scenario, Steps]] = []
         while waiting or active:
@@ -150,7 +150,7 @@ class Round:
         try:
             found = self._cluster.api.list_tasks("~", "~")
         except AirflowApiError:
-            # One case restarts the API server; until it answers again, the last poll stands.
+            # One case restarts the API server; until it responds again, the last poll stays valid.
             return
         self._tasks.update({(task.dag_id, task.task_id, task.map_index): task for task in found})
 
@@ -173,12 +173,12 @@ class Round:
 
 
 def build_run(case: Case) -> CaseRun:
-    """Return a run of a case: of ours, or of a peer in the same situation."""
+    """Return a run of a case, of this package or of a peer."""
     return PeerCaseRun(case) if case.is_comparison else OurCaseRun(case)
 
 
 def count_cases(active: Iterable[tuple[Scenario, Steps]]) -> int:
-    """Return how many cases the scenarios that run now have together."""
+    """Return the number of cases in the active scenarios."""
     return sum(len(scenario.cases) for scenario, _ in active)
 
 

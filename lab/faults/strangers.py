@@ -1,4 +1,4 @@
-"""Many callers with wrong keys who knock at the API server at the same time, in a thread of this process."""
+"""Many callers with wrong keys that call the API server at the same time, from a thread of this process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PAUSE = 5.0
 
 class Strangers(AbstractContextManager["Strangers"]):
     """
-    Callers who send the same PATCH again and again, each with a wrong key of its own.
+    Callers that repeat the same PATCH, each with a different wrong key.
 
     :param url: The address.
-    :param body: What they send, as JSON.
-    :param count: How many there are.
+    :param body: The body that they send, as JSON.
+    :param count: The number of callers.
     """
 
     def __init__(self, url: str, body: Any, count: int) -> None:
@@ -29,7 +29,7 @@ class Strangers(AbstractContextManager["Strangers"]):
         self._count = count
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._knock()), name="strangers")
-        #: How often each status came back.
+        #: The number of responses by status.
         self.statuses: Counter[int] = Counter()
 
     def __enter__(self) -> Strangers:
@@ -52,7 +52,7 @@ class Strangers(AbstractContextManager["Strangers"]):
     async def _send_again(self, session: aiohttp.ClientSession, number: int) -> None:
         headers = {"Authorization": f"Bearer stranger-{number}"}
         while True:
-            # The server may be restarted meanwhile, which is not what this is about.
+            # The server may be restarting, which does not matter here.
             with suppress(aiohttp.ClientError, asyncio.TimeoutError):
                 async with session.patch(self._url, json=self._body, headers=headers) as response:
                     self.statuses[response.status] += 1

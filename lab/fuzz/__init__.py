@@ -1,1 +1,1 @@
-"""Generated inputs, in search of what nobody thought of."""
+"""Fuzz tests: generated inputs that look for faults that no test expects."""

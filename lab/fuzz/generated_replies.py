@@ -1,4 +1,4 @@
-"""Hostile replies of a service, generated from a seed and a number, so that each can be had again."""
+"""Hostile replies of a service, each reproducible from a seed and a number."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-#: As long as a signed token, with what JSON, URLs, base64 and HTML spell in their own ways.
+#: As long as a signed token, with characters that JSON, URLs, base64 and HTML escape differently.
 KEY = "sk_fuzz/very+secret&<" + "".join(
     random.Random(1).choices(string.ascii_letters + string.digits + "-_./", k=1_000)  # noqa: S311
 )
 PROXY_PASSWORD = "p-w/rd@0123"  # noqa: S105 - of no proxy
-#: What a response may have at most.
+#: The limits of a response.
 MAX_BODY = 10 * 1024 * 1024
 
 _TEXTS = [
@@ -70,7 +70,7 @@ _PIECES = [
     b"-Infinity,",
     b"1e999,",
 ]
-#: The parts of a reply that may be drawn out.
+#: The parts of a reply that may be sent slowly: the start, and the part to repeat.
 _DRIPS = [
     (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
@@ -107,7 +107,7 @@ class GeneratedReply:
     One reply.
 
     :param data: The bytes to send.
-    :param drip: What to send again and again afterwards; None to end the connection, empty to fall silent.
+    :param drip: Bytes to repeat afterwards; None closes the connection, empty sends nothing more.
     """
 
     data: bytes

@@ -1,4 +1,4 @@
-"""Whether a text shows a secret."""
+"""Checks whether a text contains a secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 
 def is_leaked(text: str, secrets: list[str]) -> bool:
-    """Return whether the text shows a secret, also to whoever decodes it."""
+    """Return whether the text contains a secret, in plain text or decoded."""
     return any(_shows(text, secret) for secret in secrets)
 
 

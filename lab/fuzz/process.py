@@ -10,18 +10,18 @@ import psutil  # type: ignore[import-untyped]
 
 
 class RunQueue:
-    """For how long the thread that makes it has been ready to run, and had no CPU."""
+    """Measures how long the thread that creates it was ready to run without getting a CPU."""
 
     def __init__(self) -> None:
         self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
 
     def read(self) -> float:
-        """Return the seconds so far, with the single system call that is cheap enough for every step."""
+        """Return the seconds so far, with one system call that is cheap enough for every step."""
         return int(os.pread(self._schedstat, 100, 0).split()[1]) / 1e9
 
 
 class Peak:
-    """The largest size of the process, seen every 10 ms."""
+    """The peak memory of the process, sampled every 10 ms."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._peak, self._is_over = 0, False

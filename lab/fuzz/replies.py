@@ -1,11 +1,11 @@
 """
-Thousands of generated replies through the hooks of both services, over real sockets.
+Sends thousands of generated replies through the hooks of both services, over real sockets.
 
     python -m lab.fuzz.replies [--count 2000] [--seed 1]
 
-Counts what must not happen: an exception that is not an AgentTaskError, the key in whatever is returned or
-raised, a call that outlasts its deadline. The calls of a triggerer run beside those of a healthy service on
-the same event loop, whose longest stand-still is measured, and the growth of the process.
+Counts faults: an exception that is not an AgentTaskError, a return value or exception that contains the key,
+and a call that exceeds its deadline. The triggerer's calls share their event loop with polls of a healthy
+task. The longest block of that event loop and the growth of the process are measured.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from lab.fuzz.leaks import is_leaked
 from lab.fuzz.process import Peak, RunQueue
 
 TIMEOUT = 0.6
-#: Seconds after its deadline in which a call may end; this machine is busy.
+#: Seconds by which a call may exceed its deadline, because this machine is busy.
 GRACE = 0.5
-#: Limits of a healthy event loop and process.
+#: The limits of a healthy event loop and process.
 MOST_STILL_MS, MOST_GROWTH_MB = 50.0, 200.0
-#: Calls of a triggerer at once where its event loop is measured, and where its memory is.
+#: Concurrent calls of a triggerer when its event loop is measured, and when its memory is.
 FEW_AT_ONCE, MANY_AT_ONCE = 8, 100
 WORKERS = 4
 
 
 @dataclass
 class Findings:
-    """What happened; the lists hold what must not."""
+    """The results; the lists contain the faults."""
 
     calls: int = 0
     errors: dict[str, int] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def run_server(seed: int) -> Iterator[str]:
 
 
 def build_hook(hook_class: type[AgentTaskHook], url: str, *, has_proxy: bool) -> AgentTaskHook:
-    """Return a hook for the server, which also serves as proxy; it does not wait between attempts."""
+    """Return a hook for the server, which is also the proxy; the hook does not wait between attempts."""
     name = hook_class.default_conn_name
     proxy = url.replace("//", f"//user:{quote(PROXY_PASSWORD, safe='')}@") if has_proxy else ""
     os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(
@@ -121,7 +121,7 @@ def build_hook(hook_class: type[AgentTaskHook], url: str, *, has_proxy: bool) ->
 
 
 def call_on_worker(hook: AgentTaskHook, number: int, findings: Findings) -> None:
-    """Make the call that the number stands for, and judge it."""
+    """Make the call with this number, and judge it."""
     task_id = f"fuzz-{number}-"
     start = {hook.dialect.instruction_field: task_id}
     calls: dict[str, Callable[[], AgentTask]] = {
@@ -141,7 +141,7 @@ def call_on_worker(hook: AgentTaskHook, number: int, findings: Findings) -> None
 
 
 async def call_on_triggerer(hook: AgentTaskHook, number: int) -> tuple[Any, ...]:
-    """Make the call of a triggerer that the number stands for; return what ``Findings.add`` takes."""
+    """Make a triggerer's call with this number; return the arguments for ``Findings.add``."""
     call = hook.aget_task if number % 4 else hook.astop_task
     began = time.monotonic()
     try:
@@ -154,10 +154,10 @@ async def call_on_triggerer(hook: AgentTaskHook, number: int) -> tuple[Any, ...]
 
 async def measure_stand_still(findings: Findings) -> None:
     """
-    Note how long the event loop did something else at most.
+    Record the longest time for which the event loop was blocked.
 
-    On the clock it also waits for what other processes do with this machine; without that, what is left is
-    its own work, and waiting for threads of this process.
+    The wall-clock time includes waiting for other processes on this machine. Without it, the rest is the
+    loop's own work and waiting for other threads of this process.
     """
     queue = RunQueue()
     while True:
@@ -173,8 +173,8 @@ async def poll_healthy(hook: AgentTaskHook, findings: Findings) -> None:
     """
     Poll a healthy task on the connection of the hostile ones.
 
-    One failed poll may be theirs: they send more than a response, on a socket that is used again. A trigger
-    polls again then, so what counts is a second failure.
+    Hostile replies may cause one failed poll: they send more than a response on a socket that is reused. A
+    trigger then polls again, so only a second failure in a row counts.
     """
     has_failed = False
     while True:
@@ -194,9 +194,9 @@ async def poll_healthy(hook: AgentTaskHook, findings: Findings) -> None:
 async def run_triggerer(
     hooks: list[AgentTaskHook], numbers: Iterable[int], findings: Findings, at_once: int
 ) -> None:
-    """Make these calls of a triggerer, at most ``at_once`` at a time."""
+    """Make these calls of a triggerer, at most ``at_once`` at the same time."""
     watchers = [asyncio.create_task(measure_stand_still(findings))]
-    await asyncio.sleep(0)  # it measures the opening, too
+    await asyncio.sleep(0)  # measures the opening too
     for hook in hooks:
         await hook.aopen()
         watchers.append(asyncio.create_task(poll_healthy(hook, findings)))
@@ -209,7 +209,7 @@ async def run_triggerer(
     calls = []
     for number in numbers:
         calls.append(asyncio.create_task(call(number)))
-        await asyncio.sleep(0)  # triggers do not start in one step of the event loop either
+        await asyncio.sleep(0)  # triggers do not all start in one step of the event loop either
     outcomes = await asyncio.gather(*calls)
     for watcher in watchers:
         watcher.cancel()
@@ -218,27 +218,27 @@ async def run_triggerer(
             findings.raw.append(f"healthy: {result!r}")
     for hook in hooks:
         await hook.aclose()
-    for outcome in outcomes:  # not before: it would block the event loop that is measured
+    for outcome in outcomes:  # not earlier: it would block the measured event loop
         findings.add(*outcome)
 
 
 def run(count: int = 2_000, seed: int = 1) -> int:
-    """Send ``count`` requests, half of a worker and half of a triggerer; returns the number of faults."""
+    """Send ``count`` requests, half from a worker, half from a triggerer; return the number of faults."""
     findings, half = Findings(), count // 2
     process = psutil.Process()
     with run_server(seed) as url:
         hooks = [build_hook(LightconeHook, url, has_proxy=False), build_hook(ShinzoHook, url, has_proxy=True)]
         asyncio.run(run_triggerer(hooks, range(half, half + 20), Findings(), 1))  # imports, pools, caches
         gc.collect()
-        gc.freeze()  # walking through all that Airflow has imported takes 100 ms, at any time
+        gc.freeze()  # a collection of everything that Airflow has imported takes 100 ms
         before, peak = process.memory_info().rss, Peak(process)
-        log_progress("a triggerer's calls, a few at once")
+        log_progress("A triggerer's calls, a few at once ...")
         asyncio.run(run_triggerer(hooks, range(half, count), findings, FEW_AT_ONCE))
-        log_progress("a hundred large replies at once")
+        log_progress("A hundred large replies at once ...")
         large = list(islice((n for n in number_from(count) if is_large(generate(seed, n))), MANY_AT_ONCE))
         asyncio.run(run_triggerer(hooks, large, findings, MANY_AT_ONCE))
         findings.growth_mb = (peak.stop() - before) / 1e6
-        log_progress("a worker's calls")
+        log_progress("A worker's calls ...")
         with ThreadPoolExecutor(WORKERS) as threads:
             list(
                 threads.map(
@@ -249,14 +249,14 @@ def run(count: int = 2_000, seed: int = 1) -> int:
 
 
 def is_large(reply: GeneratedReply) -> bool:
-    """Return whether a client has to unpack or hold much for it."""
+    """Return whether the reply costs a client much time or memory."""
     return len(reply.data) > 1_000_000 or (
         b"Content-Encoding: gzip" in reply.data and len(reply.data) > 1_000
     )
 
 
 def report(findings: Findings) -> int:
-    """Print what was found; returns the number of faults."""
+    """Print the findings, and return the number of faults."""
     for title, found in (
         *(("raw", findings.raw), ("leak", findings.leaks), ("late", findings.late)),
         ("healthy", findings.unhealthy),
@@ -267,11 +267,11 @@ def report(findings: Findings) -> int:
         ("calls", findings.calls, "-"),
         ("raw exceptions", len(findings.raw), 0),
         ("secrets leaked", len(findings.leaks), 0),
-        ("calls beyond their deadline", len(findings.late), 0),
+        ("calls that exceeded their deadline", len(findings.late), 0),
         ("polls of a healthy task that failed twice", len(findings.unhealthy), 0),
-        ("longest stand-still of the event loop, ms of CPU", round(findings.still_cpu_ms, 1), MOST_STILL_MS),
-        ("the same with waiting for other threads, ms", round(findings.still_ms, 1), MOST_STILL_MS),
-        ("the same with waiting for other processes, ms", round(findings.still_wall_ms, 1), "-"),
+        ("longest block of the event loop, ms of CPU", round(findings.still_cpu_ms, 1), MOST_STILL_MS),
+        ("the same, including waiting for other threads, ms", round(findings.still_ms, 1), MOST_STILL_MS),
+        ("the same, including waiting for other processes, ms", round(findings.still_wall_ms, 1), "-"),
         ("growth of the process, MB", round(findings.growth_mb), MOST_GROWTH_MB),
     ]
     print_table(["outcome", "calls"], sorted(findings.errors.items()))

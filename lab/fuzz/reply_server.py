@@ -1,4 +1,4 @@
-"""Serves generated replies, in a process of its own: ``python -m lab.fuzz.reply_server SEED``."""
+"""Serves generated replies in a separate process: ``python -m lab.fuzz.reply_server SEED``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import re
 from lab.command_line import build_parser, run_command
 from lab.fuzz.generated_replies import GeneratedReply, generate
 
-#: In the id, or the instruction, of a request: the number of its reply.
+#: The number of the reply, in the id or the instruction of a request.
 MARK = re.compile(rb"fuzz-(\d+)-")
 DRIP_SECONDS = 0.05
-#: Seconds after which the server gives up on a client that does not read or leave.
+#: Seconds after which the server gives up on a client that neither reads nor disconnects.
 LONGEST = 20.0
 _BODY = b'{"status": "running"}'
 HEALTHY = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
@@ -62,7 +62,7 @@ async def _send(reply: GeneratedReply, reader: asyncio.StreamReader, writer: asy
 def main() -> int:
     """Parse the command line, and serve."""
     parser = build_parser("lab.fuzz.reply_server", __doc__)
-    parser.add_argument("seed", type=int, help="of the replies")
+    parser.add_argument("seed", type=int, help="the seed of the replies")
     asyncio.run(serve(parser.parse_args().seed))
     return 0
 

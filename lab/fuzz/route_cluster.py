@@ -1,4 +1,4 @@
-"""The Airflow whose routes are fuzzed: one agent task runs in it, and another one is parked at a question."""
+"""The Airflow whose routes are fuzzed, with one agent task running and another one parked at a question."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ with DAG({DAG_ID!r}, schedule=None):
 """
 WANTED = {"parked": "awaiting_input", "running": "running"}
 SETTINGS = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
-#: Seconds for the two tasks to get there.
+#: Seconds for the two tasks to reach these states.
 TIMEOUT = 120.0
 
 
 @contextmanager
 def run_cluster() -> Iterator[tuple[AirflowCluster, str, list[TaskInstance]]]:
     """
-    Start an Airflow with both tasks, whose API server takes nobody for a user who brings no key.
+    Start an Airflow with both tasks, whose API server accepts no request without a key.
 
-    :raises ClusterError: if it does not start, or the tasks do not.
+    :raises ClusterError: if it or one of the tasks does not start.
     """
     home = HOMES / "fuzz"
     dags_folder = home / "dags"
@@ -72,13 +72,13 @@ def _wait_for_tasks(cluster: AirflowCluster, run_id: str) -> list[TaskInstance]:
             return tasks
         cluster.check_programs()
         time.sleep(0.5)
-    raise ClusterError(f"the tasks of {DAG_ID} are not where they should be after {TIMEOUT:g} s")
+    raise ClusterError(f"the tasks of {DAG_ID} did not reach their states within {TIMEOUT:g} s")
 
 
 def _wait_for_api_server(cluster: AirflowCluster) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not cluster.api.read_health():
         if time.monotonic() > deadline:
-            raise ClusterError(f"the API server does not answer after {TIMEOUT:g} s")
+            raise ClusterError(f"the API server did not respond within {TIMEOUT:g} s")
         cluster.check_programs()
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""The requests of the fuzz of the routes: generated from a seed, each as the bytes that go over the wire."""
+"""The requests that fuzz the routes: generated from a seed, each as the bytes to send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_agent_tasks.airflow_compat import worker_request_signature
 from airflow_agent_tasks.airflow_compat.required_action import PATH
 
 HEALTH = "/agent-tasks/health"
-#: Paths of the plugin, those that do not exist included.
+#: Paths of the plugin, including some that do not exist.
 PLUGIN_PATHS = (
     *(PATH, HEALTH, f"{PATH}/", f"{HEALTH}/", "/agent-tasks/", "/agent-tasks/no", "/agent-tasks//health"),
     *(
@@ -64,10 +64,10 @@ ABSURD_TIMES = (0, 1, 2**31, 2**40, 10**12, 2**63, 2**64 - 1)
 @dataclass(frozen=True)
 class Place:
     """
-    An Airflow task that requests name, whether it exists or not.
+    An Airflow task that requests name; it may or may not exist.
 
     :param instance_id: The id of its task instance.
-    :param answer_path: Where it is answered.
+    :param answer_path: The path for an answer to it.
     """
 
     instance_id: str
@@ -80,9 +80,9 @@ class Probe:
     One request.
 
     :param kind: Its row in the table.
-    :param data: What is sent.
-    :param group: Requests of one group must get the same response; empty for a group of its own.
-    :param hangs_up: True to close the connection once it is sent.
+    :param data: The bytes to send.
+    :param group: Requests of the same group must get the same response; empty for none.
+    :param hangs_up: True to close the connection right after sending.
     """
 
     kind: str
@@ -95,7 +95,7 @@ class Generator:
     """
     Generates requests.
 
-    :param seed: The same seed gives the same requests, but for keys and ids.
+    :param seed: The same seed generates the same requests, except for keys and ids.
     :param key: The key that workers sign with.
     :param user: The token of a user.
     :param existing: Tasks that exist.
@@ -110,7 +110,7 @@ class Generator:
         self._places = [*existing, *missing]
 
     def generate(self, count: int) -> Iterator[Probe]:
-        """Yield requests, of each kind the same number."""
+        """Yield requests: the same number of each kind."""
         kinds: tuple[Callable[[], Probe], ...] = (
             *(
                 self._order_of_stranger,
@@ -254,7 +254,7 @@ class Generator:
 
 
 def sign_at(seconds: int, key: str, order: dict[str, Any]) -> str:
-    """Return a token for an order that was made at another time."""
+    """Return a token that was signed at another time."""
 
     class At(TimestampSigner):
         def get_timestamp(self) -> int:
@@ -270,7 +270,7 @@ def sign_at(seconds: int, key: str, order: dict[str, Any]) -> str:
 def build_request(
     method: str, path: str, body: str, header: str = "", kind: str = "application/json"
 ) -> bytes:
-    """Return a request as it goes over the wire."""
+    """Return the bytes of a request."""
     data = body.encode("utf-8", "surrogatepass")
     lines = (
         *(f"{method} {quote(path, safe='/%')} HTTP/1.1", "Host: x", "Connection: close"),

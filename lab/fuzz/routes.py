@@ -1,10 +1,10 @@
 """
 ``python -m lab.fuzz.routes``: send thousands of generated requests to a real API server, and look for faults.
 
-Requests of strangers, signed orders that are malformed, answers, hang-ups and all that does not exist, while
-an agent task of that Airflow runs and another one is parked at a question. A fault is a 500, a traceback in
-the server's log, a request without a response, or a difference by which a stranger learns whether a task
-exists: in the response, or in the time that it takes. Exits with 0 only if there is none. Takes two minutes.
+It sends requests without a valid key, malformed signed orders, answers, requests for paths that do not exist,
+and hangs up, while one agent task runs and another one is parked at a question. A fault is a 500, a traceback
+in the server's log, a request without a response, or a response whose content or time reveals to a stranger
+whether a task exists. Exits with 0 only if there are no faults. Takes two minutes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from lab.fuzz.route_requests import Generator, Place, Probe, build_request
 
 COUNT = 3_000
 SEED = 20_260_504
-#: Requests at the same time.
+#: Number of concurrent requests.
 CONCURRENT = 8
 #: Seconds for a response.
 TIMEOUT = 30.0
-#: Pairs of requests whose times are compared, and by how much they may differ: milliseconds between the
-#: medians, and standard deviations of the rank sum.
+#: Pairs of requests whose times are compared, and the allowed difference: milliseconds between the medians,
+#: and standard deviations of the rank sum.
 PAIRS = 300
 MAX_MEDIAN_DIFFERENCE = 3.0
 MAX_RANK_DEVIATION = 4.0
@@ -41,7 +41,7 @@ HEADINGS = ("requests", "count", "statuses", "faults")
 
 @dataclass
 class Findings:
-    """What the requests of one kind got."""
+    """The responses to the requests of one kind."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ def run(count: int = COUNT, seed: int = SEED) -> int:
     """
     Send the requests, print the table and return the number of faults.
 
-    :param count: How many requests are sent, besides those whose time is measured.
+    :param count: The number of requests, besides those whose time is measured.
     :param seed: The same seed generates the same requests.
     """
     log_progress("Starting Airflow (about 45 s) ...")
@@ -69,21 +69,21 @@ def run(count: int = COUNT, seed: int = SEED) -> int:
 
 
 def describe(task: TaskInstance) -> Place:
-    """Return a task that exists as requests name it."""
+    """Return the place of a task that exists."""
     run_path = f"/api/v2/dags/{task.dag_id}/dagRuns/{quote(task.run_id, safe='')}"
     path = f"{run_path}/taskInstances/{task.task_id}/{task.map_index}/hitlDetails"
     return Place(task.instance_id, path)
 
 
 def describe_missing(task: TaskInstance) -> Place:
-    """Return a task that does not exist, with a path and an id of the same lengths."""
+    """Return the place of a task that does not exist, with a path and an id of the same lengths."""
     place = describe(task)
     missing_id = task.instance_id[:-6] + ("000000" if task.instance_id[-6:] != "000000" else "111111")
     return Place(missing_id, place.answer_path.replace(f"/{task.task_id}/", f"/{task.task_id[::-1]}/"))
 
 
 async def send_all(cluster: AirflowCluster, probes: list[Probe]) -> dict[str, Findings]:
-    """Send all requests, a few at the same time, and return what each kind got."""
+    """Send all requests, a few at the same time, and return the findings by kind."""
     findings: dict[str, Findings] = defaultdict(Findings)
     groups: dict[str, tuple[str, bytes]] = {}
     turns = asyncio.Semaphore(CONCURRENT)
@@ -106,7 +106,7 @@ async def send_all(cluster: AirflowCluster, probes: list[Probe]) -> dict[str, Fi
 
 
 async def send(cluster: AirflowCluster, data: bytes, *, hangs_up: bool = False) -> bytes:
-    """Send bytes to the API server, and return all that it responds with; empty if it does not."""
+    """Send bytes to the API server, and return its whole response; empty if there is none."""
     address = urlsplit(cluster.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
@@ -122,7 +122,7 @@ async def send(cluster: AirflowCluster, data: bytes, *, hangs_up: bool = False) 
 
 
 async def read_response(reader: asyncio.StreamReader) -> bytes:
-    """Return a response: the server may reset the connection once it has sent it."""
+    """Return a response, even if the server resets the connection after sending it."""
     received = b""
     with suppress(OSError):
         while piece := await reader.read(64 * 1024):
@@ -133,7 +133,7 @@ async def read_response(reader: asyncio.StreamReader) -> bytes:
 
 
 def read_status(response: bytes) -> str:
-    """Return the status in a response, or an empty text."""
+    """Return the status of a response, or an empty string."""
     words = response.split(b" ", 2)
     return words[1].decode("latin-1") if len(words) > 2 else ""
 
@@ -141,7 +141,7 @@ def read_status(response: bytes) -> str:
 async def compare_times(
     cluster: AirflowCluster, existing: list[Place], missing: list[Place]
 ) -> dict[str, Findings]:
-    """Compare how long strangers wait who name a task that exists, and one that does not."""
+    """Compare the response times for a task that exists and one that does not, without a valid key."""
     wrong = "Authorization: Bearer x"
     answer = '{"chosen_options": ["Send"], "params_input": {"reply": "Yes."}}'
 
@@ -156,7 +156,7 @@ async def compare_times(
     for name, build in (("times of answers", build_answer), ("times of orders", build_order)):
         times: tuple[list[float], list[float]] = ([], [])
         for number in range(2 * PAIRS):
-            # In turns, each first as often as second: whatever else the machine does hits both.
+            # Alternating, so that other load on the machine affects both equally.
             which = (number + number // 2) % 2
             place = (existing, missing)[which][number // 2 % len(existing)]
             began = time.perf_counter()
@@ -167,7 +167,7 @@ async def compare_times(
 
 
 def judge_times(first: list[float], second: list[float]) -> Findings:
-    """Return the difference of the medians in milliseconds, and of the ranks in standard deviations."""
+    """Judge the difference of the medians in milliseconds, and of the ranks in standard deviations."""
     medians = statistics.median(first), statistics.median(second)
     deviation = compute_rank_deviation(first, second)
     seen = f"{medians[0]:.2f} and {medians[1]:.2f} ms, ranks {deviation:+.1f} deviations apart"
@@ -176,7 +176,7 @@ def judge_times(first: list[float], second: list[float]) -> Findings:
 
 
 def compute_rank_deviation(first: list[float], second: list[float]) -> float:
-    """Return by how many standard deviations the rank sum differs from what chance gives (Mann-Whitney)."""
+    """Return how many standard deviations the rank sum is from its expected value (Mann-Whitney)."""
     ranked = sorted([(value, 0) for value in first] + [(value, 1) for value in second])
     ranks = sum(rank for rank, (_, group) in enumerate(ranked, 1) if group == 0)
     n, m = len(first), len(second)
@@ -185,7 +185,7 @@ def compute_rank_deviation(first: list[float], second: list[float]) -> float:
 
 
 def print_findings(findings: dict[str, Findings]) -> int:
-    """Print the table and up to five faults of each kind, and return how many faults there are."""
+    """Print the table and up to five faults of each kind, and return the number of faults."""
     rows = []
     for kind, found in sorted(findings.items()):
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(found.statuses.items()))
@@ -201,8 +201,8 @@ def print_findings(findings: dict[str, Findings]) -> int:
 def main() -> int:
     """Parse the command line, run, and return the exit status."""
     parser = build_parser("lab.fuzz.routes", __doc__)
-    parser.add_argument("--count", type=int, default=COUNT, help=f"requests; default {COUNT}")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"of the requests; default {SEED}")
+    parser.add_argument("--count", type=int, default=COUNT, help=f"number of requests; default {COUNT}")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the requests; default {SEED}")
     arguments = parser.parse_args()
     return 1 if run(arguments.count, arguments.seed) else 0
 

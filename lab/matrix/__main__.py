@@ -1,9 +1,9 @@
 """
 ``make matrix``: run the rings of tests on each supported version of Airflow, Python and database.
 
-Makes a virtual environment for each pair of versions in ``.matrix``, prints a table, and exits with 0 only if
-cells passed and none failed. A cell that is not run says why. All cells take hours; each option takes a list,
-to run some.
+Creates a virtual environment in ``.matrix`` for each pair of versions, prints a table, and exits with 0 only
+if at least one cell passed and none failed. Reasons for cells that are not run are below the table. All cells
+take hours; use the options, which take lists, to run some.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def run_cell(cell: Cell) -> Result:
-    """Run one cell in its environment, if it is to be run."""
+    """Run one cell in its environment, unless it is skipped."""
     if reason := explain_skip(cell) or explain_lack(cell):
         return Result("not run", reason)
     log_path = FOLDER / "logs" / f"{cell.airflow}-py{cell.python}-{cell.database}-{cell.ring}.log"
@@ -56,7 +56,7 @@ def run_cell(cell: Cell) -> Result:
 
 
 def explain_lack(cell: Cell) -> str | None:
-    """Return what this machine lacks for a cell, or None if it has all."""
+    """Return what this machine lacks for a cell, or None if it lacks nothing."""
     if cell.database == POSTGRESQL and (lack := postgresql.explain_lack()):
         return lack
     if cell.ring == "processes" and shutil.which("chromium") is None:
@@ -65,7 +65,7 @@ def explain_lack(cell: Cell) -> str | None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Parse the command line; each list keeps the order of the offer."""
+    """Parse the command line; each list keeps the order of the available values."""
     parser = build_parser("lab.matrix", __doc__)
     offers = {
         "airflow": list_airflow_versions(),

@@ -1,4 +1,4 @@
-"""The cells of the matrix, and why some of them are not run."""
+"""The cells of the matrix, and the reasons for which some are not run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Cell:
 
 
 def explain_skip(cell: Cell) -> str | None:
-    """Return why the matrix leaves this cell out, or None if it is to be run."""
+    """Return why the matrix leaves this cell out, or None if it runs it."""
     return next((reason for rule in RULES if (reason := rule(cell))), None)
 
 
@@ -78,7 +78,7 @@ def _run_on_main_airflow(cell: Cell) -> str | None:
     return None if cell.python == MAIN_PYTHON else f"Pythons but {MAIN_PYTHON}: Airflow {named} only"
 
 
-#: Asked in this order; the first reason counts.
+#: Checked in this order; the first reason counts.
 RULES: tuple[Callable[[Cell], str | None], ...] = (
     _need_newer_python,
     _need_no_database,

@@ -1,8 +1,8 @@
 """
-A newer Python than the system's, from Debian's next release, in a folder of its own.
+Unpacks a newer Python than the system's, from Debian's next release, into a separate folder.
 
-Nothing is installed: the packages are unpacked, the C library among them, and the interpreter is made to load
-the libraries beside it.
+Nothing is installed: the packages, including the C library, are unpacked, and the interpreter is set up to
+load the libraries beside it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ TIMEOUT = 300.0
 
 def unpack_python(version: str, folder: Path) -> None:
     """
-    Unpack ``usr/bin/pythonVERSION`` and all that it needs into a folder.
+    Unpack ``usr/bin/pythonVERSION`` and all its dependencies into a folder.
 
-    :raises OSError: This is not Debian, or its packages hold no dynamic loader where they used to.
+    :raises OSError: This is not Debian, or its packages have no dynamic loader in the expected place.
     :raises subprocess.SubprocessError: A command failed, as when the release has no such Python.
     """
     apt_folder = folder / "apt"
@@ -29,7 +29,7 @@ def unpack_python(version: str, folder: Path) -> None:
         (apt_folder / name).mkdir(parents=True, exist_ok=True)
     sources = apt_folder / "sources.list"
     sources.write_text("".join(f"deb {address} testing main\n" for address in _find_archives()))
-    # As if nothing was installed: then all that the interpreter needs is fetched.
+    # As if nothing were installed, so that all dependencies of the interpreter are fetched.
     (apt_folder / "status").touch()
     settings = {
         "Dir::Etc::SourceList": sources,
@@ -54,13 +54,13 @@ def unpack_python(version: str, folder: Path) -> None:
 
 
 def _find_archives() -> list[str]:
-    """Return the addresses of Debian's archives that this machine is set up with."""
+    """Return the addresses of Debian's archives that this machine uses."""
     found = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages").split()
     return [address for address in dict.fromkeys(found) if address.rstrip("/").endswith("/debian")]
 
 
 def _run(*command: str) -> str:
-    # The user's own one too, for a proxy.
+    # With the user's own environment too, for a proxy.
     environment = {**os.environ, **build_clean_environment()}
     done = subprocess.run(  # noqa: S603
         command, env=environment, capture_output=True, text=True, check=True, timeout=TIMEOUT

@@ -24,7 +24,7 @@ class PythonUnavailableError(Exception):
 
 
 class InstallationError(Exception):
-    """The package does not install; the message holds the end of the installer's output."""
+    """The package does not install; the message contains the end of the installer's output."""
 
 
 @cache
@@ -32,7 +32,7 @@ def find_python(version: str) -> str:
     """
     Return a Python of this version: an installed one, or else install one in ``.matrix``.
 
-    Looked for on the PATH and in pyenv; then uv's download and Debian's packages are tried.
+    Looks on the PATH and in pyenv, then tries uv's download and Debian's packages.
 
     :raises PythonUnavailableError: There is none.
     """
@@ -56,7 +56,7 @@ def make_environment(airflow: str, python: str) -> Path:
     """
     Install this checkout with a version of Airflow and its pins, and return the environment's Python.
 
-    An environment of an earlier run is brought up to date.
+    An environment from an earlier run is updated.
 
     :raises PythonUnavailableError: There is no such Python.
     :raises InstallationError: The installation failed.
@@ -72,7 +72,7 @@ def make_environment(airflow: str, python: str) -> Path:
 
 
 def _uv(*arguments: str) -> str:
-    # The user's own one too, for a proxy or a package index.
+    # With the user's own environment too, for a proxy or a package index.
     environment = {
         **os.environ,
         **build_clean_environment(),

@@ -11,7 +11,7 @@ from lab.matrix.rings import Result
 
 
 def print_results_table(results: Mapping[Cell, Result]) -> None:
-    """Print the results, and below the table why cells were not run, each reason once."""
+    """Print the results, and below the table the reasons for which cells were not run, each once."""
     rings = list(dict.fromkeys(cell.ring for cell in results))
     rows = dict.fromkeys((cell.airflow, cell.python, cell.database) for cell in results)
     marks: dict[str, str] = {}

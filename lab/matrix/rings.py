@@ -1,4 +1,4 @@
-"""The rings of tests, from the pure ones to the fault round, and how one is run."""
+"""The rings of tests, from pure unit tests to the fault round, and how to run one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.cluster.airflow_environment import build_clean_environment
 from lab.cluster.processes import Program
 
-#: Seconds after which a ring counts as hanging; the longest takes a fourth of it on two cores.
+#: Seconds after which a ring counts as hanging; the longest ring takes a quarter of it on two cores.
 TIMEOUT = 3600.0
 
 
@@ -19,7 +19,7 @@ class Ring:
     """
     :param command: The arguments for the Python of the environment.
     :param has_database: Whether the database can make a difference.
-    :param has_processes: Whether it starts real Airflow processes, and takes long.
+    :param has_processes: Whether it starts real Airflow processes, and takes a long time.
     """
 
     command: tuple[str, ...]
@@ -40,7 +40,7 @@ RINGS = {
     "wire": Ring(_pytest("tests/client", "tests/hooks", "tests/sandbox"), has_database=False),
     "airflow": Ring(_pytest("tests/airflow")),
     "processes": Ring(
-        # The fault round is a ring of its own.
+        # The fault round is a separate ring.
         _pytest(
             "tests/airflow_processes", "tests/browser", "--ignore=tests/airflow_processes/test_faults.py"
         ),
@@ -53,11 +53,11 @@ RINGS = {
 @dataclass(frozen=True)
 class Result:
     """
-    What became of a cell.
+    The result of a cell.
 
     :param verdict: "passed", "FAILED" or "not run".
-    :param detail: How many tests, or why not.
-    :param seconds: How long it took.
+    :param detail: The number of tests, or the reason.
+    :param seconds: The duration.
     """
 
     verdict: str
@@ -70,7 +70,7 @@ class Result:
 
 def run_ring(name: str, python: Path, database: str, log_path: Path) -> Result:
     """
-    Run a ring with the Python of an environment, and end all that it started.
+    Run a ring with the Python of an environment, and stop everything that it started.
 
     :param log_path: The file for its output.
     """
@@ -82,7 +82,7 @@ def run_ring(name: str, python: Path, database: str, log_path: Path) -> Result:
     if "pytest" in ring.command:
         options.append(f"--junitxml={report}")
     environment = build_clean_environment()
-    # The tests of commands look them up there.
+    # The tests of commands look for the programs there.
     environment["PATH"] = f"{python.parent}:{environment['PATH']}"
     started = time.monotonic()
     program = Program(

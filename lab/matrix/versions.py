@@ -10,9 +10,9 @@ from packaging.version import Version
 from lab.paths import ROOT
 
 CONSTRAINTS = ROOT / "constraints"
-#: The Python with which every ring runs: the oldest one that every supported Airflow installs on.
+#: The Python with which every ring runs: the oldest that every supported Airflow can be installed on.
 MAIN_PYTHON = "3.11"
-#: The oldest Python of a release line of Airflow, where it is not our own oldest one.
+#: The oldest Python of a release line of Airflow, if it is newer than our oldest one.
 OLDEST_PYTHONS = {"3.4": "3.11"}
 
 
@@ -23,7 +23,7 @@ def list_airflow_versions() -> list[str]:
 
 
 def read_pinned_airflow() -> str:
-    """Return the version of Airflow in ``constraints.txt``: the one to develop with."""
+    """Return the version of Airflow in ``constraints.txt``, which is the one for development."""
     (version,) = re.findall(r"^apache-airflow==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     return str(version)
 

@@ -1,1 +1,1 @@
-"""Rehearses the upgrade to a newer Airflow while agent tasks wait; see ``__main__.py``."""
+"""Rehearses an upgrade to a newer Airflow while agent tasks wait; see ``__main__.py``."""

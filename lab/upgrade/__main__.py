@@ -1,8 +1,8 @@
 """
-``make upgrade``: upgrade Airflow while agent tasks wait, with real processes, and see what becomes of each.
+``make upgrade``: upgrade Airflow while agent tasks wait, with real processes, and check each of the tasks.
 
-Starts the Airflow that is installed beside it. When all tasks wait, stops it, migrates its database to the
-newer Airflow, and starts that one. Prints a table, and exits with 0 only if every task came out as expected.
+Starts the installed Airflow. Once all tasks wait, stops it, migrates its database to the newer Airflow, and
+starts that one. Prints a table, and exits with 0 only if every task ended as expected.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> int:
     scenarios = build_scenarios(python, newer)
     cases = [case for scenario in scenarios for case in scenario.cases]
     try:
-        # All at the same time: they wait for each other.
+        # All at the same time, because they wait for each other.
         outcomes = Round(HOMES / "upgrade").run(scenarios, (), max_cases=len(cases))
     except (ClusterError, AirflowApiError) as error:
         raise SystemExit(str(error)) from error
@@ -71,8 +71,8 @@ def parse_arguments() -> argparse.Namespace:
         "--to",
         type=lambda path: Path(path).absolute(),
         metavar="PYTHON",
-        help="the Python of an environment with the newer Airflow and this package; default: one in .matrix "
-        "with the newest",
+        help="Python of an environment with the newer Airflow and this package; default: an environment in "
+        ".matrix with the newest Airflow",
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What waits while Airflow is upgraded, and what becomes of it: the rows of the table of ``make upgrade``."""
+"""The rows of the table of ``make upgrade``: tasks that wait during the upgrade, and their outcomes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lab.faults.cases.users import STOP_LIMIT
 from lab.faults.our_case_run import OurCaseRun
 from lab.upgrade.rehearsed_upgrade import TIMEOUT, RehearsedUpgrade
 
-#: Seconds that an agent works whose task is left alone: beyond the upgrade, also on a busy machine.
+#: Seconds that an agent works if it must outlast the upgrade, even on a busy machine.
 BEYOND_THE_UPGRADE = 180.0
-#: Seconds that an agent works that has to complete while Airflow is stopped.
+#: Seconds that an agent works if it must complete while Airflow is stopped.
 MEANWHILE = 30.0
-#: Seconds that an agent works that is started after the upgrade.
+#: Seconds that an agent works if it is started after the upgrade.
 SHORT = 6.0
 
 
@@ -50,7 +50,7 @@ def retry(upgrade: RehearsedUpgrade, run: OurCaseRun) -> Steps:
 
 
 def lose_the_worker(upgrade: RehearsedUpgrade, run: OurCaseRun) -> Steps:
-    """Wait on a worker, which ends as Airflow is stopped."""
+    """Wait on a worker, which ends when Airflow is stopped."""
     yield from run.start_and_wait()
     yield from upgrade.wait(run, state="running")
     yield from complete(run)
@@ -77,7 +77,7 @@ def clear_as_a_whole(upgrade: RehearsedUpgrade, *runs: OurCaseRun) -> Steps:
 
 
 def be_replaced(run: OurCaseRun, cleared_at: float) -> Steps:
-    """Measure how soon the old remote task is stopped, and wait for the end of what replaces it."""
+    """Measure how soon the old remote task is stopped, and wait for the end of its replacement."""
     yield from run.until_stopped()
     seconds = run.stops[0]["time"] - cleared_at
     run.measure("stopped after", seconds)
@@ -103,7 +103,7 @@ def start_and_defer(runs: Sequence[OurCaseRun]) -> Steps:
 
 
 def complete(*runs: OurCaseRun) -> Steps:
-    """Check that the agents have worked through the upgrade, and wait for the end of their Airflow tasks."""
+    """Check that the agents kept working during the upgrade, and wait for the end of their tasks."""
     for run in runs:
         run.check(not has_completed(run), "the agent completed before the newer Airflow was ready")
     yield from runs[0].until(lambda: all(map(has_completed, runs)), "the agents completed", timeout=TIMEOUT)
@@ -135,7 +135,7 @@ def _mapped(group: str, title: str, service: str, *expected: Expected, **options
     )
 
 
-#: Each drive is called with the upgrade, too.
+#: Each drive is called with the upgrade too.
 SCENARIOS = (
     Scenario(
         retry,
@@ -199,7 +199,7 @@ SCENARIOS = (
 
 def build_scenarios(python: Path, airflow: Version) -> list[Scenario]:
     """
-    Return the scenarios, which together cause one upgrade: a round must run all of them at the same time.
+    Return the scenarios. Together they cause one upgrade, so a round must run all of them at the same time.
 
     :param python: The Python with the newer Airflow.
     :param airflow: The version of the newer Airflow.

@@ -1,4 +1,4 @@
-"""The upgrade itself: as ``docs/how-to/upgrade.md`` describes it, once all tasks wait in their states."""
+"""The upgrade itself, as in ``docs/how-to/upgrade.md``, once all tasks wait in their states."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lab.faults.case_definition import CaseError, Steps
 from lab.faults.our_case_run import OurCaseRun
 from lab.faults.round import SHORT_HEARTBEAT_TIMEOUT, build_settings
 
-#: Seconds until all tasks wait at the same time, and until all has happened that must happen meanwhile.
+#: Seconds for all tasks to wait at the same time, and for all events that must happen during the upgrade.
 TIMEOUT = 300.0
-#: Seconds for the older Airflow to end by itself.
+#: Seconds for the older Airflow to exit.
 STOP_GRACE = 20.0
 
 
 class RehearsedUpgrade:
     """
-    An upgrade that happens once, when a number of scenarios wait for it.
+    An upgrade that happens once, when all scenarios wait for it.
 
     :param python: The Python with the newer Airflow.
     :param airflow: The version of the newer Airflow.
-    :param scenarios: How many have to wait for it.
+    :param scenarios: The number of scenarios that must wait for it.
     """
 
     def __init__(self, python: Path, airflow: Version, scenarios: int) -> None:
@@ -41,7 +41,7 @@ class RehearsedUpgrade:
         self._failure = ""
 
     def until_all_others_wait(self, run: OurCaseRun) -> Steps:
-        """Wait until this is the only scenario that does not wait for the upgrade."""
+        """Wait until all other scenarios wait for the upgrade."""
         yield from run.until(
             lambda: len(self._states) == self._scenarios - 1,
             "all others wait for the upgrade",
@@ -50,11 +50,11 @@ class RehearsedUpgrade:
 
     def wait(self, *runs: OurCaseRun, state: str, event: Callable[[], bool] = lambda: True) -> Steps:
         """
-        Wait until Airflow was upgraded, while its tasks are in a state.
+        Wait until Airflow has been upgraded while tasks are in a state.
 
         :param runs: The scenario's runs.
-        :param state: The state of their Airflow tasks: only when all are in theirs is Airflow stopped.
-        :param event: Has to happen while Airflow is stopped.
+        :param state: The state of their Airflow tasks. Airflow is stopped once all tasks are in their states.
+        :param event: Returns whether the event that must happen while Airflow is stopped has happened.
         :raises CaseError: The upgrade failed.
         """
         self._states.append(lambda: all(run.is_known and run.task.state == state for run in runs))
@@ -74,7 +74,7 @@ class RehearsedUpgrade:
         log_progress("All tasks wait: stopping Airflow ...")
         cluster.stop(grace=STOP_GRACE)
         if not wait_until(lambda: all(happened() for happened in self._events), timeout=TIMEOUT):
-            self._failure = "what had to happen while Airflow was stopped did not happen"
+            self._failure = "an event that had to happen while Airflow was stopped did not happen"
             return
         cluster.python = str(self._python)
         environment = {**cluster.environment, "PATH": f"{self._python.parent}:{cluster.environment['PATH']}"}

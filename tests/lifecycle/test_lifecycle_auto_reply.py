@@ -37,11 +37,11 @@ def test_a_function_answers_under_its_own_name_and_with_the_time() -> None:
         (None, ""),
         (lambda question: None, ""),
         (fail, "reply (fail) raised an exception: RuntimeError('Go on?')"),
-        (lambda question: " ", "Ignored the reply of reply (<lambda>): it was empty."),
-        (lambda question: 7, "Ignored the reply of reply (<lambda>): it was empty."),
+        (lambda question: " ", "Ignored what reply (<lambda>) returned: it was empty."),
+        (lambda question: 7, "Ignored what reply (<lambda>) returned: it was empty."),
         (
             lambda question: "x" * (MAX_REPLY + 1),
-            "Ignored the reply of reply (<lambda>): it had 10001 characters; the limit is 10000.",
+            "Ignored what reply (<lambda>) returned: it had 10001 characters; the limit is 10000.",
         ),
     ],
 )

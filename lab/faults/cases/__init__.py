@@ -19,7 +19,7 @@ CONCURRENT_SCENARIOS = (
     *WORKER_SCENARIOS,
     *USER_SCENARIOS,
 )
-#: Scenarios that break or burden a part of Airflow: they run one after the other, with nothing beside them.
+#: Scenarios that break or burden a part of Airflow. They run one at a time, and nothing else runs meanwhile.
 EXCLUSIVE_SCENARIOS = (*COMPONENT_SCENARIOS, *NEIGHBOUR_SCENARIOS)
 CASES = [case for scenario in (*CONCURRENT_SCENARIOS, *EXCLUSIVE_SCENARIOS) for case in scenario.cases]
 OUR_CASES = [case for case in CASES if not case.is_comparison]

@@ -29,10 +29,10 @@ Clear = Callable[[tuple[OurCaseRun, ...]], None]
 
 def clear_in_each_state(clear: Clear, *, needs_keep_task_state: bool) -> Callable[..., Steps]:
     """
-    Return a drive for tasks of one DAG run, in the order of ``STATES``: it clears them all in their state.
+    Return a drive that clears the tasks of one DAG run, each in its state, in the order of ``STATES``.
 
     :param clear: Clears them.
-    :param needs_keep_task_state: True where that takes an Airflow whose clear can keep the task's state.
+    :param needs_keep_task_state: True if that needs an Airflow whose clear can keep the task's state.
     """
 
     def drive(
@@ -43,7 +43,9 @@ def clear_in_each_state(clear: Clear, *, needs_keep_task_state: bool) -> Callabl
         succeeded: OurCaseRun,
     ) -> Steps:
         if needs_keep_task_state and not IS_3_4_PLUS:
-            raise CaseSkipped("a clear has no keep_task_state before Airflow 3.4, which always keeps it")
+            raise CaseSkipped(
+                "before Airflow 3.4, a clear always keeps the task's state and has no keep_task_state"
+            )
         on_worker.start()
         yield from between_tries.until_waited_for()
         between_tries.kill_worker()
@@ -102,7 +104,7 @@ def clear_dag_run(runs: tuple[OurCaseRun, ...]) -> None:
 
 
 def shrink_mapped_task(kept: OurCaseRun, deferred: OurCaseRun, parked: OurCaseRun) -> Steps:
-    """Clear the task that lists the indices and all that follow it; the later indices are listed no more."""
+    """Clear the task that lists the indices and all tasks downstream; then only the first is listed."""
     kept.start()
     yield from kept.until_ended()
     yield from deferred.until_waited_for()
@@ -115,7 +117,7 @@ def shrink_mapped_task(kept: OurCaseRun, deferred: OurCaseRun, parked: OurCaseRu
 
 SHORT = 6.0
 STOPPED_AND_ANEW = Expected(started=2, stopped=1, tries=2)
-#: The end of the case's name and of its title, the expected outcome, and the case's options.
+#: The end of the case's name, the end of its title, the expected outcome, and the case's options.
 STATES: tuple[tuple[str, str, Expected, Mapping[str, Any]], ...] = (
     (
         "on_worker",
@@ -149,7 +151,7 @@ def build_scenario(
     is_mapped: bool = False,
     needs_keep_task_state: bool = False,
 ) -> Scenario:
-    """Return a scenario in which one DAG run has a task, or an index of a mapped one, in each state."""
+    """Return a scenario whose DAG run has a task, or an index of a mapped task, in each state."""
     cases = (
         Case(
             f"{group}_{name}",
@@ -158,7 +160,7 @@ def build_scenario(
             expected,
             group=group,
             map_index=index if is_mapped else -1,
-            # No try may start by itself: the one that was lost is to be cleared while it waits.
+            # No try may start by itself: the task is cleared while it waits for its next try.
             retry_delay=LONG,
             **options,
         )

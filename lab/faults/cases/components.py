@@ -13,9 +13,9 @@ from lab.faults.cases.users import mark_and_measure
 from lab.faults.our_case_run import OurCaseRun
 from lab.faults.peer_case_run import PeerCaseRun
 
-#: Airflow's line in the trigger's log when it takes a trigger away from a triggerer; since 3.4 the second.
+#: Airflow's line in the trigger's log when a triggerer loses a trigger; the second one since 3.4.
 CANCELLED_TRIGGER = re.compile("Trigger cancelled by user action|Trigger reassigned to another triggerer")
-#: Seconds to watch a triggerer after it woke up.
+#: Seconds to watch a triggerer after it has been resumed.
 WATCH_SECONDS = 6.0
 
 
@@ -28,7 +28,7 @@ def start_all(*runs: CaseRun) -> Steps:
 
 
 def kill_the_triggerer(taken_over: OurCaseRun, expiring: OurCaseRun, untaken: OurCaseRun) -> Steps:
-    """SIGKILL the only triggerer; one deferral times out meanwhile, then another triggerer is started."""
+    """SIGKILL the only triggerer, let one deferral time out, then start another triggerer."""
     yield from taken_over.start_and_wait()
     expiring.start()
     yield from expiring.until_deferred()
@@ -44,7 +44,7 @@ def kill_the_triggerer(taken_over: OurCaseRun, expiring: OurCaseRun, untaken: Ou
 
 
 def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
-    """Freeze the triggerer that waits, let another take over, wake it, and watch what it does."""
+    """Freeze the waiting triggerer, let another take over, resume the first, and watch it."""
     runs: tuple[CaseRun, ...] = (run, *peers)
     yield from start_all(*runs)
     frozen = run.cluster.programs["triggerer"]
@@ -85,12 +85,12 @@ def restart_the_api_servers(deferred: OurCaseRun, on_worker: OurCaseRun, parked:
     yield from on_worker.until_ended()
 
 
-#: Seconds for which all of Airflow is away.
+#: Seconds for which all of Airflow is down.
 AWAY_SECONDS = 60.0
 
 
 def stop_the_machine(deferred: OurCaseRun, on_worker: OurCaseRun, parked: OurCaseRun) -> Steps:
-    """SIGKILL everything of Airflow at once, and start it again after a minute."""
+    """SIGKILL all of Airflow at once, and start it again after a minute."""
     parked.start()
     form = yield from parked.until_asked()
     yield from start_all(deferred, on_worker)
@@ -175,7 +175,7 @@ COMPONENT_SCENARIOS = (
     Scenario(
         stop_the_machine,
         (
-            # This one ends while Airflow is away, the other afterwards.
+            # This one ends while Airflow is down, the other afterwards.
             Case(
                 "machine_stopped_deferred", "all of Airflow killed for 60 s; deferred", "shinzo", seconds=40.0
             ),

@@ -1,4 +1,4 @@
-"""Cases in which others are in trouble, or make some; they run one after the other."""
+"""Cases in which other services or callers fail or interfere; they run one after the other."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lab.faults.strangers import Strangers
 #: Airflow tasks on the silent service: more than the threads that stop agent tasks on one connection.
 SILENT_TASKS = 5
 STRANGERS = 400
-#: Seconds in which Airflow stores an answer in spite of the strangers.
+#: Seconds within which Airflow must store an answer despite the strangers.
 ANSWER_LIMIT = 15.0
 
 
 def stop_beside_a_silent_service(healthy: OurCaseRun, silent: OurCaseRun) -> Steps:
-    """Mark tasks that are parked at questions as failed, the first of them on a service that is silent."""
+    """Mark tasks parked at questions as failed, beginning with those of a service that does not respond."""
     healthy.start()
     for _ in range(SILENT_TASKS):
         silent.start()
@@ -42,12 +42,12 @@ def count_parked(run: OurCaseRun) -> int:
 
 
 def answer_among_strangers(run: OurCaseRun) -> Steps:
-    """Answer the moment the task is parked, while strangers send answers to the same task."""
+    """Answer as soon as the task is parked, while strangers send answers to the same task."""
     run.start()
     form = yield from run.until_asked(at_once=True)
     url = f"{run.cluster.api.base_url}/api/v2{build_answer_path(form)}"
     with Strangers(url, {"chosen_options": ["Send"]}, STRANGERS) as strangers:
-        yield from run.until(lambda: strangers.statuses.total(), "the strangers knock")
+        yield from run.until(lambda: strangers.statuses.total(), "the strangers have sent answers")
         began = time.monotonic()
         run.answer(form, ANSWER)
         seconds = time.monotonic() - began

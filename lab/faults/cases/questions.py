@@ -13,7 +13,7 @@ from lab.faults.our_case_run import OurCaseRun, list_messages
 
 QUESTION = "Red or blue?"
 ANSWER = "Blue."
-#: How requests begin: a status check, and a message to a remote task.
+#: The start of a status check, and of a message to a remote task.
 STATUS = "GET /agent/"
 MESSAGE = r"POST \S+/messages? "
 #: The operator's log line when it sends an answer again.
@@ -32,11 +32,11 @@ def lose_worker_at(
     *requests: str, is_passed_on: bool = False, is_received: bool = False
 ) -> Callable[[OurCaseRun], Steps]:
     """
-    Return a drive that kills the worker with the answer during the last of these requests.
+    Return a drive that kills the worker that has the answer, during the last of these requests.
 
-    :param requests: How they begin.
-    :param is_passed_on: True where the service receives this request, and only its response is held.
-    :param is_received: True where the agent receives the answer before the worker is killed.
+    :param requests: The starts of the requests.
+    :param is_passed_on: True if the service receives the last one, and only its response is held.
+    :param is_received: True if the agent receives the answer before the worker is killed.
     """
 
     def drive(run: OurCaseRun) -> Steps:
@@ -62,7 +62,7 @@ def lose_answer_on_the_way(run: OurCaseRun) -> Steps:
 
 
 def cut_the_answer(run: OurCaseRun) -> Steps:
-    """Cut the connection after the service has taken the answer."""
+    """Cut the connection after the service has received the answer."""
     run.sandbox.faults([{"method": "POST", "path": "/messages?$", "drop": "after"}])
     run.start()
     form = yield from run.until_asked()
@@ -132,7 +132,7 @@ def answer_elsewhere(run: OurCaseRun) -> Steps:
 
 
 def answer_after(run: OurCaseRun, form: dict[str, Any]) -> Steps:
-    """Answer with a form that was opened before Airflow was away, as soon as it can be reached."""
+    """Answer with a form from before Airflow went down, as soon as Airflow can be reached."""
     yield from run.until(run.cluster.api.read_health, "the API server answers")
     run.answer(form, ANSWER)
     yield from finish(run, ANSWER)
@@ -142,7 +142,7 @@ RECEIVED_ONCE = Expected(asked=1, received=(ANSWER,))
 RECEIVED_IN_RETRY = Expected(tries=2, asked=1, received=(ANSWER,))
 STOPPED = Expected(stopped=1, state="failed", asked=1, results=0)
 
-#: A remote task that asks at once and ends when it has its answer.
+#: A remote task that asks at once and ends once it has the answer.
 ASKING: Mapping[str, Any] = {"seconds": 0.0, "ask": (QUESTION,)}
 THROUGH_FAULT_PROXY: Mapping[str, Any] = {**ASKING, "uses_fault_proxy": True}
 QUESTION_SCENARIOS = (
@@ -184,7 +184,7 @@ QUESTION_SCENARIOS = (
         "worker killed while it checks the question, then answered",
         "lightcone",
         RECEIVED_IN_RETRY,
-        # Time to answer before the next try begins: a busy SQLite may hide a state for seconds.
+        # Leaves time to answer before the next try begins: a busy SQLite may delay a state by seconds.
         retry_delay=20.0,
         arguments={"input_recheck_interval": 3},
         **THROUGH_FAULT_PROXY,

@@ -6,13 +6,13 @@ from lab.faults.case_definition import ON_WORKER, Steps, scenario
 from lab.faults.cases.workers import SUBMIT
 from lab.faults.our_case_run import OurCaseRun
 
-#: Seconds of each kind of outage; a minute in all.
+#: Seconds of each kind of outage: a minute in total.
 OUTAGE = 15.0
 PAGE = "<html><body><h1>Something went wrong</h1></body></html>"
 
 
 def take_service_down(run: OurCaseRun) -> Steps:
-    """Refuse connections for a while, then answer 503, then HTML instead of JSON, then not at all."""
+    """Refuse connections for a while, then respond with 503, then with HTML, then not at all."""
     run.start()
     yield from run.until_waited_for()
     for begin, seconds in (
@@ -29,13 +29,13 @@ def take_service_down(run: OurCaseRun) -> Steps:
     yield from run.until_ended()
 
 
-#: Retry-After in seconds: of the submit, and of each of two status checks.
+#: Retry-After in seconds, for the submit and for each of two status checks.
 SUBMIT_PAUSE = 4
 STATUS_PAUSE = 15
 
 
 def limit_rate(run: OurCaseRun) -> Steps:
-    """Answer 429 to the submit, then to the first two status checks: the worker's and the next one."""
+    """Respond with 429 to the submit, then to the first two status checks: the worker's and the next."""
     run.sandbox.faults(
         [
             {**SUBMIT, "status": 429, "headers": {"Retry-After": str(SUBMIT_PAUSE)}},

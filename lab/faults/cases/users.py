@@ -27,7 +27,7 @@ def mark_and_measure(run: OurCaseRun, state: str) -> Steps:
 
 
 def measure_stop(run: OurCaseRun, marked_at: float) -> Steps:
-    """Measure how long after a moment the remote task is stopped."""
+    """Measure the time from a moment until the remote task is stopped."""
     yield from run.until_stopped()
     seconds = run.stops[0]["time"] - marked_at
     run.measure("stopped after", seconds)

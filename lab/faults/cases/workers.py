@@ -1,4 +1,4 @@
-"""Cases in which a worker is lost, or the response to a submit."""
+"""Cases in which a worker, or the response to a submit, is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.faults.cases.users import mark_and_measure
 from lab.faults.our_case_run import START_PATH, OurCaseRun
 
 SUBMIT = {"method": "POST", "path": START_PATH}
-#: Seconds, more than any client waits.
+#: Seconds: longer than any client waits.
 LONGER_THAN_CLIENTS_WAIT = 120.0
 
 
@@ -32,7 +32,7 @@ def cut_submit(run: OurCaseRun) -> Steps:
 
 
 def lose_worker_before_deferring(run: OurCaseRun) -> Steps:
-    """Kill the worker in its first status check: it has stored the id, but not yet deferred."""
+    """Kill the worker during its first status check: it has stored the id, but has not deferred yet."""
     run.sandbox.faults([{"method": "GET", "delay_seconds": LONGER_THAN_CLIENTS_WAIT}])
     run.start()
     yield from run.until(lambda: run.list_requests("GET"), "the worker checked the state")
@@ -67,7 +67,7 @@ def drain_worker(run: OurCaseRun) -> Steps:
     """
     Send SIGTERM to the worker that waits, as draining a machine does, and kill it a little later.
 
-    Since Airflow 3.4 the worker lets its task run on, and does not tell it.
+    Since Airflow 3.4, the worker lets its task continue, and does not notify it.
     """
     yield from run.start_and_wait()
     run.terminate_worker()
@@ -93,7 +93,7 @@ def lose_worker_in_resume(run: OurCaseRun) -> Steps:
 
 
 def until_end_was_seen(run: OurCaseRun) -> Generator[None, None, float]:
-    """Wait until the trigger has checked a remote task that had ended; return the time of that end."""
+    """Wait until the trigger has checked the ended remote task; return the time at which it ended."""
 
     def find_end() -> float:
         return float(run.remote_tasks[-1]["ended_at"] or "inf")
@@ -102,14 +102,14 @@ def until_end_was_seen(run: OurCaseRun) -> Generator[None, None, float]:
     return find_end()
 
 
-#: The operator's log line when it leaves its agent task to the next try.
+#: The operator's log line when it leaves its agent task running for the next try.
 IS_DRAINED = "This worker is being terminated"
 #: The log line of a worker since Airflow 3.4.
 WARM_SHUTDOWN = "warm shutdown in progress"
 RETRIED = Expected(tries=2)
 LOST_IN_SUBMIT = "worker killed while the submit is in flight"
 CUT_SUBMIT = "submit's connection cut after the task was started"
-#: Seconds that outlast the loss of a worker until Airflow notices its missing heartbeats.
+#: Seconds: longer than Airflow takes to notice the missing heartbeats of a lost worker.
 MEDIUM = 50.0
 
 WORKER_SCENARIOS = (
@@ -126,7 +126,7 @@ WORKER_SCENARIOS = (
         "submit_lost_fail",
         f"{LOST_IN_SUBMIT} (Shinzo: fail)",
         "shinzo",
-        # A task that may exist already is not started again, and the id of what was started is unknown.
+        # A task that may already exist is not started again, and its id is unknown.
         Expected(left_running=1, state="failed", tries=2, results=0),
         seconds=LONG,
         arguments={"on_uncertain_submit": "fail"},
