@@ -38,7 +38,7 @@ help:
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
 	@echo "make upgrade  upgrade Airflow to the newest while agent tasks wait, and print what became of each (4 minutes, and the first"
 	@echo "              time some more for its installation)"
-	@echo "make coverage prove that the pure tests take every branch of the pure rooms"
+	@echo "make coverage prove that the pure tests take every branch of the pure packages"
 	@echo "make imports  print the folders of the package: files, lines, imports in and out, circles"
 	@echo "make docs     build the documentation site into site/, and fail on a warning or a dead link"
 	@echo "make lint     ruff, mypy, and what a package index and the repository's host would say of the archives and forms"
@@ -95,7 +95,7 @@ matrix: $(INSTALLED)
 upgrade: $(INSTALLED)
 	@$(BIN)/python -m lab.upgrade
 
-# Without the package's own pytest plugin, which would import the pure rooms before they are measured; and without the
+# Without the package's own pytest plugin, which would import the pure packages before they are measured; and without the
 # tests that repeat what others cover a hundred thousand times.
 coverage: $(INSTALLED)
 	$(BIN)/pytest -n 2 tests/services tests/lifecycle tests/polling tests/test_text.py -p no:airflow_agent_tasks -k "not (pair_of_crashes or planted or kill_whose)" \

@@ -24,7 +24,7 @@ Every exception of this package.
         └── AgentTaskTimeoutError
 
 ``final`` errors would recur on every retry, so operators fail the Airflow task without one. ``transient``
-errors are worth another attempt after a while. Nothing here imports Airflow.
+errors are worth another attempt after a while.
 """
 
 from __future__ import annotations

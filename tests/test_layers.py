@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
-    | {"operators.arguments", "operators.argument_names", "operators.keywords", "worker.failures"},
+    | {f"operators.{name}" for name in ("arguments", "argument_names", "keywords", "task_documentation")}
+    | {"worker.failures"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.

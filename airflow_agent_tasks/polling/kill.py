@@ -94,6 +94,6 @@ async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str
         # the API server, which can distinguish the two, stops the agent task.
         is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
         if task.is_terminal or is_returned:
-            return task, f"was not changed ({task.status})"
+            return task, f"{'had already ended' if task.is_terminal else 'was not changed'} ({task.status})"
     task = await poller.stop_task(started.agent_task_id, started.agent_id)
     return task, describe_stop(task)
