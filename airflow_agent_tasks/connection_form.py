@@ -42,7 +42,7 @@ class ExtraField:
             schema |= {"minimum": SMALLEST_NUMBER, "maximum": LARGEST_NUMBER}
         if self.is_secret:
             schema["format"] = "password"
-        # Airflow shows a description as plain text, and this key of its schema as Markdown, with the link.
+        # As Markdown, because Airflow shows a plain ``description`` as text, without the link.
         schema["description_md"] = f"{self.description} [More]({link('reference/connections#extra-fields')})"
         return {"label": self.label, "schema": schema}
 
@@ -57,7 +57,7 @@ NETWORK_FIELDS = (
     ExtraField(
         "verify",
         "Verify certificate",
-        "`true` (default), `false`, or the path of a file with CA certificates, on every machine that runs a "
+        "`true` (default), `false`, or the path of a CA file that exists on every machine that runs a "
         "worker, triggerer, scheduler or API server.",
     ),
     ExtraField(
@@ -116,7 +116,7 @@ class ConnectionForm:
         """
         Return the value for ``BaseHook.get_ui_field_behaviour``.
 
-        The port is shown, because the button "Test" of Airflow 3.3.2 refuses to reuse the stored key of a
+        The port is shown, because the **Test** button of Airflow 3.3.2 refuses to reuse the stored key of a
         connection without one.
         """
         return {

@@ -16,7 +16,7 @@ Every exception of this package.
     │   │   └── AgentTaskCircuitOpenError       not sent: the circuit breaker is open transient
     │   ├── AgentTaskReplyError         the response cannot be read
     │   └── AgentTaskUncertainError     sent, but not answered: it may have been carried out  final
-    └── AgentTaskOutcomeError           the agent task ended, or waits, in an unwanted way
+    └── AgentTaskOutcomeError           the agent task did not end as intended
         ├── AgentTaskFailedError
         ├── AgentTaskCancelledError
         ├── AgentTaskInputRequiredError
@@ -58,7 +58,7 @@ class AgentTaskError(Exception):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
-        # Python and Airflow print it below the traceback, also that of a DAG that cannot be imported.
+        # Python and Airflow print it below the traceback, including that of a DAG import error.
         self.__notes__ = [f"See {link_error(type(self))}"]
 
 
@@ -241,7 +241,7 @@ class AgentTaskUncertainError(AgentTaskRequestError):
 
 class AgentTaskOutcomeError(AgentTaskError):
     """
-    The agent task ended, or waits, in an unwanted way; the classes below say what to do.
+    The agent task did not end as intended; the classes below say what to do.
 
     :param task: The agent task as last seen, or None.
     :param is_final: True if a retry is unwanted; default False.

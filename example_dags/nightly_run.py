@@ -44,7 +44,8 @@ def nightly_run() -> None:
         task_id="export_report",
         instruction=(
             '#sandbox {"steps": 2, "exit_code": {{ 75 if ti.try_number == 1 else 0 }}}\n'
-            "Log in to the shop, export the sales report of {{ ds | default('today') }} and mail it to sales."
+            "Log in to the shop, export the sales report for {{ ds | default('today') }} "
+            "and mail it to sales."
         ),
         kind="browser",
         start_url="https://shop.example/login",
@@ -70,7 +71,7 @@ def nightly_run() -> None:
         ),
         # A second login with the same password would be refused as well, and lock the account.
         no_retry_on_exit_code=LOGIN_REFUSED,
-        doc_md=f"Exit code {LOGIN_REFUSED}: not retried. **Check the password** before you clear it.",
+        doc_md=f"Exit code {LOGIN_REFUSED}: not retried. **Check the password** before you clear the task.",
     )
 
     # Not "one_failed", which would not wait for the retries of the other tasks.
@@ -87,7 +88,7 @@ def nightly_run() -> None:
         if not failed:
             raise AirflowSkipException("A quiet night.")
         exit_codes = {task_id: ti.xcom_pull(task_ids=task_id, key="exit_code") for task_id in failed}
-        print(f"ALERT, please look after: {exit_codes}")
+        print(f"ALERT, please look into: {exit_codes}")
         return exit_codes
 
     # The last tasks decide the state of the run, and an alert that was sent is a success.

@@ -77,7 +77,7 @@ def office_order() -> None:
 
     @task
     def note_expenses(agent_task: dict[str, Any]) -> dict[str, str]:
-        """Return who decided on each order, for the accounts; the rule has the name of its function."""
+        """Return who decided on each order, for the accounts; the rule appears under its function's name."""
         answers = get_current_context()["ti"].xcom_pull(task_ids="order", key="answers") or []
         decisions = {answer["question"]: answer["answered_by"]["name"] for answer in answers}
         print(f"{agent_task['task_id']} ended with exit code {agent_task['exit_code']}: {decisions}")

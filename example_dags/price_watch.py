@@ -7,7 +7,7 @@ collect → check_answer → store (one INSERT per price)
 ```
 
 An agent's words are untrusted: `check_answer` checks types and bounds, and `store` passes the values as
-query parameters, never as part of the SQL. Running it twice a day replaces the prices of that day.
+query parameters, never as part of the SQL. Running it again on the same day replaces that day's prices.
 
 **Connections:** `shinzo_default`, and `price_watch_db` for the database, in the shell that starts your
 Airflow:

@@ -52,7 +52,7 @@ def build_lightcone_part() -> None:
     is_paused = AgentTaskSensor(task_id="is_paused", target_states="paused", **agent_task)
     resume = AgentTaskResumeOperator(task_id="resume", **agent_task)
     answer = AgentTaskMessageOperator(task_id="answer", message="Saturday is fine.", **agent_task)
-    # This one may take long: it waits in the triggerer.
+    # This one may take a while, so it waits in the triggerer.
     is_booked = AgentTaskSensor(task_id="is_booked", deferrable=True, **agent_task)
 
     chain(start, is_asking, pause, is_paused, resume, answer, is_booked)
@@ -62,7 +62,7 @@ def build_shinzo_part() -> None:
     submit = ShinzoTaskOperator(
         task_id="submit",
         agent_id="agt_writer",
-        message='#sandbox {"steps": 2, "step_seconds": 0.3}\nWrite our newsletter of this week.',
+        message='#sandbox {"steps": 2, "step_seconds": 0.3}\nWrite the newsletter for this week.',
         wait_for_completion=False,
     )
     is_written = AgentTaskSensor(

@@ -1,12 +1,12 @@
 """
-An agent books a trip. When it has a question, Airflow mails it to someone who can answer.
+An agent books a trip. When it has a question, Airflow emails it to someone who can answer.
 
 ```text
 book (asks once) → confirm
 ```
 
-The mail contains the question and a link to the task, where it is answered under **Required
-Actions**. If the mail cannot be sent, the log says why and the question stays open.
+The email contains the question and a link to the task, where it is answered under **Required
+Actions**. If the email cannot be sent, the log says why and the question stays open.
 
 Any Airflow notifier works, with `{{ question }}` in its templates. It contains the agent's words, so
 escape it for the place where it is shown: `{{ question | e }}` in HTML, and in Slack, with

@@ -5,7 +5,7 @@ Runs whenever the agent of the DAG `trend_report` has written a report, and read
 DAG trend_report → asset bike_trends → write_newsletter
 ```
 
-The schedule is the asset. Each asset event leads to the task that emitted it, and so to its XCom:
+The schedule is the asset. Each asset event names the task that emitted it, and so gives access to its XCom:
 `return_value` is the agent task, with the report in its `result`. One run may cover several events
 if reports come in quickly.
 

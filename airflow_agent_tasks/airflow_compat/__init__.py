@@ -1,5 +1,5 @@
 """
-All uses of Airflow's private parts: no other folder imports anything from Airflow that is not public.
+All uses of Airflow's private APIs: no other folder imports anything from Airflow that is not public.
 
 ``tests/test_layers.py`` lists what is public, and fails on any other import outside of this folder.
 

@@ -44,7 +44,7 @@ def watch(on_replaced: Callable[[EndedTask], None]) -> None:
             warn(error)
 
     def tell(session: Session) -> None:
-        # Both events also come at the end of a savepoint.
+        # Both events also fire at the end of a savepoint.
         for ended in () if session.in_nested_transaction() else session.info.pop(_UNCOMMITTED, ()):
             try:
                 on_replaced(ended)

@@ -1,5 +1,5 @@
 """
-The private parts of Airflow that this package needs, and the consequence if one is missing. Data only.
+The Airflow internals that this package needs, and the consequence if one is missing. Data only.
 
 ``startup_check`` checks the running Airflow against this table. Parts that only the command ``doctor`` needs
 are not in it, because that command itself reports what it could not check.

@@ -1,7 +1,7 @@
 """
-Reports parts that no longer fit Airflow, when scheduler, triggerer and API server start, and in ``doctor``.
+Reports mismatches with Airflow internals when a scheduler, triggerer or API server starts, and in ``doctor``.
 
-This package uses Airflow's private parts only when a user ends a task or answers a question. Without this
+This package uses Airflow's private APIs only when a user ends a task or answers a question. Without this
 check, a part that Airflow has moved would be noticed only then, as an agent task that keeps running.
 """
 

@@ -50,5 +50,5 @@ class SubmissionStore:
 def _explain(error: Exception) -> str:
     detail = getattr(getattr(error, "error", None), "detail", None)
     if isinstance(detail, Mapping) and detail.get("status_code") == HTTPStatus.NOT_FOUND:
-        return "for Airflow this try has ended, because someone cleared or ended the task (404)."
+        return "as far as Airflow knows, this try has ended, because someone cleared or ended the task (404)."
     return str(error)

@@ -1,4 +1,4 @@
-"""Tries connections with the same request as the button "Test" in the connection form."""
+"""Tries connections with the same request as the **Test** button in the connection form."""
 
 from __future__ import annotations
 

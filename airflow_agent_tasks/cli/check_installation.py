@@ -1,4 +1,4 @@
-"""Checks this installation: the versions, and the private parts of Airflow that this package uses."""
+"""Checks this installation: the versions, and the Airflow internals that this package uses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_private_parts() -> Iterator[Finding]:
-    """Yield the private parts of Airflow that this package needs and that the installed one lacks."""
+    """Yield the Airflow internals that this package needs and that the installed Airflow lacks."""
     misfits = list_misfits()
     for misfit in misfits:
         details = f"{misfit.fault}. So {misfit.consequence}."

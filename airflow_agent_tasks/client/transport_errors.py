@@ -80,5 +80,6 @@ def no_tls(settings: ClientSettings) -> AgentTaskInsecureError:
 def unusable(request: Request, settings: ClientSettings) -> AgentTaskConfigurationError:
     """The settings are so invalid that no request can be built."""
     return AgentTaskConfigurationError(
-        f"Could not {request.purpose}: {settings.source} is unusable. Check its host, proxy and verify."
+        f"Could not {request.purpose}: {settings.source} is unusable. "
+        "Check its host and its extra fields 'proxy' and 'verify'."
     )

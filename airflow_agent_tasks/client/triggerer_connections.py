@@ -17,8 +17,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from airflow_agent_tasks.client.lookup import look_up
 
-#: Approximate maximum of bytes that one step of the event loop reads: a body may come in chunks of a single
-#: byte, and 64 kilobytes of those would block it for 50 ms.
+#: Approximate maximum number of bytes that one step of the event loop reads: a body may come in chunks of a
+#: single byte, and 64 kilobytes of those would block it for 50 ms.
 RECEIVE_BYTES = 16 * 1024
 
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV

@@ -151,8 +151,9 @@ class AgentTaskHook(BaseHook):
         Stop an agent task: cancel it, or pause it if the service has no cancel.
 
         :param retries: False for a single attempt. Default True.
-        :return: The agent task, without its result, as a status check after the stop finds it: the response
-            to the stop alone proves nothing. An agent task that had already ended is returned unchanged.
+        :return: The agent task, without its result, as reported by a status check after the stop: the
+            response to the stop alone proves nothing. An agent task that had already ended is returned
+            unchanged.
         """
         agent_id = self.resolve_agent_id(agent_id)
         request = self.dialect.build_action(self.dialect.stop_capability, task_id, agent_id)

@@ -1,4 +1,4 @@
-"""The test of a connection, for the button "Test" in its form and for ``airflow connections test``."""
+"""The test of a connection, for the **Test** button in its form and for ``airflow connections test``."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ OTHER_QUESTION = "it answers an earlier question, which the form still showed."
 
 
 def resume_questions(execution: Execution, found: Submission | None, task: AgentTask) -> Flow[None]:
-    """Continue where an earlier try stopped, or close the form that it left for another agent task."""
+    """Continue where an earlier try stopped, or close the form that it left for a previous agent task."""
     if found is None or (last := found.questions.last) is None:
         return
     if found.task_id == task.task_id:
@@ -243,7 +243,7 @@ def _is_overdue(execution: Execution, question: Question) -> Flow[bool]:
 
 
 def _give_up(execution: Execution, question: Question) -> Flow[Decision]:
-    # The form is closed. If the next try finds the agent at this question, it asks again.
+    # The form is closed. If the agent is still waiting on this question, the next try asks again.
     yield from save_question(execution, question.move(Stage.DROPPED, (yield from ReadClock())))
     task, fate = yield from stop_or_leave(execution)
     if task and task.status is TaskState.COMPLETED:
@@ -267,7 +267,7 @@ def _stop(execution: Execution, question: Question, decision: Reply) -> Flow[Dec
         f"{user['name']} (id {user['id']}) chose {STOP!r} at {decision.answered_at}, in reply to question "
         f"{question.number}. {fate}",
         task=task,
-        # If the stop failed, a retry tries it again.
+        # If stopping failed, the next try tries to stop the agent again.
         is_final=task is not None,
     )
     if failure.is_final:

@@ -72,7 +72,7 @@ class _Start:
         )
 
     def locate(self, found: Submission) -> StartedTask | None:
-        """Return the agent task of a record; if the record has lost the agent, use this try's."""
+        """Return the agent task of a record; if the record no longer names its agent, use this try's."""
         started = found.started
         return (
             replace(started, agent_id=self.execution.settings.agent_id)

@@ -59,8 +59,9 @@ def check_still_wanted(execution: Execution) -> Flow[None]:
     """
     Stop the agent task if someone has marked the Airflow task in the meantime.
 
-    The first execution is shorter than a worker's heartbeat. It would defer without noticing, and Airflow
-    would never create a trigger, whose ``on_kill`` could stop the agent task.
+    The first execution may end before its worker's first heartbeat, which would report the mark. Without
+    this check, it would defer, and Airflow would never create the trigger whose ``on_kill`` could stop the
+    agent task.
     """
     state = yield from ReadFinalState()
     if state and execution.settings.on_kill_policy == "stop":

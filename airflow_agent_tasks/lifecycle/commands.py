@@ -1,7 +1,7 @@
 """
 The commands through which the lifecycle of an agent task acts on the outside world.
 
-The lifecycle is a generator, a ``Flow``. It yields one command after the other, and the caller sends the
+The lifecycle is a generator, a ``Flow``. It yields one command after another, and the caller sends the
 result of each back or throws its failure in. So the lifecycle is pure, and the caller decides how to perform
 a command: a worker does it for real, and a test does it in a simulated world that may crash before and after
 each one. The value of ``yield from command`` has the type of the command's result.

@@ -222,7 +222,7 @@ class Execution:
     # --- giving up
 
     def is_settled_by(self, task: AgentTask) -> bool:
-        """Return whether this outcome of the agent task decides that of the Airflow task, without a retry."""
+        """Return whether the agent task's exit code decides how the Airflow task ends, without a retry."""
         return task.exit_code in self.settings.skip_on_exit_code | self.settings.no_retry_on_exit_code
 
     def leave(self) -> Flow[str]:

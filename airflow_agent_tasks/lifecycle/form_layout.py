@@ -18,7 +18,7 @@ from airflow_agent_tasks.text import clean, shorten
 MAX_SHOWN = 4_000
 #: Characters that fit on a line in a window 1,280 pixels wide, or half as many wide characters.
 LINE_LENGTH = 84
-#: The column where the values of facts begin.
+#: The column where the values begin; their labels are to the left of it.
 INDENT = 16
 SHORTENED = " … (shortened)"
 
@@ -51,9 +51,9 @@ def wrap_lines(text: str, most: int) -> list[str]:
 
 def lay_out(name: str, value: str, *, most: int = 1) -> list[str]:
     """
-    Return a fact as lines, its value beside its name; no lines if the value is empty.
+    Return a value as lines, with its label to the left; no lines if the value is empty.
 
-    :param name: The label of the fact.
+    :param name: The label.
     :param value: Untrusted text; its line breaks become spaces.
     :param most: Maximum number of lines.
     """

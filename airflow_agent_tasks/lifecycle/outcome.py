@@ -1,4 +1,4 @@
-"""Resolves the end of the wait for an agent task to the outcome of its Airflow task."""
+"""Decides how the Airflow task ends once the wait for its agent task is over."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ SEND = "Send"
 STOP = "Stop the agent"
 #: Seconds for which a service may still show a question after it got the reply.
 SETTLING_TIME = 30.0
-#: Maximum number of characters of a question, and of questions, in the record, which is a database row.
+#: Limits of the record, which is a database row: the characters per question, and the number of questions.
 MAX_TEXT = 1_000
 MAX_QUESTIONS = 200
 
@@ -126,7 +126,7 @@ class Question:
         return task.status is TaskState.AWAITING_INPUT and build_fingerprint(task) == self.fingerprint
 
     def seconds_waited(self, now: float, since: float = 0.0) -> float:
-        """Return how many seconds after ``since`` it has waited for someone's answer."""
+        """Return the seconds after ``since`` that it has spent waiting for someone's answer."""
         ended_at = now if self.stage is Stage.ASKED else self.asked_at + self.waited
         return max(0.0, ended_at - max(self.asked_at, since))
 
@@ -210,7 +210,7 @@ class Questions:
         return Questions((*self.items[:-1], question))
 
     def may_answer_automatically(self, asked: Question) -> bool:
-        """Return False if the agent asked the same question too often in a row and got automatic replies."""
+        """Return False if the agent has repeated this question after too many automatic replies in a row."""
         count = 0
         for question in reversed([item for item in self.items if item.number < asked.number]):
             is_automatic = question.reply and question.reply.answered_by["id"] in (REPLY_ID, DEFAULT_ID)
@@ -220,7 +220,7 @@ class Questions:
         return count < MAX_AUTOMATIC_REPLIES
 
     def seconds_waited(self, since: float, now: float) -> float:
-        """Return how many seconds after ``since`` questions have waited for someone's answer."""
+        """Return the seconds after ``since`` that questions have spent waiting for someone's answer."""
         return sum(question.seconds_waited(now, since) for question in self.items)
 
     def list_answers(self) -> list[dict[str, Any]]:

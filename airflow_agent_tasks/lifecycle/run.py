@@ -68,7 +68,7 @@ def resume_without_event(
     execution: Execution, reason: AgentTaskError, verdict: Verdict | None = None
 ) -> Flow[Outcome]:
     """
-    Resume after a deferral that ended without an event of the trigger.
+    Resume after a deferral that ended without an event from the trigger.
 
     :param reason: What happened; raised if the record names no agent task either.
     :param verdict: The decision if the agent task still runs; None to keep waiting.

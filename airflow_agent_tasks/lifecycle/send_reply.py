@@ -2,7 +2,7 @@
 Sends a reply to the agent exactly once, although the worker may die at any moment.
 
 Before the request, the record says that the reply is being sent; after the response, that it arrived. If the
-worker dies in between, or no response comes, the agent's state shows it: it still asks, or it has moved on.
+worker dies in between, or no response comes, the agent's state tells: it still asks, or it has moved on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def send_reply(execution: Execution) -> Flow[Decision]:
         yield from SendMessage(execution.started, reply.text or "")
     except AgentTaskUncertainError as error:
         yield from warning(
-            "The reply to question %s may have arrived; the agent's next state will show it. %s",
+            "The reply to question %s may have arrived; the agent's next state will tell. %s",
             question.number,
             error,
         )

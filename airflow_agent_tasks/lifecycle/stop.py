@@ -20,7 +20,7 @@ PAUSES_BEFORE_LOOKS = (1.0, 2.0, 4.0)
 
 def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
     """
-    Stop an agent task, and return it as a status check then finds it.
+    Stop an agent task, and return it as reported by a status check after the stop.
 
     :raises AgentTaskError: if stopping it failed, or it still runs after a few seconds.
     """

@@ -205,7 +205,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     def _set_start_fields(self, start_fields: Mapping[str, Any]) -> None:
         self._check_start_fields(start_fields)
         self.start_field_names = tuple(start_fields)
-        # Before the attributes are set: Airflow then finds the upstream tasks whose outputs they are.
+        # Set before the attributes, so that Airflow finds the upstream tasks whose outputs they hold.
         self.template_fields = tuple(dict.fromkeys((*type(self).template_fields, *start_fields)))
         for name, value in start_fields.items():
             setattr(self, name, value)
@@ -235,7 +235,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         return self._drive(context, resume_with_answer, event, question_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral, even if it ended without an event of the trigger."""
+        """Resume after a deferral, even if it ended without an event from the trigger."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
@@ -252,7 +252,8 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
 
     def forget_agent_task(self, context: Context) -> None:
         """Remove the record of an agent task whose result Airflow has; called after success."""
-        # Checked, because a worker continues as after a success even if Airflow could not record it.
+        # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
+        # record the success.
         if self._is_delivered and read_state(context["ti"]) == "success":
             SubmissionStore(context).drop()
 

@@ -14,8 +14,8 @@ from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSuppo
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.text import shorten
 
-#: Arguments that have no meaning without a capability of the service. ``on_uncertain_submit`` is not among
-#: them: with idempotency keys no submit stays uncertain, so the argument does no harm.
+#: Arguments that make sense only if the service has this capability. ``on_uncertain_submit`` is not listed:
+#: on a service with idempotency keys no submit stays uncertain, so the argument is harmless there.
 NEEDED_CAPABILITIES = {
     "agent_id": Capability.AGENT_CHOICE,
     "skip_on_exit_code": Capability.EXIT_CODE,
@@ -61,7 +61,7 @@ def pick_needing_capability(
     arguments: Mapping[str, Any], default_args: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """
-    Return the arguments that have no meaning on services that lack a capability.
+    Return the arguments that make sense only on services with a certain capability.
 
     Values from ``default_args`` are left out: they apply to all tasks of a DAG, and may not suit this one.
     """

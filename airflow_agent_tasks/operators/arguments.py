@@ -258,7 +258,7 @@ def check_arguments(
         checks[name](name, known[name])
     if (dialect := find_dialect(operator_class)) is not None:
         names = [field.name for field in dialect.start_fields]
-        # A subclass may itself pass an argument to its base that it does not take.
+        # A subclass may pass its base class an argument that the subclass itself does not take.
         if others is None or not _is_of_this_package(operator_class):
             missing = names
         else:

@@ -28,9 +28,9 @@ class ShinzoTaskOperator(AgentTaskOperator):
     )
     ```
 
-    The arguments ``message`` and ``priority`` to ``webhook_url`` are the service's submit fields, and all of
-    them are templated. Except ``message``, which is required, they default to None, which leaves the choice
-    to the service. Times are in seconds, as a number or a ``timedelta``. Other keyword arguments
+    The argument ``message`` and those from ``priority`` to ``webhook_url`` are the service's submit fields,
+    and all of them are templated. Except ``message``, which is required, they default to None, which leaves
+    the choice to the service. Times are in seconds, as a number or a ``timedelta``. Other keyword arguments
     (``task_id``, ``retries``, ``pool``, …) go to Airflow's ``BaseOperator``.
 
     The base class ``AgentTaskOperator`` documents retries, clears, XCom keys and callbacks.

@@ -14,7 +14,7 @@ _DOC_ARGUMENTS = frozenset({"doc", "doc_md", "doc_json", "doc_yaml", "doc_rst"})
 _PAGES = {
     "Results, exit codes and XCom keys": "reference/xcom",
     "Debug a stuck or failed task": "how-to/debug-a-stuck-task",
-    "What a retry, a clear or a mark does to the agent": "explanation/guarantees",
+    "What retrying, clearing or marking a task does to the agent": "explanation/guarantees",
     "Answer an agent's question": "explanation/questions",
 }
 

@@ -1,5 +1,5 @@
 """
-Orders of workers to the API server.
+Orders from workers to the API server.
 
 An order is signed with ``[api] secret_key``, and its signature is valid for a minute. All orders without a
 valid signature get the same response, before anything but the signature is read.
@@ -57,7 +57,7 @@ def take_orders(
             return await run_in_threadpool(carry_out, order)
         except Exception as error:
             # Only the type: a database quotes the order's text in its message and traceback.
-            log.error("Could not carry out an order of a worker: %s", type(error).__name__)  # noqa: TRY400
+            log.error("Could not carry out an order from a worker: %s", type(error).__name__)  # noqa: TRY400
             return JSONResponse({"detail": "The order was not carried out; see the API server's log."}, 503)
 
     return endpoint

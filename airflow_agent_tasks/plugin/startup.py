@@ -53,5 +53,6 @@ def check_answers(app: Any) -> None:
     except Exception as error:  # would end the server
         report(
             f"answers cannot be checked ({error!r})",
-            "an answer within seconds of its question may fail the task, and an empty one is asked for again",
+            "an answer within seconds of its question may fail the task, and an empty answer is accepted, "
+            "and the question is asked again later",
         )

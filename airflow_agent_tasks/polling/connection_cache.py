@@ -72,8 +72,8 @@ class CachedHook:
             await hook.aclose()
 
     async def _join_refresh(self) -> None:
-        # Through wait: a caller that is cancelled must not cancel the refresh for the others, and a refresh
-        # that is superseded must not cancel its waiters.
+        # Not awaited directly: a caller that is cancelled must not cancel the refresh for the others, and a
+        # refresh that is superseded must not cancel its waiters.
         await asyncio.wait([self._begin_refresh()])
 
     def _begin_refresh(self) -> asyncio.Task[None]:

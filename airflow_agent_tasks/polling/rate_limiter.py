@@ -9,7 +9,7 @@ import itertools
 
 class RateLimiter:
     """
-    A priority semaphore with a rate limit: the task with the oldest last check goes first.
+    A priority semaphore with a rate limit: the task checked least recently goes first.
 
     :param max_concurrent: Maximum number of requests in flight.
     """

@@ -44,7 +44,7 @@ class SharedPoller:
         Return an agent task's state, without its result.
 
         :param since: When this task was last checked, on the monotonic clock. If the connection's
-            ``requests_per_second`` makes tasks wait, the one with the oldest check goes first.
+            ``requests_per_second`` makes tasks wait, the one checked least recently goes first.
         :raises AgentTaskCircuitOpenError: while the circuit breaker is open; no request is sent.
         :raises AgentTaskError: for the errors of ``AgentTaskHook.get_task`` and of the connection lookup.
         """

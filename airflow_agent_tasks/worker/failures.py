@@ -22,7 +22,7 @@ MAX_ERROR = 4_000
 @contextmanager
 def reported_failures(task_instance: Any, log: Log, *, pushes_xcoms: bool) -> Iterator[None]:
     """
-    Write why an Airflow task fails to its log and to XCom, and whether Airflow retries to its log; re-raises.
+    Log why the Airflow task fails and whether Airflow retries it, push the reason to XCom, and re-raise.
 
     :param task_instance: The Airflow task instance.
     :param log: The task's log.

@@ -39,7 +39,7 @@ class XComs:
                 self._push("answers", answers)
 
     def push_status(self, task: AgentTask) -> None:
-        """Push only the status, at the end of a worker."""
+        """Push only the status, when the worker is being killed."""
         if self._is_wanted:
             self._push(STATUS_KEY, task.status.value)
 

@@ -129,7 +129,7 @@ def test_a_database_that_fails_is_no_fault_of_the_server(
     assert response.status_code == 503
     assert response.json() == {"detail": "The order was not carried out; see the API server's log."}
     (line,) = [record.getMessage() for record in caplog.records if record.name == signed_orders.__name__]
-    assert line == "Could not carry out an order of a worker: OperationalError"
+    assert line == "Could not carry out an order from a worker: OperationalError"
 
 
 @pytest.mark.parametrize("signed", [True, False])
