@@ -1,5 +1,5 @@
 """
-The door to Airflow's private parts: whether the installed Airflow still has what this package uses.
+The door to Airflow's private APIs: whether the installed Airflow still has what this package uses.
 
 A failure here after an upgrade of Airflow means that a part has moved, and that a module of
 ``airflow_agent_tasks/airflow_compat`` must follow it.

@@ -83,7 +83,7 @@ def test_the_airflow_ui_gets_what_an_example_is_about(api_of_examples: AirflowAp
 @pytest.mark.parametrize(
     ("task", "doc_md"),
     [
-        ("price_watch/tasks/check_answer", "Fails unless the agent's answer is a list of prices"),
+        ("price_watch/tasks/check_answer", "fail unless the answer is a list of prices"),
         ("nightly_run/tasks/check_prices", "Skipped if the agent ends with exit code 99"),
         ("supplier_check/tasks/check_supplier", "answer the agent under **Required Actions**"),
     ],
