@@ -204,7 +204,7 @@ def break_things(reader: Reader) -> None:
     reader.save("slow_agent")
     reader.trigger("slow_agent")
     reader.wait_for("slow_agent", "read_reports", "deferred")
-    reader.assert_prints("stop", timeout=START_TIMEOUT)
+    reader.assert_prints("kill")
     reader.assert_prints("restart", timeout=START_TIMEOUT)
     before = read_progress(reader)
     assert wait_until(lambda: read_progress(reader) > before, timeout=TASK_TIMEOUT, interval=0.5), (
