@@ -258,8 +258,8 @@ class AgentTaskFailedError(AgentTaskOutcomeError):
     The agent task failed, or ended with an exit code other than 0.
 
     Read what the agent said, in the message or in XCom ``error``. A retry or a clear starts a new agent task.
-    List exit codes for which a retry cannot help in ``no_retry_on_exit_code``, and exit codes that mean
-    "nothing to do" in ``skip_on_exit_code``.
+    List in ``no_retry_on_exit_code`` the exit codes for which a retry cannot help, and in
+    ``skip_on_exit_code`` those that mean "nothing to do".
     """
 
 

@@ -3,7 +3,7 @@ An agent orders office supplies. A rule answers its routine questions, and someo
 answers the rest.
 
 ```text
-order (asks twice: the rule answers once, someone once) → note_expenses
+order (asks twice: the rule answers one question, someone the other) → note_expenses
 ```
 
 The rule is the function `answer_routine`, the operator's `reply`. Questions that it leaves open wait

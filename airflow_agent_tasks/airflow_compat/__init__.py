@@ -9,7 +9,7 @@ module                 what it uses, and why                         the public 
 ``state_store``        ``context["task_state_store"]``, to find the  this is public; only the class of its
                        agent task of an earlier try                  failures is not documented
 ``task_states``        a task instance's ``get_task_states``, to     this is public on a worker; none for a
-                       distinguish a user's mark from a lost worker  trigger
+                       tell a marked task from a lost worker         trigger
 ``supervisor``         ``comms.GetTaskStates`` and                   none: a trigger has no such method
                        ``task_runner.SUPERVISOR_COMMS``, for the
                        same in a trigger

@@ -24,7 +24,7 @@ class Check(Protocol):
         others: Mapping[str, Any] | None = None,
         /,
     ) -> None:
-        """Check the given arguments; together with the others, they are all arguments of the operator."""
+        """Check the given arguments; ``others`` are all the other ones, or None if more will follow."""
 
 
 class CheckedPartial:

@@ -65,7 +65,7 @@ def read_answer_delay(key: TaskKey) -> float:
 
 
 def _is_late(beat: datetime | None, left_at: datetime, now: datetime) -> bool:
-    """Return whether a live scheduler may be too busy to have read the reports of ``left_at``."""
+    """Return whether a live scheduler may have been too busy to read the reports due by ``left_at``."""
     if beat is None or beat >= left_at:
         return False
     usual = conf.getfloat("scheduler", "scheduler_heartbeat_sec") + HEARTBEAT_GRACE

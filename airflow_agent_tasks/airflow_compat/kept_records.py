@@ -64,7 +64,8 @@ def _spare_record(execution: ORMExecuteState) -> None:
     if not execution.is_delete or execution.bind_mapper is not TaskStateStoreModel.__mapper__:
         return
     columns = _list_columns(execution)
-    # A statement that names the key may delete it: this package does so after a success, and a user may.
+    # A statement that names the key may delete the record: this package sends one after a success, and so
+    # may a user.
     if columns >= _OF_ONE_TASK and "key" not in columns:
         execution.statement = execution.statement.where(TaskStateStoreModel.key != RECORD_KEY)  # type: ignore[attr-defined]
 

@@ -165,7 +165,7 @@ class AsyncClient:
     def _reduce(
         self, request: Request, response: aiohttp.ClientResponse, received: bytearray, ends_at: float
     ) -> Response | AgentTaskError:
-        """Return a response with only the state of its body, or an error: raised, it would keep the body."""
+        """Return a response with only the state of its body, or an error: raising it would keep the body."""
         packed = bytes(received)
         received.clear()
         try:
@@ -178,7 +178,7 @@ class AsyncClient:
         if 200 <= whole.status < 300:
             with suppress(ValueError):
                 return dataclasses.replace(whole, body=keep_state(whole, _pause), redact=keep)
-        # One byte more than the longest error that is parsed: a cut one must not look complete.
+        # One byte more than the longest error that is parsed: a truncated one must not look complete.
         return dataclasses.replace(whole, body=whole.body[: MAX_ERROR_BYTES + 1])
 
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:

@@ -35,7 +35,7 @@ class LargeBodies:
 
     @contextmanager
     def receive(self, body: bytearray) -> Iterator[None]:
-        """Count a body until it is parsed, and then empty it; pass the rest of it to ``add``."""
+        """Count a body until the block ends, then empty it; add the chunks that follow with ``add``."""
         self._sizes[id(body)] = len(body)
         try:
             yield

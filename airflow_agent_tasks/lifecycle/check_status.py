@@ -59,7 +59,7 @@ def check_still_wanted(execution: Execution) -> Flow[None]:
     """
     Stop the agent task if someone has marked the Airflow task in the meantime.
 
-    The first execution may end before its worker's first heartbeat, which would report the mark. Without
+    The first execution may end before its worker's first heartbeat, which would report that. Without
     this check, it would defer, and Airflow would never create the trigger whose ``on_kill`` could stop the
     agent task.
     """

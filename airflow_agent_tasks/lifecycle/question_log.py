@@ -58,7 +58,7 @@ class Standing(Enum):
     ANSWERED = "answered"
     #: It was answered a moment ago; the service may not show that yet.
     SETTLING = "settling"
-    #: The reply was sent without a response, and the agent still asks: the reply never arrived.
+    #: The reply was sent, but got no response, and the agent is still asking: it never arrived.
     UNHEARD = "unheard"
 
 

@@ -51,7 +51,7 @@ def resume_after_wait(
     Resume after the trigger's event.
 
     :param started: The agent task.
-    :param reported: The trigger's decision; the agent task itself is requested again.
+    :param reported: The trigger's decision; the state of the agent task is fetched again.
     :param has_questions: True if the agent has asked questions, one of which may have been settled since.
     """
     yield from execution.adopt(started)
@@ -85,7 +85,7 @@ def resume_without_event(
 
 
 def resume_with_answer(execution: Execution, event: Any, question_id: str | None) -> Flow[Outcome]:
-    """Resume a parked task, with someone's answer or to check whether the agent still asks."""
+    """Resume a parked task, with someone's answer or to check whether the agent is still asking."""
     if (yield from _recall(execution)) is None:
         raise AgentTaskError("Airflow's task state store no longer names the agent task that asked.")
     return (yield from _finish(execution, (yield from take_answer(execution, event, question_id))))

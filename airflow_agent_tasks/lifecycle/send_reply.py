@@ -2,7 +2,8 @@
 Sends a reply to the agent exactly once, although the worker may die at any moment.
 
 Before the request, the record says that the reply is being sent; after the response, that it arrived. If the
-worker dies in between, or no response comes, the agent's state tells: it still asks, or it has moved on.
+worker dies in between, or no response comes, the agent's state shows whether the reply arrived: the agent is
+still asking, or it has moved on.
 """
 
 from __future__ import annotations

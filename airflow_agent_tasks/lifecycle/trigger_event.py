@@ -41,7 +41,7 @@ def read_event(event: Any) -> tuple[StartedTask, Decision]:
     """
     Read an event's payload, but trust only its ids, verdict and failure.
 
-    The caller gets the state of the agent task itself again.
+    The caller fetches the agent task's state again instead.
 
     :raises AgentTaskError: for anything other than our event, such as the answer to a form of the same task
         instance, which Airflow delivers in its place.

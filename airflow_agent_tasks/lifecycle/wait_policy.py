@@ -77,7 +77,7 @@ class TaskWait:
     :param working_since: When the agent task was submitted or got its last reply, in seconds since 1970. The
         intervals grow with the time since then, so the end is seen with a delay of about 5 % of that time.
     :param targets: The states to wait for; by default a final state or a question.
-    :param poll_interval: Fixed seconds between checks; None for growing intervals.
+    :param poll_interval: Seconds between checks, if fixed; None for growing intervals.
     :param deadline: When to give up, in seconds since 1970 (wall clock: a wait moves between processes);
         None for never.
     :param max_outage: How many seconds of consecutive failed checks to tolerate.

@@ -37,7 +37,7 @@ class KeepsRecord(Protocol):
 @hookimpl
 def on_starting(component: Any) -> None:
     """When a scheduler or a triggerer starts, check that this package fits Airflow, and handle clears."""
-    if is_database_row(component):  # its job; a worker starts too often for this
+    if is_database_row(component):  # a server's Job row; a worker starts too often for this
         prepare()
 
 

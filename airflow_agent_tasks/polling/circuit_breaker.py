@@ -47,8 +47,8 @@ class CircuitBreaker:
     ) -> None:
         self._draw = draw
         self._error: AgentTaskError | None = None
-        #: Three points in time: only a response to a request sent after the first closes the circuit; the
-        #: second is the start of the current round of failures, the third the time of the next probe.
+        #: Three points in time: when the circuit opened (only a response to a later request closes it), when
+        #: the current round of failures began, and when the next probe is due.
         self._opened_at = self._round_began_at = self._probe_at = half_open_since or 0.0
         if half_open_since is not None:
             self._error = AgentTaskUnavailableError("Nothing has been sent yet.")

@@ -3,9 +3,9 @@ Decides on a trigger's ``on_kill`` whether anything still waits for the agent ta
 
 Airflow calls ``on_kill`` not only when a user ends a task. A worker's task gets SIGTERM when Airflow's API
 does not respond to its heartbeats, and on Airflow 3.3 when its machine is drained. A triggerer calls
-``on_kill`` for a trigger that another triggerer took over while it was frozen. An agent task that something
-waits for, or will wait for, must keep running. So we first get the task instance's state from Airflow. If
-Airflow does not respond, we do not stop an agent task to which another try would attach.
+``on_kill`` for a trigger that another triggerer took over while this one was frozen. An agent task that
+something waits for, or will wait for, must keep running. So we first get the task instance's state from
+Airflow. If Airflow does not respond, we do not stop an agent task to which another try would attach.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class StateXComs:
     """
     Pushes the agent's ``status`` and ``progress`` to XCom when they change, at most once a second.
 
-    A push too soon after another task's push is skipped, and repeated at the next check.
+    A push too soon after another task's push is put off until the next check.
 
     :param task_instance: The waiting task instance, as the triggerer knows it.
     :param log: The log for failures.

@@ -53,7 +53,7 @@ class TaskStore:
         return task
 
     def find_by_key(self, idempotency_key: str) -> SimulatedTask | None:
-        """Return the task that was started with this key in its current state, or None."""
+        """Return, in its current state, the task that was started with this key; None if there is none."""
         task = self._by_key.get(idempotency_key)
         if task is not None:
             task.advance(self.now())
@@ -64,7 +64,7 @@ class TaskStore:
         self._changed.pop(task.task_id, asyncio.Event()).set()
 
     async def follow(self, task: SimulatedTask) -> AsyncIterator[None]:
-        """Yield now and after each change of the task, last when it has ended."""
+        """Yield now and after each change of the task, for the last time once it has ended."""
         while True:
             # Before reading the task, so that no action is missed while the caller works.
             changed = self._changed[task.task_id]

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.script import Script
 
-#: Compensates the rounding of ``n * step_seconds / step_seconds``, which would hide a completed step.
+#: Compensates for the rounding of ``n * step_seconds / step_seconds``, which would hide a completed step.
 _ROUNDING = 1e-6
 
 STOPPED_EXIT_CODE = 1

@@ -171,7 +171,7 @@ class Dialect(abc.ABC):
         """
         Return the rejection of a stop if the agent task may already have ended, or None if it was accepted.
 
-        :raises AgentTaskRequestError: for any other HTTP status than 2xx.
+        :raises AgentTaskRequestError: for any other HTTP status outside 2xx.
         """
         try:
             self.check_status(request, response, now=now)

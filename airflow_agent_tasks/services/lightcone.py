@@ -1,5 +1,5 @@
 """
-Lightcone by Tzafon: tasks that an agent runs on a browser or a desktop.
+Lightcone by Tzafon: tasks that an agent carries out in a browser or on a desktop.
 
 Source: the service's documentation page "Agent tasks", and its official SDK ``tzafon``, which has more start
 fields.

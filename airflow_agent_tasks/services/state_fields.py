@@ -29,7 +29,7 @@ _LONG_KEYS = frozenset({*QUESTION_KEYS, "current_step"})
 MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
 #: Bytes to examine in one step: a few milliseconds, in which no other thread runs.
 _STEP_BYTES = 32 * 1024
-#: Maximum number of strings to step over, if some are on the first level: about half a second.
+#: Maximum number of strings to step over if some are on the first level; that many take about half a second.
 _MAX_PARTS = 400_000
 
 #: Bytes of a key, in which each character may be an escape.
@@ -43,7 +43,7 @@ _NO_BRACKETS = bytes(set(range(256)) - _CHANGES.keys())
 
 
 class _TooManyPartsError(ValueError):
-    """There is too much on the first level to step over it."""
+    """There is too much on the first level to step over."""
 
 
 def _build_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
