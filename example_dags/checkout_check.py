@@ -30,7 +30,7 @@ SHOPS = ["https://books.example", "https://shoes.example", "https://tea.example"
 
 # The first line is for the sandbox only: the agent of one shop fails.
 INSTRUCTION = """#sandbox {"step_seconds": 0.3, "exit_code": {{ 3 if "shoes" in task.start_url else 0 }}}
-Put one article into the basket and go to the checkout, but do not pay.
+Put one item into the basket and go to the checkout, but do not pay.
 End with exit code 3 if the basket stays empty, and with 4 if there is no checkout."""
 
 

@@ -94,7 +94,7 @@ def nightly_run() -> None:
     # The last tasks decide the state of the run, and an alert that was sent is a success.
     @task(trigger_rule="one_failed", retries=0)
     def fail_run() -> None:
-        raise AirflowFailException("An agent failed, see the task alert.")
+        raise AirflowFailException("An agent failed: see the log of the task 'alert'.")
 
     [export_report, check_prices, renew_listing] >> alert()
     [export_report, check_prices, renew_listing] >> fail_run()

@@ -169,7 +169,7 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
             done = self._judge(self._build_watch(started).check(self.hook, retries=True))
         if not done and said.verdict is Verdict.TIMEOUT:
             raise AirflowSensorTimeout(
-                f"Agent task {started.agent_task_id} did not become {' or '.join(self.target_states)} within "
+                f"Agent task {started.agent_task_id} did not reach the state {' or '.join(self.target_states)} within "
                 f"the timeout of {self.timeout:g} s."
             )
         return done.xcom_value if done else self._defer(started)
@@ -190,7 +190,7 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
             )
         if decision.verdict is Verdict.UNREACHABLE:
             raise AgentTaskUnreachableStateError(
-                f"{decision.task} can no longer become {' or '.join(self.target_states)}."
+                f"{decision.task} can no longer reach the state {' or '.join(self.target_states)}."
                 f"{describe_words(decision.task)}",
                 task=decision.task,
                 is_final=True,

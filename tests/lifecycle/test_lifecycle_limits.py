@@ -102,7 +102,7 @@ def test_the_same_question_is_answered_so_often_and_then_the_policy_decides(
     world = live(service, StuckAgent, questions=("Sure?",), people="silent", settings=settings)
     assert world.state == state
     assert len(heard(world)) == MAX_AUTOMATIC_REPLIES
-    assert "reply is no longer called" in log_of(world)
+    assert "the operator's reply function is no longer called" in log_of(world)
     assert world.now - BEGIN < (MAX_AUTOMATIC_REPLIES + 1) * (SETTLING_TIME + SLACK) + 50.0
 
 

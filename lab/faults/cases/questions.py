@@ -17,7 +17,7 @@ ANSWER = "Blue."
 STATUS = "GET /agent/"
 MESSAGE = r"POST \S+/messages? "
 #: The operator's log line when it sends an answer again.
-SENT_AGAIN = "the agent still asks: sending the reply again"
+SENT_AGAIN = "the agent is still asking: sending the reply again"
 
 
 def finish(run: OurCaseRun, *answers: str, tries: int = 0) -> Steps:

@@ -217,7 +217,7 @@ def test_a_failure_is_the_same_if_xcom_cannot_be_written(run_dag: Any, capfd: An
 OTHERS = {
     "sensor": (
         "chain(start, AgentTaskSensor(task_id='agent', TARGET, target_states='running', deferrable={}))",
-        "can no longer become running. The agent said: 'No such page'.",
+        "can no longer reach the state running. The agent said: 'No such page'.",
     ),
     "action": (
         "chain(start, AgentTaskPauseOperator(task_id='agent', TARGET))",

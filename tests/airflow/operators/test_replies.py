@@ -53,7 +53,7 @@ def test_a_reply_that_did_not_arrive_is_sent_again_after_a_while(
     agent_task_sandbox.faults([{"method": "POST", "path": "/messages?$", "times": 1, "drop": "before"}])
     run, _ = run_with_person(ask("Which one?", kind=kind), ["One."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One."])
-    assert "the agent still asks: sending the reply again" in log_of(capfd)
+    assert "the agent is still asking: sending the reply again" in log_of(capfd)
 
 
 def test_a_reply_that_never_arrives_fails_the_try_and_the_next_one_sends_it(

@@ -47,7 +47,7 @@ def test_a_sensor_fails_at_once_when_the_state_cannot_come_any_more(
         + then("shinzo", f"AgentTaskSensor(task_id='sensor', retries=2, {mode}, TARGET)")
     )
     assert (run.task_state("sensor"), run.tries("sensor")) == ("failed", 1)
-    assert "(status failed) can no longer become completed." in capfd.readouterr().out
+    assert "(status failed) can no longer reach the state completed." in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["deferrable=True", 'mode="poke"'])
@@ -110,7 +110,7 @@ def test_a_deferred_sensor_gives_up_at_its_own_timeout(run_dag: Any, capfd: Any)
         + then("shinzo", "AgentTaskSensor(task_id='sensor', deferrable=True, timeout=0.3, TARGET)")
     )
     assert run.task_state("sensor") == "failed"
-    assert "did not become completed within the timeout of 0.3 s" in capfd.readouterr().out
+    assert "did not reach the state completed within the timeout of 0.3 s" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["deferrable=True", 'mode="poke"'])
