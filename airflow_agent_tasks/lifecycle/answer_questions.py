@@ -101,7 +101,8 @@ def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | No
         return (yield from _await_answer(execution, task, last)) if asks_people else None
     elif standing is Standing.UNHEARD:
         yield from warning(
-            "The reply to question %s got no response, and the agent is still asking: sending the reply again.",
+            "The reply to question %s got no response, and the agent is still asking: sending the reply "
+            "again.",
             questions.require_last().number,
         )
     return (yield from send_reply(execution))
@@ -112,8 +113,8 @@ def _reply_automatically(execution: Execution, task: AgentTask, questions: Quest
         return None
     if not questions.may_answer_automatically(questions.require_last()):
         yield from warning(
-            "The agent repeats its question after %s automatic replies in a row: the operator's reply function is "
-            "no longer called.",
+            "The agent repeats its question after %s automatic replies in a row: the operator's reply "
+            "function is no longer called.",
             MAX_AUTOMATIC_REPLIES,
         )
         return None

@@ -169,8 +169,8 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
             done = self._judge(self._build_watch(started).check(self.hook, retries=True))
         if not done and said.verdict is Verdict.TIMEOUT:
             raise AirflowSensorTimeout(
-                f"Agent task {started.agent_task_id} did not reach the state {' or '.join(self.target_states)} within "
-                f"the timeout of {self.timeout:g} s."
+                f"Agent task {started.agent_task_id} did not reach the state "
+                f"{' or '.join(self.target_states)} within the timeout of {self.timeout:g} s."
             )
         return done.xcom_value if done else self._defer(started)
 
