@@ -99,7 +99,7 @@ class AgentTask:
 
     @property
     def is_stopped(self) -> bool:
-        """True if the agent no longer works on it: it has ended, or is paused."""
+        """True if the agent is no longer working on it: it has ended, or is paused."""
         return self.is_terminal or self.status is TaskState.PAUSED
 
     def to_json(self) -> dict[str, Any]:

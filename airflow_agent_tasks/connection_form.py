@@ -117,7 +117,7 @@ class ConnectionForm:
         Return the value for ``BaseHook.get_ui_field_behaviour``.
 
         The port is shown, because the **Test** button of Airflow 3.3.2 refuses to reuse the stored key of a
-        connection without one.
+        connection that has no port.
         """
         return {
             "hidden_fields": ["login"],

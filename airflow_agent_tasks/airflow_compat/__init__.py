@@ -9,7 +9,8 @@ module                 what it uses, and why                         the public 
 ``state_store``        ``context["task_state_store"]``, to find the  this is public; only the class of its
                        agent task of an earlier try                  failures is not documented
 ``task_states``        a task instance's ``get_task_states``, to     this is public on a worker; none for a
-                       tell a marked task from a lost worker         trigger
+                       tell a task that someone marked failed or     trigger
+                       success from one whose worker was lost
 ``supervisor``         ``comms.GetTaskStates`` and                   none: a trigger has no such method
                        ``task_runner.SUPERVISOR_COMMS``, for the
                        same in a trigger
@@ -33,8 +34,8 @@ module                 what it uses, and why                         the public 
                        an answer that comes too soon;                early resume, as CeleryExecutor does on
                        ``ExecutorLoader``, to see which need that    3.3 too; for others this is unknown
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when
-                       ``TaskStateStoreModel`` rows and the state    someone marks a task that is parked,
-                       backend, to find orphaned agent tasks         queued or up for retry
+                       ``TaskStateStoreModel`` rows and the state    someone marks a task failed or success
+                       backend, to find orphaned agent tasks         while parked, queued or up for retry
 ``kept_records``       the statement that deletes                    none: a clear over REST or in the UI
                        ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
                        record of a cleared task

@@ -1,9 +1,10 @@
 """
 Returns how long to delay an answer to a parked task, until the scheduler has seen the worker's exit.
 
-Only for schedulers that fail a task if it resumes early; delete with the last executor that needs it. On
+Only for executors with which the scheduler fails a task that resumes early; delete with the last of them. On
 Airflow 3.3 these are LocalExecutor and all unknown executors. CeleryExecutor forgets an earlier run of a task
-when it queues the next one, and the LocalExecutor of Airflow 3.4 counts them, so neither needs a delay.
+when it queues the next one, and the LocalExecutor of Airflow 3.4 counts a task's runs, so neither needs a
+delay.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from sqlalchemy import and_, select
 
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
-#: The field that identifies a task instance of a mapped task within its task; Airflow 3.4 renamed it.
+#: The field that tells the instances of a mapped task apart; Airflow 3.4 renamed it.
 _INDEXES = ("region_id", "region_index") if hasattr(TaskStateStoreModel, "region_id") else ("map_index",)
 _NAMES = ("dag_id", "run_id", "task_id", *_INDEXES)
 #: Built on import, so that the check at startup also finds a column that Airflow has renamed.

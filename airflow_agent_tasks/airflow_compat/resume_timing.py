@@ -8,7 +8,7 @@ from airflow.sdk import conf
 
 #: Seconds that the scheduler may need after the worker's report to register that a task has left its worker.
 SCHEDULER_DELAY = 1.0
-#: Seconds after its trigger's deadline at which Airflow itself ends a deferral: no triggerer was alive.
+#: Seconds from a trigger's deadline until Airflow itself ends the deferral, because no triggerer was alive.
 DEFERRAL_GRACE = 30.0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: States that a task instance leaves only by a clear: it has ended, was marked, or its DAG run timed out.
+#: States that a task instance leaves only by a clear: it ended, or a user or its DAG run's timeout ended it.
 FINAL_STATES = frozenset({"failed", "success", "skipped", "removed"})
 
 

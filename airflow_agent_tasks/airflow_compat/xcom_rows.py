@@ -15,8 +15,8 @@ def note_end(ended: EndedTask, task: AgentTask) -> None:
     """
     Write the status of an agent task into the XCom of its Airflow task, which has no worker or trigger.
 
-    Without this, a marked task would show a running agent forever. Nothing is written for a task that pushes
-    no XCom, or stores it elsewhere.
+    Without this, XCom would show a running agent forever. Nothing is written for a task that pushes no XCom,
+    or stores it elsewhere.
     """
     scope = ended.scope
     # Airflow 3.4 renamed the field that identifies a mapped task, but not here.

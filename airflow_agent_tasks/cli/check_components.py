@@ -56,7 +56,7 @@ def _judge(health: Mapping[str, Any], component: str, consequence: str, remedy: 
     if status == HEALTHY:
         return Finding(component, "ok", f"alive, last heartbeat {seen_at}")
     if seen_at is None and component == "triggerer":
-        # A deployment whose tasks all wait on workers needs no triggerer.
+        # A deployment in which no task is deferred needs no triggerer.
         details = f"never started, so {consequence}"
         return Finding(component, "warning", details, remedy)
     seen = f"last heartbeat {seen_at}" if seen_at else "never started"

@@ -1,1 +1,1 @@
-"""The only code that opens sockets: each client sends requests and closes."""
+"""The only code that opens sockets: each client sends requests, and closes its connections."""

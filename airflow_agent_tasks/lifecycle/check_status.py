@@ -57,11 +57,11 @@ def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:
 
 def check_still_wanted(execution: Execution) -> Flow[None]:
     """
-    Stop the agent task if someone has marked the Airflow task in the meantime.
+    Stop the agent task if someone has given the Airflow task a final state in the meantime.
 
-    The first execution may end before its worker's first heartbeat, which would report that. Without
-    this check, it would defer, and Airflow would never create the trigger whose ``on_kill`` could stop the
-    agent task.
+    The worker would learn of this only at its first heartbeat, and the first execution may end before that.
+    Without this check, it would defer, and Airflow would never create the trigger whose ``on_kill`` could
+    stop the agent task.
     """
     state = yield from ReadFinalState()
     if state and execution.settings.on_kill_policy == "stop":

@@ -126,7 +126,7 @@ class ReadClock(Command[float], frozen=True):
 
 class Sleep(Command[None], frozen=True):
     """
-    Wait on the worker; raises AgentTaskCancelledError once a kill has stopped the agent task.
+    Wait without leaving the worker; raises AgentTaskCancelledError once a kill has stopped the agent task.
 
     :param minds_kill: False if a kill should not end the wait, because the agent task is being stopped.
     """

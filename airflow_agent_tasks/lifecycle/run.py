@@ -59,7 +59,7 @@ def resume_after_wait(
     if submission and submission.started and submission.task_id == started.agent_task_id:
         # The trigger counts from the last reply, but the limits count from the start.
         execution.last_started = submission.started
-    if reported.verdict is Verdict.ERROR:  # a rejection, which one response proves
+    if reported.verdict is Verdict.ERROR:  # a rejection: one response is proof enough
         return (yield from resolve(execution, reported))
     return (yield from _finish(execution, (yield from check_after(execution, reported))))
 

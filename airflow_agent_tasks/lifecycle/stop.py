@@ -54,7 +54,7 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     :return: The agent task as the service then describes it, or None if stopping failed; and what happened to
         it, as a sentence. It may have completed just before, and then has a result.
     """
-    # Even if this fails, the agent task is stopped: it would cost money with nothing waiting for it.
+    # Even if this fails, stop the agent task: left running, it would cost money with nothing waiting for it.
     yield from warn_on_failure(execution.mark(is_stopping=True))
     try:
         task = yield from stop_and_look(execution.started)

@@ -1,5 +1,5 @@
 """
-Stops the agent tasks of Airflow tasks that the API server or the scheduler has ended, in threads.
+Stops, in threads, the agent tasks of Airflow tasks that the API server or the scheduler has ended.
 
 Some threads query the database for abandoned agent tasks. Each connection has threads of its own, so that a
 service that does not respond does not delay stops on another one.
@@ -39,8 +39,8 @@ from airflow_agent_tasks.provider_info import get_provider_info
 
 log = logging.getLogger(__name__)
 
-#: Number of threads that query the database, and of each connection. A service that does not respond must
-#: block neither a request nor the scheduler, nor occupy one thread per task.
+#: Number of threads that query the database, and of threads for each connection. A service that does not
+#: respond must not block a request or the scheduler, nor occupy one thread per task.
 THREADS = 4
 #: Seconds for Airflow to commit the end of a task or run after it has notified listeners.
 SECONDS_TO_COMMIT = 10.0

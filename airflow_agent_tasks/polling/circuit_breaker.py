@@ -95,7 +95,8 @@ class CircuitBreaker:
 
     def on_error(self, error: AgentTaskError, *, sent_at: float, now: float) -> bool:
         """
-        Record a failed request. An error that concerns only its own agent task, such as 404, is a response.
+        Record a failed request. An error that concerns one agent task only, such as 404, is counted
+        as a response.
 
         :return: False if the request was already in flight when the first one failed.
         """
