@@ -59,7 +59,8 @@ REQUIREMENTS = (
     ),
     Requirement(
         "task_states",
-        "agent tasks keep running when their Airflow tasks are marked while a worker runs them",
+        "agent tasks keep running when their Airflow tasks are marked failed or success while a worker runs "
+        "them",
         (
             Part(
                 "airflow.sdk.execution_time.task_runner:RuntimeTaskInstance.get_task_states",
@@ -69,7 +70,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "supervisor",
-        "agent tasks keep running when their Airflow tasks are marked while deferred",
+        "agent tasks keep running when their Airflow tasks are marked failed or success while deferred",
         (
             Part(
                 "airflow.sdk.execution_time.comms:GetTaskStates",
@@ -144,8 +145,8 @@ REQUIREMENTS = (
     ),
     Requirement(
         "ended_tasks",
-        "agent tasks keep running when their Airflow tasks are marked while no worker runs them, or are "
-        "skipped at the end of a run",
+        "agent tasks keep running when their Airflow tasks are marked failed or success while no worker runs "
+        "them, or are skipped at the end of a run",
         (
             Part("airflow.models.dagrun:DagRun", attributes="dag_id run_id state"),
             Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state max_tries {_TASK_KEY}"),
@@ -179,7 +180,7 @@ REQUIREMENTS = (
     ),
     Requirement(
         "xcom_rows",
-        "the XCom status of a marked task shows a running agent forever",
+        "the XCom status of a task marked failed or success shows a running agent forever",
         (
             Part("airflow.models.xcom:XComModel", attributes="value"),
             Part(

@@ -17,8 +17,8 @@ from airflow_agent_tasks.services.http import MAX_BODY_BYTES, MAY_HAVE_ACTED, Re
 def not_sent(request: Request, settings: ClientSettings) -> AgentTaskUnavailableError:
     """No connection, so the service has done nothing."""
     return AgentTaskUnavailableError(
-        f"Could not {request.purpose}: no connection to {settings.host} (refused, unknown host, proxy, or "
-        f"no response within {settings.connect_timeout:g} s). Check the host of {settings.source} and the "
+        f"Could not {request.purpose}: no connection to {settings.host} (refused, unknown host, proxy error, "
+        f"or no response within {settings.connect_timeout:g} s). Check the host of {settings.source} and the "
         "network."
     )
 

@@ -172,7 +172,7 @@ def _await_answer(execution: Execution, task: AgentTask, question: Question) -> 
 
 def _ask(execution: Execution, task: AgentTask, questions: Questions) -> Flow[Decision]:
     question = questions.require_last()
-    yield from info("Question %s of the agent:\n%s", question.number, quote_lines(task.question or ""))
+    yield from info("Question %s from the agent:\n%s", question.number, quote_lines(task.question or ""))
     is_shown = yield from _show((yield from _describe(execution, task, question)))
     # Saved only now, so that any answer a later try finds in the form is an answer to this question.
     asked = _ask_in_own_form(execution, question, is_shown=is_shown)

@@ -122,7 +122,7 @@ class Asking:
         where = f"The {log} shows what happened so far."
         if lines and lines[-1].endswith(SHORTENED):
             where = f"The full question is in the {log} and in XCom `question`."
-        how = f"**{SEND}** sends your reply, **{STOP}** stops the agent and fails this task. {where}{advice}"
+        how = f"**{SEND}** sends your reply; **{STOP}** stops the agent and fails this task. {where}{advice}"
         return join_blocks([*notices, fence(lines), fence(facts), how])
 
     def _find_deadline(self) -> str:

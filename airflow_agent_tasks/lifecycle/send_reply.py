@@ -47,7 +47,7 @@ def send_reply(execution: Execution) -> Flow[Decision]:
         return (yield from _on_refusal(execution, question, error))
     else:
         yield from save_question(execution, question.move(Stage.SENT, (yield from ReadClock())))
-        yield from info("Sent the reply of %s to question %s.", reply.answered_by["name"], question.number)
+        yield from info("Sent the reply from %s to question %s.", reply.answered_by["name"], question.number)
     return (yield from check(execution))
 
 

@@ -73,8 +73,8 @@ def find_passed_over(dag_id: str, run_id: str) -> Waits:
     try:
         if not (yield from _until(partial(has_run_ended, dag_id, run_id))):
             log.warning(
-                "DAG %s, run %s, ended, but the database does not show that after %g s, so agent tasks of "
-                "its skipped Airflow tasks may still be running. See %s",
+                "DAG %s, run %s, ended, but the database still does not show this after %g s, so agent tasks "
+                "of its skipped Airflow tasks may still be running. See %s",
                 dag_id,
                 run_id,
                 SECONDS_TO_COMMIT,
@@ -101,7 +101,7 @@ def find_orphan(ended: EndedTask) -> Waits:
             return
         if not (yield from _until(partial(is_committed, ended))):
             log.warning(
-                "%s, but the database does not show that after %g s, so agent task %s was not stopped",
+                "%s, but the database still does not show this after %g s, so agent task %s was not stopped",
                 ended,
                 SECONDS_TO_COMMIT,
                 record.task_id,

@@ -20,7 +20,7 @@ from lab.faults.fault_proxy import FaultProxy
 #: Where ``fault_dags.py`` looks for the cases.
 CASES_FOLDER = "cases"
 #: The operator's log line for every question that it asks in Airflow.
-ASKED = re.compile(r"Question \d+ of the agent:")
+ASKED = re.compile(r"Question \d+ from the agent:")
 #: The path of a request that starts a remote task, as a regular expression.
 START_PATH = r"^/agent/(tasks|request/[^/]+)$"
 ACTIVE_STATUSES = frozenset({"queued", "running", "awaiting_input", "paused"})

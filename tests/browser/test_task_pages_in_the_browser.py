@@ -161,7 +161,7 @@ def test_a_question_forges_neither_a_line_nor_a_fold_of_the_log(
     pages = Pages(cluster, visitor, required_actions, {"steps": 2, "step_seconds": 0.1, "ask": [question]})
     required_actions.wait_for_question(pages.find(), 1)
     required_actions.show(pages.find())
-    line = visitor.page.get_by_text("Question 1 of the agent:")
+    line = visitor.page.get_by_text("Question 1 from the agent:")
     line.wait_for()
     visitor.take_screenshot("log")
     _, *quoted = line.inner_text().rstrip().split("\n")

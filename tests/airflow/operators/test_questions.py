@@ -390,7 +390,7 @@ def test_without_the_plugin_the_form_shows_the_question_or_says_where_it_is(
     run, forms = run_with_person(ask("Which one?", "What colour?"), ["One.", "Red."])
     assert (run.state, heard(agent_task_sandbox)) == ("success", ["One.", "Red."])
     log = log_of(capfd)
-    assert "Question 2 of the agent:" in log
+    assert "Question 2 from the agent:" in log
     if AIRFLOW_V_3_4_PLUS:
         assert "What colour?" in forms[1]["subject"]
     else:
