@@ -129,7 +129,7 @@ def parse_bash(source: str) -> None:
         words = [word for word in shlex.split(command, comments=True) if not re.match(r"[A-Z_]+=", word)]
         if words[:1] == ["airflow"]:
             _parse_airflow(words[1:])
-        elif words[:1] == ["make"] and "make:" not in words:
+        elif words[:1] == ["make"]:
             targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
             assert {word for word in words[1:] if "=" not in word} <= targets, command
         elif words[:2] == ["pip", "install"]:
