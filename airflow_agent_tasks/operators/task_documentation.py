@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -27,6 +28,12 @@ def build_documentation(operator_class: type[BaseOperator], given: Mapping[str, 
     """
     if _DOC_ARGUMENTS.intersection([*given, *(given.get("default_args") or {})]):
         return {}
+    return {"doc_md": _describe(operator_class)}
+
+
+@cache
+def _describe(operator_class: type[BaseOperator]) -> str:
+    # Once per class: a DAG file may hold thousands of tasks, and is parsed again and again.
     summary = (inspect.getdoc(operator_class) or operator_class.__name__).partition("\n\n")[0]
     pages = "\n".join(f"- [{title}]({link(page)})" for title, page in _PAGES.items())
-    return {"doc_md": f"{summary}\n\n{pages}\n"}
+    return f"{summary}\n\n{pages}\n"

@@ -13,7 +13,8 @@ JSON_TYPES = {"string": "text", "number": "number", "boolean": "true or false"}
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     """Return the text of a page with its marks replaced."""
     for mark, build in MARKS.items():
-        markdown = markdown.replace(f"<!-- {mark} -->", build() if f"<!-- {mark} -->" in markdown else "")
+        if mark in markdown:
+            markdown = markdown.replace(mark, build())
     return markdown
 
 
@@ -30,16 +31,21 @@ def build_connection_fields() -> str:
     return "\n".join(rows)
 
 
-def build_errors() -> str:
-    """Return the tree of the exceptions, and a mark per exception for mkdocstrings."""
-    classes = [
+def list_error_classes() -> list[type[errors.AgentTaskError]]:
+    """Return every exception of the package, in the order of its module."""
+    return [
         found
         for found in vars(errors).values()
         if isinstance(found, type) and issubclass(found, errors.AgentTaskError)
     ]
+
+
+def build_errors() -> str:
+    """Return the tree of the exceptions, and a mark per exception for mkdocstrings."""
+    classes = list_error_classes()
     return "\n\n".join(
         [errors.__doc__ or "", *(f"::: {errors.__name__}.{found.__name__}" for found in classes)]
     )
 
 
-MARKS = {"connection fields": build_connection_fields, "errors": build_errors}
+MARKS = {"<!-- connection fields -->": build_connection_fields, "<!-- errors -->": build_errors}

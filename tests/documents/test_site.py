@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from airflow_agent_tasks import documentation, errors
+from lab.documentation.page_marks import list_error_classes
 from tests.documents.code_blocks import ROOT
 
 #: An address of the site in a document or in the package's source.
@@ -88,14 +89,7 @@ def test_the_readme_is_short_and_has_no_link_that_a_package_index_could_not_foll
     assert re.findall(r"\]\((?!https://)", readme) == []
 
 
-ERRORS = [
-    found
-    for found in vars(errors).values()
-    if isinstance(found, type) and issubclass(found, errors.AgentTaskError)
-]
-
-
-@pytest.mark.parametrize("error_class", ERRORS, ids=lambda error_class: error_class.__name__)
+@pytest.mark.parametrize("error_class", list_error_classes(), ids=lambda error_class: error_class.__name__)
 def test_each_error_prints_the_page_that_explains_it(
     site: Path, error_class: type[errors.AgentTaskError]
 ) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab.cluster.processes import end_process_trees, read_session_leader
+from lab.cluster.processes import end_process_trees, read_session_leader, wait_until
 
 
 class Terminal:
@@ -62,20 +61,18 @@ class Terminal:
             f"{commands.rstrip()}\necho $? > {ended}.new; mv {ended}.new {ended}\n".encode()
         )
         self._bash.stdin.flush()
-        deadline = time.monotonic() + timeout
-        while not ended.exists():
-            assert time.monotonic() < deadline, f"not done in {timeout} s: {commands}\n{self.read_screen()}"
-            time.sleep(0.1)
+        assert wait_until(ended.exists, timeout=timeout, interval=0.1), (
+            f"not done in {timeout} s: {commands}\n{self.read_screen()}"
+        )
         shown = self.read_screen()[start:]
         assert ended.read_text() == "0\n", f"it failed: {commands}\n{shown}"
         return shown
 
     def wait_for_output(self, text: str, *, timeout: float = 60.0) -> None:
         """Wait until this text is on the screen."""
-        deadline = time.monotonic() + timeout
-        while text not in self.read_screen():
-            assert time.monotonic() < deadline, f"{text!r} did not appear:\n{self.read_screen()}"
-            time.sleep(0.1)
+        assert wait_until(lambda: text in self.read_screen(), timeout=timeout, interval=0.1), (
+            f"{text!r} did not appear:\n{self.read_screen()}"
+        )
 
     def read_screen(self) -> str:
         """Return everything that has appeared so far."""
