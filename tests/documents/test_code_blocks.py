@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,14 @@ def test_each_code_block_works(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(dags_folder))
     before = set(sys.modules)
-    trial = Trial(dags_folder, request.getfixturevalue)
+
+    def find_fixture(name: str) -> Any:
+        fixture = request.getfixturevalue(name)
+        if name == "agent_task_sandbox":
+            fixture.forget()  # as it is at the start of each test, and all tests of a page are one here
+        return fixture
+
+    trial = Trial(dags_folder, find_fixture)
     try:
         for block in list_code_blocks(page):
             trial.try_block(page, block)
