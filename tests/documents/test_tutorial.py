@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any
 import pytest
 
 from lab.cluster.airflow_api import AirflowApi, AirflowApiError, TaskInstance
+from lab.cluster.airflow_environment import build_clean_environment
 from lab.cluster.processes import find_free_ports, wait_until
 from tests.documents.code_blocks import ROOT, list_code_blocks
-from tests.documents.tutorial_shell import Terminal, build_terminal_environment
+from tests.documents.tutorial_shell import Terminal
 
 PAGE = ROOT / "docs" / "tutorial.md"
 RUN = "reader"
@@ -132,11 +132,11 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     folder = tmp_path / "agent-tutorial"
     folder.mkdir()
     ui, sandbox, *log_servers = find_free_ports(4)
-    environment = build_terminal_environment(
-        AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT=str(log_servers[0]),
-        AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT=str(log_servers[1]),
-    )
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment = {
+        **build_clean_environment(),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(log_servers[0]),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_servers[1]),
+    }
     with Terminal(tmp_path, environment) as terminal:
         terminal.run(f"cd {folder}")
         yield Reader(terminal, ui, sandbox)

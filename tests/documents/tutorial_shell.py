@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -77,9 +76,3 @@ class Terminal:
     def read_screen(self) -> str:
         """Return everything that has appeared so far."""
         return self._screen.read_text(errors="replace")
-
-
-def build_terminal_environment(**more: str) -> dict[str, str]:
-    """Return what a reader's shell has before the tutorial begins, and nothing of the tests' Airflow."""
-    kept = ("PATH", "USER", "LANG", "LC_ALL", "TMPDIR", "TZ")
-    return {name: os.environ[name] for name in kept if name in os.environ} | more
