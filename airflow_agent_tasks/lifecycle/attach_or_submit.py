@@ -28,6 +28,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.measurements import Count, measure_start
 from airflow_agent_tasks.lifecycle.stop import stop_and_look
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability, Dialect
@@ -168,6 +169,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
     yield from start.execution.adopt(started)
     yield from _record(start, submission.with_task(started))
+    yield from measure_start(task)
     yield from info("%s %s", "Already started:" if task.reused else "Started", task)
     return task
 
@@ -221,6 +223,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
             raise
         yield from warning("Attached to %s, %s; its state is not available now. %s", task_id, origin, error)
         yield from start.execution.adopt(started)
+        yield from Count("attached")
         return AgentTask(start.service.service, task_id, TaskState.UNKNOWN, agent_id=started.agent_id)
     # If a user chose to stop the agent, no new one is started.
     is_settled = start.execution.is_settled_by(task) or found.questions.stop_decision is not None
@@ -233,6 +236,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
             yield from info("Finished stopping %s, %s; starting a new one.", task, origin)
             return (yield from _submit(start))
     yield from start.execution.adopt(started)
+    yield from Count("attached")
     yield from info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
     if found.on_kill_policy != start.on_kill_policy:
         yield from _record(start, replace(found, on_kill_policy=start.on_kill_policy))

@@ -13,6 +13,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warn_on_failure,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.measurements import measure_stop, report
 
 #: Seconds before each further check of an agent task that still runs after the service accepted the stop.
 PAUSES_BEFORE_LOOKS = (1.0, 2.0, 4.0)
@@ -29,9 +30,10 @@ def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
         return (yield from GetTask(started))  # StopTask does not read the result
     for seconds in PAUSES_BEFORE_LOOKS:
         if task.is_stopped:
-            return task
+            break
         yield from Sleep(seconds, minds_kill=False)
         task = yield from GetTask(started)
+    yield from report(measure_stop(task))
     if not task.is_stopped:
         raise AgentTaskError(f"The service accepted the stop, but the agent task {describe_stop(task)}.")
     return task

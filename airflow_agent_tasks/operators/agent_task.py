@@ -144,7 +144,8 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     ui_color = "#e8e4f8"
     argument_checks = checks.TASK_CHECKS
     _driver: Driver | None = None
-    _is_delivered = False
+    #: Whose result Airflow is about to store, or None.
+    _delivered: Driver | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -254,8 +255,9 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         """Remove the record of an agent task whose result Airflow has; called after success."""
         # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
         # record the success.
-        if self._is_delivered and read_state(context["ti"]) == "success":
+        if self._delivered and read_state(context["ti"]) == "success":
             SubmissionStore(context).drop()
+            self._delivered.report_delivery()
 
     def _drive(
         self, context: Context, flow: Callable[..., Flow[Outcome]], *args: Any, **kwargs: Any
@@ -275,7 +277,8 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
             task = driver.run(flow(driver.execution, *args, **kwargs))
         finally:
             self._driver = None
-        self._is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
+        is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
+        self._delivered = driver if is_delivered else None
         return task.to_json()
 
     def _build_settings(self) -> TaskSettings:

@@ -89,11 +89,15 @@ async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str
     except AgentTaskError as error:
         if not error.is_transient:
             raise
+        is_active = True
     else:
         # on_awaiting_input="return" also leads to a success with an open question. If a user marked the task,
         # the API server, which can distinguish the two, stops the agent task.
         is_returned = state == "success" and task.status is TaskState.AWAITING_INPUT
         if task.is_terminal or is_returned:
             return task, f"{'had already ended' if task.is_terminal else 'was not changed'} ({task.status})"
+        is_active = not task.is_stopped  # the API server may have paused it already, and counted that
     task = await poller.stop_task(started.agent_task_id, started.agent_id)
+    if is_active:
+        poller.metrics.count_stop(task)
     return task, describe_stop(task)
