@@ -106,7 +106,7 @@ class ControlRoutes:
         return Response(status_code=204)
 
     def _find(self, task_id: str) -> SimulatedTask:
-        task = next((task for task in self._store if task.task_id == task_id), None)
+        task = self._store.get(task_id)
         if task is None:
             raise HTTPException(404, f"There is no task {task_id!r}.")
         return task

@@ -51,4 +51,5 @@ def _list_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _show(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, indent=2)
-    return f"<pre>{escape(clean(text, LONGEST_TEXT))}</pre>"
+    end = "…" if len(text) > LONGEST_TEXT else ""
+    return f"<pre>{escape(clean(text, LONGEST_TEXT))}{end}</pre>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -61,6 +62,9 @@ class EventStream:
             frame = f"data: {json.dumps(event)}\n\n"
             sent += 1
             yield frame if sent <= limit else frame[: len(frame) // 2]
+            # Sending rarely waits: without this, a burst of events would hold up all other requests, even after
+            # the client has left.
+            await asyncio.sleep(0)
         if fault is not None and fault.stall_after is None:
             cut()
         # Returning would end the stream in order.
