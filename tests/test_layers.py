@@ -94,6 +94,7 @@ PURE_MODULES = {
     *(
         "__future__",
         "abc",
+        "collections",
         "collections.abc",
         "contextlib",
         "dataclasses",
