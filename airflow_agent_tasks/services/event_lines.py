@@ -69,12 +69,15 @@ def describe(
 
 def find_tool(event: Mapping[str, Any], kind: str) -> str | None:
     """Return the name of the tool that an event is about, or None if it is about none."""
+    is_tools = any(word in kind.lower() for word in _TOOL_WORDS)
+    if not is_tools and event.keys().isdisjoint(_TOOL_KEYS):
+        return None
     candidates = [event.get(key) for key in _TOOL_KEYS]
-    if any(word in kind.lower() for word in _TOOL_WORDS):
+    if is_tools:
         candidates += [event.get("name"), event.get("function"), event.get("action")]
     for candidate in candidates:
         for _ in range(2):  # {"tool_call": {"function": {"name": "search"}}}
-            if isinstance(candidate, Mapping):
+            if isinstance(candidate, dict):
                 candidate = candidate.get("name") or candidate.get("function")
         if name := response_values.text(candidate, _MAX_NAME):
             return name
@@ -122,19 +125,19 @@ def _describe_files(screenshots: range, files: Sequence[Any]) -> Iterable[str]:
 
 
 def _name_file(file: Any) -> str | None:
-    if isinstance(file, Mapping):
+    if isinstance(file, dict):
         file = next((file[key] for key in ("name", "filename", "path", "url") if file.get(key)), None)
     return to_line(file, _MAX_NAME) if isinstance(file, str) else None
 
 
 def _describe_arguments(event: Mapping[str, Any]) -> str:
     call = event.get("tool_call")
-    levels = [event, call, call.get("function") if isinstance(call, Mapping) else None, event.get("tool")]
+    levels = [event, call, call.get("function") if isinstance(call, dict) else None, event.get("tool")]
     for level in levels:
-        if isinstance(level, Mapping):
+        if isinstance(level, dict):
             for key in _ARGUMENT_KEYS:
                 arguments = level.get(key)
-                if isinstance(arguments, Mapping) and arguments:
+                if isinstance(arguments, dict) and arguments:
                     return f"({_list_values(arguments)})"
                 if isinstance(arguments, str) and arguments.strip():
                     return f"({to_line(arguments, 3 * _MAX_VALUE)})"
@@ -154,13 +157,13 @@ def _list_values(values: Mapping[str, Any]) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, str):
         return to_line(value, _MAX_VALUE)
-    return "…" if isinstance(value, list | Mapping) else str(value)
+    return "…" if isinstance(value, list | dict) else str(value)
 
 
 def _find_text(event: Mapping[str, Any]) -> str | None:
     for key in _TEXT_KEYS:
         value = event.get(key)
-        if isinstance(value, Mapping):  # {"error": {"message": "…"}}
+        if isinstance(value, dict):  # {"error": {"message": "…"}}
             value = next((value[inner] for inner in ("message", "text", "content") if value.get(inner)), None)
         if found := response_values.text(value):
             return found

@@ -27,6 +27,8 @@ MAX_DELTA = 64 * 1024
 _STATE_WORDS = ("progress", COMPLETION, "error", "status", "state", "question", "input")
 _SCREENSHOT_KEYS = ("screenshots", "screenshot", "screenshot_url", "images", "image")
 _FILE_KEYS = ("files", "file", "attachments", "artifacts", "downloads")
+_PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps")
+_PERCENT_KEYS = ("percent", "percentage", "progress")
 _USAGE_KEYS = ("usage", "cost", "tokens")
 
 
@@ -82,8 +84,7 @@ def read_event(
     """
     kind = shorten(response_values.text(event.get("type")) or "", 60)
     inner = event.get("progress")
-    inner = inner if isinstance(inner, Mapping) else event
-    progress = _read_progress(inner)
+    inner = inner if isinstance(inner, dict) else event
     percent = _read_percent(event, inner)
     images = _find_entries(event, _SCREENSHOT_KEYS)
     files = _find_entries(event, _FILE_KEYS) or _find_entries(event.get("result"), _FILE_KEYS)
@@ -92,8 +93,9 @@ def read_event(
     is_ours = task_id is None or own_id is None or own_id == task_id
     task = None
     if is_ours and (known_id := task_id or own_id) and _may_have_state(event, kind):
-        reply = {**event, "progress": inner if progress else None}
+        reply = {**event, "progress": inner if _has_progress(inner) else None}
         task = dialect.read_task(reply, task_id=known_id, agent_id=agent_id)
+    progress = task.progress if task else response_values.progress(inner if _has_progress(inner) else None)
     line = None
     if "delta" not in event:  # ten thousand of these may have the same step
         numbers = range(screenshots + 1, screenshots + 1 + len(images))
@@ -122,9 +124,8 @@ def _may_have_state(event: Mapping[str, Any], kind: str) -> bool:
     return has_state and is_about_task and find_tool(event, kind) is None
 
 
-def _read_progress(inner: Mapping[str, Any]) -> Progress | None:
-    progress = response_values.progress(inner)
-    return progress if progress != Progress() else None
+def _has_progress(inner: Mapping[str, Any]) -> bool:
+    return not inner.keys().isdisjoint(_PROGRESS_KEYS)
 
 
 def _read_percent(event: Mapping[str, Any], inner: Mapping[str, Any]) -> int | None:
@@ -134,7 +135,9 @@ def _read_percent(event: Mapping[str, Any], inner: Mapping[str, Any]) -> int | N
     ``percent`` and ``percentage`` are 0 to 100, or a share if they are between 0 and 1. ``progress`` is a
     share up to and including 1, and 0 to 100 above it.
     """
-    for key in ("percent", "percentage", "progress"):
+    if event.keys().isdisjoint(_PERCENT_KEYS) and inner.keys().isdisjoint(_PERCENT_KEYS):
+        return None
+    for key in _PERCENT_KEYS:
         for level in (inner, event):
             value = level.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100:
@@ -144,17 +147,19 @@ def _read_percent(event: Mapping[str, Any], inner: Mapping[str, Any]) -> int | N
 
 
 def _read_delta(delta: Any) -> str:
-    if isinstance(delta, Mapping):
+    if isinstance(delta, dict):
         delta = delta.get("text") or delta.get("content")
     return delta[:MAX_DELTA] if isinstance(delta, str) else ""
 
 
 def _find_entries(level: Any, keys: tuple[str, ...]) -> list[Any]:
     """Return the screenshots or files of an event or result: the entries of the first key that has any."""
-    for key in keys if isinstance(level, Mapping) else ():
+    if not isinstance(level, dict) or level.keys().isdisjoint(keys):
+        return []
+    for key in keys:
         value = level.get(key)
         if isinstance(value, list) and value:
             return value
-        if isinstance(value, str | Mapping) and value:
+        if isinstance(value, str | dict) and value:
             return [value]
     return []

@@ -63,7 +63,7 @@ def _without_data(value: Any) -> Any:
         return value if len(value) <= MAX_WORD else _DATA.sub(lambda data: _note(len(data[0])), value)
     if isinstance(value, list):
         return [_without_data(item) for item in value]
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {_without_data(key): _without_data(item) for key, item in value.items()}
     return value
 

@@ -58,7 +58,7 @@ def main() -> int:
 
 def measure() -> list[tuple[str, ...]]:
     """Let each reader read the stream; return the rows of the table, ours first."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     with serve() as url:
         for title in READERS:
             command = [sys.executable, "-m", "lab.benchmarks.measure_streaming", "--read", title, url]
