@@ -18,6 +18,7 @@ from airflow_agent_tasks.services import http_errors, response_values
 from airflow_agent_tasks.services.http import Request, Response, is_usable_id
 from airflow_agent_tasks.services.start_fields import Field, check_fields
 from airflow_agent_tasks.services.state_fields import read_state
+from airflow_agent_tasks.services.usage import read_usage
 from airflow_agent_tasks.text import shorten
 
 #: The statuses with which services reject an action on an agent task that has ended.
@@ -210,6 +211,7 @@ class Dialect(abc.ABC):
             result=_read_result(reply),
             question=response_values.question(reply) if status is TaskState.AWAITING_INPUT else None,
             progress=response_values.progress(reply.get("progress")),
+            usage=read_usage(reply),
             created_at=response_values.text(reply.get("created_at")),
             started_at=response_values.text(reply.get("started_at")),
             completed_at=response_values.text(reply.get("completed_at")),
