@@ -132,7 +132,7 @@ class Dialect(abc.ABC):
             raise http_errors.unreadable(self.title, request, response, missing="a task_id")
         if not is_usable_id(task_id):
             raise http_errors.unusable_id(self.title, request, response, task_id)
-        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+        return self.read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def parse_task(
         self,
@@ -158,7 +158,7 @@ class Dialect(abc.ABC):
         )
         if request.method == "GET" and not has_state:
             raise http_errors.unreadable(self.title, request, response, missing="a status")
-        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+        return self.read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def check_status(self, request: Request, response: Response, *, now: float) -> None:
         """Raise the error of a response whose HTTP status is not 2xx."""
@@ -194,7 +194,8 @@ class Dialect(abc.ABC):
             return reply
         raise http_errors.unreadable(self.title, request, response, missing="the expected JSON object")
 
-    def _read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
+    def read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
+        """Read the agent task that the body of a response, or an event of a stream, describes."""
         remote_status = response_values.text(reply.get("status")) or ""
         exit_code = response_values.integer(reply.get("exit_code"))
         status = self.states.get(remote_status.strip().lower().replace(" ", "_"), TaskState.UNKNOWN)
