@@ -231,7 +231,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
         yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
         return (yield from _submit(start))
     if must_stop and not task.is_terminal:
-        task = yield from stop_and_look(started)
+        task = yield from stop_and_look(started, task)
         if task.status is not TaskState.COMPLETED:
             yield from info("Finished stopping %s, %s; starting a new one.", task, origin)
             return (yield from _submit(start))
@@ -265,7 +265,7 @@ def _stop_earlier(start: _Start, found: Submission, old: StartedTask) -> Flow[No
     try:
         task = yield from GetTask(old)
         if not task.is_terminal:
-            task = yield from stop_and_look(old)
+            task = yield from stop_and_look(old, task)
     except AgentTaskNotFoundError as error:
         start.check_gone(found, error)
         yield from info(

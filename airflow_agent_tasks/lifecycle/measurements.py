@@ -7,9 +7,8 @@ to the same reporter. The names are those of ``docs/reference/metrics.md``, with
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,23 +16,8 @@ from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.commands import Command, Flow
 from airflow_agent_tasks.lifecycle.question_log import Question, Questions
+from airflow_agent_tasks.services.usage import BUDGET_NAMES, find_spent
 
-#: The usage numbers that become metrics, by the spellings that services and model providers use. A fixed set:
-#: the service chooses the names in its replies, and each new name would be a new metric.
-USAGE_NAMES: Mapping[str, str] = {
-    **{name: name for name in ("steps", "seconds", "cost", "tokens", "input_tokens", "output_tokens")},
-    "duration_seconds": "seconds",
-    "cost_usd": "cost",
-    "total_cost": "cost",
-    "total_tokens": "tokens",
-    "tokens_total": "tokens",
-    "prompt_tokens": "input_tokens",
-    "tokens_input": "input_tokens",
-    "tokens_prompt": "input_tokens",
-    "completion_tokens": "output_tokens",
-    "tokens_output": "output_tokens",
-    "tokens_completion": "output_tokens",
-}
 #: A larger number is a mistake of the service; it would spoil the sum of all others.
 MAX_USAGE = 1e12
 #: A longer period, in seconds, comes from a wrong timestamp.
@@ -85,13 +69,18 @@ def measure_start(task: AgentTask) -> Measurement:
     return Count("attached" if task.reused else "submitted")
 
 
-def measure_stop(task: AgentTask) -> Iterator[Measurement]:
-    """Yield the measurements of an agent task after a stop."""
+def measure_stop(task: AgentTask, before: AgentTask | None) -> Iterator[Measurement]:
+    """
+    Yield the measurements of an agent task after a stop.
+
+    :param before: The agent task as last seen before; the response to a stop reports no usage.
+    """
     if task.status in (TaskState.CANCELLED, TaskState.PAUSED):
         yield Count("stops")
     # A completed one counts when its result is delivered; one that still runs has not finished.
     if task.is_stopped and task.status is not TaskState.COMPLETED:
         yield Count("finished", tag=("state", task.status.value))
+        yield from _measure_usage(task if task.usage else before)
 
 
 def measure_failure(error: AgentTaskError) -> Measurement:
@@ -122,8 +111,7 @@ def measure_end(
         yield from _measure_period("running_duration", submitted_at, now)
     for question in questions.items:
         yield from _measure_wait(question, now)
-    for name, value in sorted(read_usage_numbers(getattr(task, "usage", None)).items()):
-        yield Count(f"usage.{name}", value)
+    yield from _measure_usage(task)
 
 
 def _measure_period(name: str, began_at: float, ended_at: float) -> Iterator[Measurement]:
@@ -152,21 +140,16 @@ def parse_time(text: Any) -> float | None:
         return None
 
 
-def read_usage_numbers(usage: Any) -> dict[str, float]:
-    """Return the numbers of a reply's usage that become metrics, by our names."""
-    found: dict[str, float] = {}
-    for name, value in _flatten(usage):
-        ours = USAGE_NAMES.get(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:100]).lower())
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # Compared before isfinite, which fails for an integer beyond the floats.
-        if ours and is_number and 0 <= value <= MAX_USAGE and math.isfinite(value):
-            found.setdefault(ours, value)
-    return found
+def read_usage_numbers(task: AgentTask | None) -> dict[str, float]:
+    """
+    Return what an agent task has used, by the names of a budget.
+
+    A fixed set of names, because each new name would be a new metric, and the service chooses its own.
+    """
+    spent = {name: find_spent(task, name) for name in BUDGET_NAMES} if task else {}
+    return {name: number for name, number in spent.items() if number is not None and 0 <= number <= MAX_USAGE}
 
 
-def _flatten(usage: Any) -> Iterator[tuple[str, Any]]:
-    for name, value in usage.items() if isinstance(usage, Mapping) else ():
-        if isinstance(value, Mapping):  # such as {"tokens": {"input": 5}}
-            yield from ((f"{name}_{inner}", number) for inner, number in value.items())
-        else:
-            yield str(name), value
+def _measure_usage(task: AgentTask | None) -> Iterator[Measurement]:
+    for name, number in read_usage_numbers(task).items():
+        yield Count(f"usage.{name}", number)

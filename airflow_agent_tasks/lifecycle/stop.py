@@ -19,10 +19,12 @@ from airflow_agent_tasks.lifecycle.measurements import measure_stop, report
 PAUSES_BEFORE_LOOKS = (1.0, 2.0, 4.0)
 
 
-def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
+def stop_and_look(started: StartedTask, before: AgentTask | None) -> Flow[AgentTask]:
     """
     Stop an agent task, and return it as reported by a status check after the stop.
 
+    :param started: The agent task.
+    :param before: The agent task as last seen, or None.
     :raises AgentTaskError: if stopping it failed, or it still runs after a few seconds.
     """
     task = yield from StopTask(started)
@@ -33,7 +35,7 @@ def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
             break
         yield from Sleep(seconds, minds_kill=False)
         task = yield from GetTask(started)
-    yield from report(measure_stop(task))
+    yield from report(measure_stop(task, before))
     if not task.is_stopped:
         raise AgentTaskError(f"The service accepted the stop, but the agent task {describe_stop(task)}.")
     return task
@@ -59,7 +61,7 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     # Even if this fails, stop the agent task: left running, it would cost money with nothing waiting for it.
     yield from warn_on_failure(execution.mark(is_stopping=True))
     try:
-        task = yield from stop_and_look(execution.started)
+        task = yield from stop_and_look(execution.started, execution.last_task)
     except AgentTaskError as error:
         return None, f"Stopping it failed, so it may still be running: {error}"
     execution.last_task = task

@@ -120,7 +120,7 @@ def stop_orphan(ended: EndedTask, conn_id: str, task_id: str, agent_id: str | No
     with _reported(ended):
         hook, scope = find_hook(conn_id), ended.scope
         tags = {"dag_id": scope.dag_id, "task_id": scope.task_id}
-        reporter = Reporter({**tags, "service": hook.dialect.service, "conn_id": conn_id})
+        reporter = Reporter(conn_id, hook.dialect.service, tags)
         task, outcome = stop_if_active(hook, task_id, agent_id, reporter)
         log.info("%s%s", ended, outcome)
         _write_status(ended, task)
@@ -149,18 +149,17 @@ def stop_if_active(
 ) -> tuple[AgentTask, str]:
     """Stop an agent task unless it has ended; return it, and the outcome as the end of a sentence."""
     try:
-        task = hook.get_task(task_id, agent_id, has_result=False)
+        seen = task = hook.get_task(task_id, agent_id, has_result=False)
     except AgentTaskError as error:
         if not error.is_transient:
             raise
-        is_active = True
+        seen = None
     else:
         if task.is_terminal:
             return task, f"; its agent task had already ended: {task}."
-        is_active = not task.is_stopped  # the trigger may have paused it already, and counted that
     task = hook.stop_task(task_id, agent_id)
-    if is_active:
-        reporter.report(measure_stop(task))
+    if not (seen and seen.is_stopped):  # the trigger may have paused it already, and counted that
+        reporter.report(measure_stop(task, seen))
     joint = "so" if task.is_stopped else "but"
     return task, f", {joint} agent task {task.task_id} {describe_stop(task)}."
 

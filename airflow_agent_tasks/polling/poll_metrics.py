@@ -42,9 +42,9 @@ class PollMetrics:
             self._timer.cancel()
         await self._send()
 
-    def count_stop(self, task: AgentTask) -> None:
+    def count_stop(self, task: AgentTask, before: AgentTask | None) -> None:
         """Report that an agent task was stopped, because someone ended its Airflow task."""
-        Reporter(self._tags).report(measure_stop(task))
+        Reporter(self._conn_id, self.service).report(measure_stop(task, before))
 
     def _send_and_go_on(self) -> None:
         self._send()

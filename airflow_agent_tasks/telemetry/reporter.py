@@ -13,30 +13,40 @@ class Reporter:
     """
     Reports measurements with the same tags.
 
-    :param tags: The tags of all metrics.
+    :param conn_id: The Airflow connection.
+    :param service: The service, as far as it is known: a connection that cannot be read names none.
+    :param tags: Further tags of all metrics. Default: none.
     :param carrier: The W3C trace context of the task instance. Default: none.
     """
 
-    def __init__(self, tags: Mapping[str, str], carrier: Mapping[str, str] | None = None) -> None:
-        self.tags = dict(tags)
+    def __init__(
+        self,
+        conn_id: str,
+        service: str = "unknown",
+        tags: Mapping[str, str] | None = None,
+        carrier: Mapping[str, str] | None = None,
+    ) -> None:
+        self.service = service
+        self._conn_id = conn_id
+        self._tags = tags or {}
         self._carrier = carrier or {}
-        self._attributes: dict[str, object] = {}
 
-    def describe(self, task: AgentTask) -> None:
-        """Set what is known of the agent task on the current span, and on the spans that follow."""
-        usage = read_usage_numbers(getattr(task, "usage", None))
-        self._attributes = spans.describe_task(task, self.tags.get("conn_id", ""), usage)
-        spans.annotate(self._attributes)
+    def report(self, measurements: Iterable[Measurement], task: AgentTask | None = None) -> None:
+        """
+        Report measurements; never fails.
 
-    def report(self, measurements: Iterable[Measurement]) -> None:
-        """Report measurements; never fails."""
+        :param task: The agent task as last seen. Its id, state and usage become attributes of the current span.
+        """
+        tags = {**self._tags, "service": self.service, "conn_id": self._conn_id}
+        attributes = spans.describe_task(task, self._conn_id, read_usage_numbers(task)) if task else {}
+        spans.annotate(attributes)
         for measurement in measurements:
             match measurement:
                 case Count(name, value, tag):
-                    metrics.count(name, value, self.tags, dict([tag]) if tag else {})
+                    metrics.count(name, value, tags, dict([tag]) if tag else {})
                     if not name.startswith("usage."):  # those are attributes
-                        spans.add_event(name, {"agent_task." + tag[0]: tag[1]} if tag else {})
+                        spans.add_event(name, {f"agent_task.{tag[0]}": tag[1]} if tag else {})
                 case Time(name, began_at, ended_at):
-                    metrics.time(name, ended_at - began_at, self.tags)
+                    metrics.time(name, ended_at - began_at, tags)
                     span_name = name.removesuffix("_duration")
-                    spans.add_span(span_name, began_at, ended_at, self._attributes, self._carrier)
+                    spans.add_span(span_name, began_at, ended_at, attributes, self._carrier)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -87,8 +87,7 @@ class Driver:
         self._is_kill_pending = False
         self.execution = Execution(settings, _describe_try(ti))
         self._outcome: Outcome | None = None
-        #: The service as far as it is known: a connection that cannot be read fails the task.
-        self._service = "unknown"
+        self._reporter = Reporter(settings.conn_id, tags=read_stats_tags(ti), carrier=read_trace_carrier(ti))
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
         """Perform a flow of the execution; return the agent task, or raise the exception Airflow expects."""
@@ -101,21 +100,22 @@ class Driver:
     def report_delivery(self) -> None:
         """Report the end of the agent task; called once Airflow has its result."""
         if self._outcome:
-            self._report(self._outcome.measurements)
+            self._reporter.report(self._outcome.measurements, self.execution.last_task)
 
     def _run(self, flow: cmd.Flow[Outcome]) -> Outcome:
         try:
             return self.perform(flow)
         except AgentTaskError as error:
-            self._report([measure_failure(error)])
+            self._reporter.report([measure_failure(error)], self.execution.last_task)
             error.task = error.task or self.execution.last_task
             raise build_airflow_failure(error) from None
         except AirflowTaskTimeout:
             late = self.perform(stop_on_execution_timeout(self.execution))
-            self._report([measure_failure(late)])
+            self._reporter.report([measure_failure(late)], self.execution.last_task)
             raise build_airflow_failure(late, AirflowTaskTimeout) from None
         finally:
-            self._report([])  # also of an execution that defers or parks, the trace says for which agent task
+            # So that the span of an execution that defers or parks names the agent task too.
+            self._reporter.report([], self.execution.last_task)
 
     def on_kill(self) -> None:
         """Stop the agent task unless another try will attach to it; runs in a signal handler."""
@@ -165,7 +165,7 @@ class Driver:
             case cmd.Log(level, message, args):
                 return getattr(self._log, level)(message, *args)
             case Measurement():
-                return self._report([command])
+                return self._reporter.report([command], self.execution.last_task)
         raise TypeError(f"the worker does not know the command {type(command).__name__}")
 
     def _use_store(self, command: cmd.Command[Any]) -> Any:
@@ -178,7 +178,7 @@ class Driver:
 
     def _call_service(self, command: cmd.Command[Any]) -> Any:
         hook = self._callbacks.find_hook()
-        self._service = hook.dialect.service
+        self._reporter.service = hook.dialect.service
         match command:
             case cmd.StartTask(agent_id, fields):
                 self._kill = None  # the earlier agent task has ended
@@ -206,7 +206,7 @@ class Driver:
 
     def _on_stopped_by_kill(self, task: AgentTask) -> None:
         self._xcoms.push_status(task)
-        self._report(measure_stop(task))
+        self._reporter.report(measure_stop(task, self.execution.last_task), self.execution.last_task)
 
     def _sleep(self, seconds: float, *, minds_kill: bool) -> None:
         if minds_kill:
@@ -244,6 +244,7 @@ class Driver:
                 not_before=command.not_before,
                 deadline=deadline,
                 max_outage=settings.max_outage,
+                budget=settings.budget,
                 notes_progress=(command.status or True) if self._pushes_xcoms else False,
                 on_kill_policy=settings.on_kill_policy,
             ),
@@ -260,13 +261,6 @@ class Driver:
             kwargs={"question_id": command.question_id},
             timeout=timedelta(seconds=max(command.seconds, read_resume_guard())),
         )
-
-    def _report(self, measurements: Iterable[Measurement]) -> None:
-        tags = {"service": self._service, "conn_id": self._settings.conn_id}
-        reporter = Reporter({**read_stats_tags(self._ti), **tags}, read_trace_carrier(self._ti))
-        if task := self.execution.last_task:
-            reporter.describe(task)
-        reporter.report(measurements)
 
     def _read_final_state(self) -> str | None:
         try:
