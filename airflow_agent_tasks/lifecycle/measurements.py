@@ -15,7 +15,7 @@ from typing import Any
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.commands import Command, Flow
-from airflow_agent_tasks.lifecycle.question_log import Question, Questions
+from airflow_agent_tasks.lifecycle.question_log import REPLY_ID, Question, Questions
 from airflow_agent_tasks.services.usage import BUDGET_NAMES, find_spent
 
 #: A larger number is a mistake of the service; it would spoil the sum of all others.
@@ -120,24 +120,24 @@ def _measure_period(name: str, began_at: float, ended_at: float) -> Iterator[Mea
 
 
 def _measure_wait(question: Question, now: float) -> Iterator[Measurement]:
-    waited = question.seconds_waited(now)
-    if waited > 0.0:  # not answered by the operator's reply at once
-        yield from _measure_period("awaiting_input_duration", question.asked_at, question.asked_at + waited)
+    if question.reply is None or question.reply.answered_by["id"] != REPLY_ID:
+        ended_at = question.asked_at + question.seconds_waited(now)
+        yield from _measure_period("awaiting_input_duration", question.asked_at, ended_at)
 
 
 def parse_time(text: Any) -> float | None:
     """Return a timestamp of the service in seconds since 1970, or None if it is missing or unreadable."""
     if not isinstance(text, str) or len(text) > 40:
         return None
+    # Python 3.10 reads neither a Z nor a fraction of other than three or six digits.
+    whole = re.sub(r"\.\d+", "", text).replace("Z", "+00:00")
+    fraction = re.search(r"\.\d+", text)
     try:
-        # Python 3.10 reads neither a Z nor a fraction other than three or six digits.
-        seconds, fraction, zone = re.fullmatch(r"([^.Z+]+)(\.\d+)?(.*)", text).groups()  # type: ignore[union-attr]
-        found = datetime.fromisoformat(seconds + zone.replace("Z", "+00:00"))
-        return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() + float(
-            fraction or 0
-        )
-    except (AttributeError, ValueError, OverflowError):
+        found = datetime.fromisoformat(whole)
+        seconds = (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError):
         return None
+    return seconds + (float(fraction[0]) if fraction else 0.0)
 
 
 def read_usage_numbers(task: AgentTask | None) -> dict[str, float]:
@@ -147,7 +147,7 @@ def read_usage_numbers(task: AgentTask | None) -> dict[str, float]:
     A fixed set of names, because each new name would be a new metric, and the service chooses its own.
     """
     spent = {name: find_spent(task, name) for name in BUDGET_NAMES} if task else {}
-    return {name: number for name, number in spent.items() if number is not None and 0 <= number <= MAX_USAGE}
+    return {name: number for name, number in spent.items() if number is not None and 0 < number <= MAX_USAGE}
 
 
 def _measure_usage(task: AgentTask | None) -> Iterator[Measurement]:

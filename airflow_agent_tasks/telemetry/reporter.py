@@ -35,7 +35,7 @@ class Reporter:
         """
         Report measurements; never fails.
 
-        :param task: The agent task as last seen. Its id, state and usage become attributes of the current span.
+        :param task: The agent task as last seen, whose id, state and usage the current span gets.
         """
         tags = {**self._tags, "service": self.service, "conn_id": self._conn_id}
         attributes = spans.describe_task(task, self._conn_id, read_usage_numbers(task)) if task else {}
