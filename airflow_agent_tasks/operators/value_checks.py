@@ -211,8 +211,8 @@ def check_budget(name: str, value: Mapping[str, float] | None) -> dict[str, floa
 
 def check_artifacts_path(name: str, value: Any) -> Any:
     """Return a folder or the URL of an object storage, checked unless Airflow renders it later; or None."""
-    # ObjectStoragePath has a path attribute, and Airflow renders only text.
-    return None if value is None else check_text(name, str(value) if hasattr(value, "protocol") else value)
+    # Airflow renders only text, and an ObjectStoragePath need not be imported to be recognised.
+    return check_optional_name(name, str(value) if hasattr(value, "protocol") else value)
 
 
 def check_bytes(name: str, value: int | None) -> int | None:
