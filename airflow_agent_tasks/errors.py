@@ -21,6 +21,7 @@ Every exception of this package.
         ├── AgentTaskCancelledError
         ├── AgentTaskInputRequiredError
         ├── AgentTaskUnreachableStateError
+        ├── AgentTaskUndeliveredError
         └── AgentTaskTimeoutError
 
 ``final`` errors would recur on every retry, so operators fail the Airflow task without one. ``transient``
@@ -29,7 +30,7 @@ errors are worth another attempt after a while.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.documentation import link_error
 
@@ -50,7 +51,6 @@ class AgentTaskError(Exception):
     task: AgentTask | None = None
     #: Whether and why Airflow retries, as a sentence; empty if ``is_final`` already decides it.
     retry_note: str = ""
-
     #: A retry would fail in the same way.
     is_final: bool = False
     #: The request is fine, and may succeed later.
@@ -197,15 +197,8 @@ class AgentTaskCircuitOpenError(AgentTaskUnavailableError):
     :param outage_seconds: Seconds from the first to the last of the failures that keep it open.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        retry_after: float | None = None,
-        outage_seconds: float = 0.0,
-    ) -> None:
-        super().__init__(message, status=status, retry_after=retry_after)
+    def __init__(self, message: str, *, outage_seconds: float = 0.0, **response: Any) -> None:
+        super().__init__(message, **response)
         self.outage_seconds = outage_seconds
 
 
@@ -296,4 +289,12 @@ class AgentTaskTimeoutError(AgentTaskOutcomeError):
 
     The message names the limit (``timeout``, ``execution_timeout`` or ``input_timeout``), and says whether
     the agent task was stopped. Raise the limit, or set ``input_default`` for unanswered questions.
+    """
+
+
+class AgentTaskUndeliveredError(AgentTaskOutcomeError):
+    """
+    The agent task completed, but its result is too large for XCom or has files, and could not be stored.
+
+    Set ``artifacts_path`` or correct what the message names, then clear the task: it takes the same result.
     """

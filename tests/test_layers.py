@@ -94,6 +94,7 @@ PURE_MODULES = {
     *(
         "__future__",
         "abc",
+        "binascii",
         "collections.abc",
         "contextlib",
         "dataclasses",
