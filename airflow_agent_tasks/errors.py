@@ -21,8 +21,9 @@ Every exception of this package.
         ├── AgentTaskCancelledError
         ├── AgentTaskInputRequiredError
         ├── AgentTaskUnreachableStateError
+        ├── AgentTaskTimeoutError
         ├── AgentTaskUndeliveredError
-        └── AgentTaskTimeoutError
+        └── AgentTaskBudgetError                                                      final
 
 ``final`` errors would recur on every retry, so operators fail the Airflow task without one. ``transient``
 errors are worth another attempt after a while.
@@ -42,9 +43,8 @@ class AgentTaskError(Exception):
     """
     Base of all errors of this package.
 
-    Callbacks of a failed Airflow task find it in ``context["exception"]``. The message says what
-    happened, and the log line adds whether Airflow retries. Clearing the Airflow task starts over: it stops
-    the earlier agent task if that still runs.
+    Callbacks of a failed task find it in ``context["exception"]``. The message says what happened, and the
+    log line adds whether Airflow retries. Clearing the task starts over: it stops the earlier agent task.
     """
 
     #: The agent task as it was last seen, or None if no agent task was seen.
@@ -78,12 +78,10 @@ class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
     The connection does not exist, or it cannot be read now.
 
     Check the spelling of ``conn_id``, and add the connection or repair your secrets backend. Transient,
-    because Airflow reports an unavailable secrets backend in the same way as a misspelt name: a
-    retry succeeds once the connection can be read.
+    because Airflow reports an unavailable secrets backend in the same way as a misspelt name.
     """
 
-    is_final = False
-    is_transient = True
+    is_final, is_transient = False, True
 
 
 class AgentTaskInsecureError(AgentTaskConfigurationError):
@@ -95,8 +93,7 @@ class AgentTaskInsecureError(AgentTaskConfigurationError):
     Transient, because a certificate that expires during a wait looks like a missing CA.
     """
 
-    is_final = False
-    is_transient = True
+    is_final, is_transient = False, True
 
 
 class AgentTaskArgumentError(AgentTaskError, ValueError):
@@ -120,7 +117,6 @@ class AgentTaskRequestError(AgentTaskError):
     """
     A request got no usable response; the classes below say what to do.
 
-    :param message: What happened, to which agent task, and what to do.
     :param status: The HTTP status, or None if no response came.
     """
 
@@ -133,8 +129,7 @@ class AgentTaskRejectedError(AgentTaskRequestError):
     """
     The service rejected the request (an HTTP status such as 400, 409 or 422).
 
-    The message quotes the service's reason. Correct the argument or the connection's host accordingly, then
-    clear the task.
+    The message quotes the service's reason. Correct the argument or the connection, then clear the task.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -197,8 +192,8 @@ class AgentTaskCircuitOpenError(AgentTaskUnavailableError):
     :param outage_seconds: Seconds from the first to the last of the failures that keep it open.
     """
 
-    def __init__(self, message: str, *, outage_seconds: float = 0.0, **response: Any) -> None:
-        super().__init__(message, **response)
+    def __init__(self, message: str, *, outage_seconds: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
         self.outage_seconds = outage_seconds
 
 
@@ -292,9 +287,13 @@ class AgentTaskTimeoutError(AgentTaskOutcomeError):
     """
 
 
-class AgentTaskUndeliveredError(AgentTaskOutcomeError):
+class AgentTaskBudgetError(AgentTaskOutcomeError):
     """
-    The agent task completed, but its result is too large for XCom or has files, and could not be stored.
+    The agent task used more than the operator's ``budget`` allows, and was stopped.
 
-    Set ``artifacts_path`` or correct what the message names, then clear the task: it takes the same result.
+    The message names both. Raise the budget or reduce the work, then clear the task. A retry would not help.
     """
+
+
+class AgentTaskUndeliveredError(AgentTaskOutcomeError):
+    """The result could not be stored. Do what the message says, then clear the task: it takes the result."""

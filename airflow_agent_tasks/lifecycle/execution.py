@@ -55,11 +55,13 @@ class TaskSettings:
     input_timeout: float | None
     input_default: str | None
     input_recheck_interval: float
+    skip_on_exit_code: frozenset[int]
+    no_retry_on_exit_code: frozenset[int]
+    stream: bool
+    budget: Mapping[str, float] | None
     artifacts_path: str | None
     max_xcom_bytes: int
     pushes_xcoms: bool
-    skip_on_exit_code: frozenset[int]
-    no_retry_on_exit_code: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,7 @@ class Execution:
                 poll_interval=self.settings.poll_interval,
                 deadline=limit[0] if limit else None,
                 max_outage=self.settings.max_outage,
+                budget=self.settings.budget,
             )
         return self.wait
 

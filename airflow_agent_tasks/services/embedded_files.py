@@ -48,7 +48,8 @@ _TYPE_KEYS = ("media_type", "mediaType", "mime_type", "mimeType", "content_type"
 _NAME_KEYS = ("filename", "file_name", "fileName", "name")
 #: Keys of base64 text if a media type stands beside them; with the first two, even of a text file.
 _BASE64_KEYS = frozenset({"base64", "b64_json"})
-_DATA_KEYS = _BASE64_KEYS | {"data", "content", "image", "screenshot"}
+_UNTELLING_KEYS = _BASE64_KEYS | {"data", "content"}
+_DATA_KEYS = _UNTELLING_KEYS | {"image", "screenshot"}
 _URL_KEYS = frozenset({"url", "urls", "image", "images", "image_url", "src"})
 
 _MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+_-]{1,80}")
@@ -116,8 +117,8 @@ def take_files(value: Any, name: str = "") -> Generator[EmbeddedFile | LinkedFil
                 continue
             if link := _find_link(item, own_title, title):
                 yield link
-            elif len(item) >= MIN_TEXT:
-                container[key] = yield from _take_text(item, own_title, container)
+            elif len(item) >= MIN_TEXT or own_title in _BASE64_KEYS:
+                container[key] = yield from _take_text(item, own_title, container, title)
         else:
             levels.pop()
     return root[0]
@@ -157,7 +158,7 @@ def _find_link(text: str, own_title: str, title: str) -> LinkedFile | None:
     return None
 
 
-def _take_text(text: str, own_title: str, container: Any) -> Generator[EmbeddedFile, Any, Any]:
+def _take_text(text: str, own_title: str, container: Any, title: str) -> Generator[EmbeddedFile, Any, Any]:
     """Yield the files in one text, and return what replaces the text."""
     if ";base64," in text:
         return (yield from _take_data_urls(text, own_title))
@@ -167,7 +168,9 @@ def _take_text(text: str, own_title: str, container: Any) -> Generator[EmbeddedF
     encoded = _read_base64(text)
     if encoded is None or not (is_declared or _is_surely_encoded(encoded)):
         return text
-    given = next((neighbours[key] for key in _NAME_KEYS if isinstance(neighbours.get(key), str)), own_title)
+    # "screenshot" says more than "base64".
+    name = title if own_title in _UNTELLING_KEYS else own_title
+    given = next((neighbours[key] for key in _NAME_KEYS if isinstance(neighbours.get(key), str)), name)
     replacement = yield _describe_file(given, media_type if is_declared else None, encoded)
     return text if replacement is None else replacement
 

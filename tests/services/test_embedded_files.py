@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-import random
 import time
 from typing import Any
 
@@ -20,10 +20,13 @@ from airflow_agent_tasks.services.embedded_files import (
     take_files,
 )
 
-PNG = b"\x89PNG\r\n\x1a\n" + random.Random(1).randbytes(2_000)
+PNG = b"\x89PNG\r\n\x1a\n" + hashlib.shake_128(b"1").digest(2_000)
 SMALL_PNG = PNG[:70]
 JPEG = b"\xff\xd8\xff\xe0" + PNG
-NOISE = random.Random(2).randbytes(3_001)
+NOISE = hashlib.shake_128(b"2").digest(3_001)
+
+ZIP = b"PK\x03\x04" + NOISE
+WEBP = b"RIFF0000WEBP" + NOISE
 
 
 def encode(data: bytes) -> str:
@@ -61,9 +64,9 @@ def take(value: Any, name: str = "") -> tuple[Any, list[Any]]:
             ("file.png", "image/png", SMALL_PNG),
         ),
         (
-            {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": encode(NOISE)}},
-            {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": {"path": "p1"}}},
-            ("data.gif", "image/gif", NOISE),
+            {"source": {"type": "base64", "media_type": "image/gif", "data": encode(NOISE)}},
+            {"source": {"type": "base64", "media_type": "image/gif", "data": {"path": "p1"}}},
+            ("source.gif", "image/gif", NOISE),
         ),
         (
             {"mimeType": "Application/PDF", "content": encode(NOISE[:40]), "name": "../bill.PDF"},
@@ -78,10 +81,20 @@ def take(value: Any, name: str = "") -> tuple[Any, list[Any]]:
         (
             {"content_type": "text/csv", "base64": encode(b"name,age\n" * 9)},
             {"content_type": "text/csv", "base64": {"path": "p1"}},
-            ("base64.csv", "text/csv", b"name,age\n" * 9),
+            ("file.csv", "text/csv", b"name,age\n" * 9),
+        ),
+        (
+            {"type": "screenshots", "screenshots": [{"base64": encode(PNG), "media_type": "image/png"}]},
+            {"type": "screenshots", "screenshots": [{"base64": {"path": "p1"}, "media_type": "image/png"}]},
+            ("screenshot.png", "image/png", PNG),
         ),
         ([[encode(JPEG)]], [[{"path": "p1"}]], ("file.jpg", "image/jpeg", JPEG)),
-        ({"screenshot": encode(SMALL_PNG)}, {"screenshot": {"path": "p1"}}, ("screenshot.png", "image/png", SMALL_PNG)),
+        ({"screen": encode(SMALL_PNG)}, {"screen": {"path": "p1"}}, ("screen.png", "image/png", SMALL_PNG)),
+        (
+            {"media_type": "text/plain", "base64": encode(b"hello")},
+            {"media_type": "text/plain", "base64": {"path": "p1"}},
+            ("file.txt", "text/plain", b"hello"),
+        ),
         ({"dump": encode(NOISE)}, {"dump": {"path": "p1"}}, ("dump.bin", "application/octet-stream", NOISE)),
         (
             {"dump": base64.urlsafe_b64encode(NOISE).decode().rstrip("=")},
@@ -93,8 +106,8 @@ def take(value: Any, name: str = "") -> tuple[Any, list[Any]]:
             {"mail": {"path": "p1"}},
             ("mail.bin", "application/octet-stream", NOISE),
         ),
-        ({"z": encode(b"PK\x03\x04" + NOISE)}, {"z": {"path": "p1"}}, ("z.zip", "application/zip", b"PK\x03\x04" + NOISE)),
-        ({"w": encode(b"RIFF0000WEBP" + NOISE)}, {"w": {"path": "p1"}}, ("w.webp", "image/webp", b"RIFF0000WEBP" + NOISE)),
+        ({"z": encode(ZIP)}, {"z": {"path": "p1"}}, ("z.zip", "application/zip", ZIP)),
+        ({"w": encode(WEBP)}, {"w": {"path": "p1"}}, ("w.webp", "image/webp", WEBP)),
     ],
 )  # fmt: skip
 def test_a_file_is_found(value: Any, left: Any, found: tuple[str, str, bytes]) -> None:
