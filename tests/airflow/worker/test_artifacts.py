@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -188,10 +189,11 @@ def test_two_hundred_screenshots_of_a_megabyte_are_held_one_at_a_time(
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     peak, count, size, logged = done.stdout.split(maxsplit=3)
-    # Beside the text of the event, which is there before: one file, and a copy of its text.
-    assert float(peak) < 3.0
+    # In units of its base64 text, a file is 0.75.
+    assert float(peak) < 1.3
     assert (int(count), logged.strip()) == (201, "[]")
     assert int(size) < 201 * (250 + len(str(tmp_path)))
     sizes = sorted(path.stat().st_size for path in (tmp_path / "tsk_1").iterdir())
     assert len(sizes) == 201
     assert sizes[1] >= 2**20
+    shutil.rmtree(tmp_path)  # pytest would keep 200 MB of each of the last runs
