@@ -97,6 +97,7 @@ PURE_MODULES = {
     *(
         "__future__",
         "abc",
+        "binascii",
         "collections",
         "collections.abc",
         "contextlib",

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.artifact import ArtifactList
 from airflow_agent_tasks.lifecycle.commands import (
     DropSubmission,
     Flow,
@@ -33,6 +34,7 @@ class TaskSettings:
 
     :param start_fields: The rendered start fields by name.
     :param execution_timeout: Airflow's own ``execution_timeout`` in seconds, or None.
+    :param pushes_xcoms: Airflow's own ``do_xcom_push``.
     """
 
     start_fields: Mapping[str, Any]
@@ -59,6 +61,7 @@ class TaskSettings:
     budget: Mapping[str, float] | None
     artifacts_path: str | None
     max_xcom_bytes: int
+    pushes_xcoms: bool
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ class Execution:
         self.last_started: StartedTask | None = None
         #: That agent task as last seen, or None.
         self.last_task: AgentTask | None = None
+        #: What that agent task made.
+        self.artifacts = ArtifactList()
+        #: True while its result is being stored.
+        self.is_keeping_result = False
+        #: True once files were dropped, because there is no ``artifacts_path``.
+        self.has_dropped_files = False
 
     @property
     def started(self) -> StartedTask:
@@ -122,6 +131,8 @@ class Execution:
 
     def adopt(self, started: StartedTask) -> Flow[None]:
         """Make this the agent task of the execution."""
+        if self.last_started != started:
+            self.artifacts = ArtifactList()
         self.last_started = started
         self.wait = None
         yield from StopOnKill(started)

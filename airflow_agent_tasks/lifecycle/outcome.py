@@ -16,10 +16,12 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
+from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.commands import Flow, PushTask, info, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from airflow_agent_tasks.services.embedded_files import drop_files
 from airflow_agent_tasks.services.usage import describe_usage, list_passed, list_unreported
 from airflow_agent_tasks.text import shorten
 
@@ -94,6 +96,7 @@ def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     yield from PushTask(task)
     if task.is_terminal:
         yield from _report_usage(execution, task)
+    task = yield from keep_result(execution, task)
     if task.exit_code is not None and task.exit_code in settings.skip_on_exit_code:
         return Outcome(task, f"{task}: exit code {task.exit_code} is one of skip_on_exit_code.")
     if task.status is TaskState.COMPLETED:
@@ -154,5 +157,6 @@ def describe_words(task: AgentTask) -> str:
     """Return the agent's result as a sentence to append to an error, or an empty string."""
     if task.result is None:
         return ""
-    said = task.result if isinstance(task.result, str) else json.dumps(task.result, ensure_ascii=False)
+    result = drop_files(task.result)
+    said = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
     return f" The agent said: {shorten(said, MAX_SAID)!r}."

@@ -135,6 +135,7 @@ class RunsAgentTask(BaseOperator):
             "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
             "has_reply": self.reply is not None,
             "has_notifiers": bool(self.notifiers),
+            "pushes_xcoms": bool(self.do_xcom_push),
             # Read here, so that a change of Airflow's settings applies to tasks that exist already.
             "artifacts_path": self.artifacts_path
             or conf.get(CONFIG, "artifacts_path", fallback=None)

@@ -22,6 +22,7 @@ from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, Tas
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.worker.artifacts import ArtifactStore
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
@@ -78,6 +79,7 @@ class Driver:
         self._pushes_xcoms = pushes_xcoms
         self._store = SubmissionStore(context)
         self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
+        self._artifacts = ArtifactStore(settings.artifacts_path, self._xcoms)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
         self._is_killed = False
@@ -127,7 +129,9 @@ class Driver:
                 return self._forms.perform(command)
             case cmd.PushTask() if self._is_stopped_by_kill:
                 return None  # the status from before the kill is out of date
-            case cmd.PushTask() | cmd.PushAnswers():
+            case cmd.KeepFile() | cmd.ListArtifacts():
+                return self._artifacts.perform(command)
+            case cmd.PushTask() | cmd.PushAnswers() | cmd.PushArtifacts():
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)

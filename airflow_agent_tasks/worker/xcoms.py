@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
-from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushTask
+from airflow_agent_tasks.lifecycle.artifact import ARTIFACTS_KEY
+from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushArtifacts, PushTask
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
 
@@ -23,7 +24,7 @@ class XComs:
     """
 
     def __init__(self, task_instance: Any, log: Log, *, is_wanted: bool) -> None:
-        self._xcom_push = task_instance.xcom_push
+        self._task_instance = task_instance
         self._log = log
         self._is_wanted = is_wanted
         #: The pushed values by key. Each push is a round trip, so an empty list of answers is not pushed.
@@ -38,6 +39,8 @@ class XComs:
                 self._push_task(task)
             case PushAnswers(answers):
                 self._push("answers", answers)
+            case PushArtifacts(artifacts):
+                self._push(ARTIFACTS_KEY, artifacts)
 
     def push_status(self, task: AgentTask) -> None:
         """Push only the status, when the worker is being killed."""
@@ -48,6 +51,17 @@ class XComs:
         """Push why the Airflow task fails."""
         if self._is_wanted:
             self._push(ERROR_KEY, reason)
+
+    def pull_artifacts(self) -> Any:
+        """Return the list of artifacts in XCom, if an earlier execution of this try has pushed it."""
+        ti = self._task_instance
+        if not self._is_wanted:
+            return None
+        try:
+            return ti.xcom_pull(task_ids=ti.task_id, key=ARTIFACTS_KEY, map_indexes=ti.map_index)
+        except Exception as error:  # would keep the agent's result from being delivered
+            self._log.warning("Could not read the artifacts in XCom: %r", error)
+            return None
 
     def _push_task(self, task: AgentTask) -> None:
         self._push("task_id", task.task_id)
@@ -65,7 +79,7 @@ class XComs:
         if key in self._pushed and value == self._pushed[key]:
             return
         try:
-            self._xcom_push(key=key, value=value)
+            self._task_instance.xcom_push(key=key, value=value)
         except Exception as error:  # would end the wait, or hide why it ended or failed
             self._log.warning("Could not push the %s to XCom: %r", key, error)
         else:
