@@ -30,6 +30,9 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "lightcone", "class-name": "airflow_agent_tasks.decorators.agent_task.lightcone_task"},
             {"name": "shinzo", "class-name": "airflow_agent_tasks.decorators.agent_task.shinzo_task"},
         ],
+        "extra-links": [
+            f"airflow_agent_tasks.operators.links.{name}" for name in ("AgentTaskLink", "QuestionLink")
+        ],
         "plugins": [{"name": "agent_tasks", "plugin-class": "airflow_agent_tasks.plugin.AgentTasksPlugin"}],
         "cli": ["airflow_agent_tasks.cli.commands.get_agent_tasks_cli_commands"],
     }

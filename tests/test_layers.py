@@ -48,8 +48,11 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
-    | {f"operators.{name}" for name in ("arguments", "argument_names", "keywords", "task_documentation")}
-    | {"worker.failures"},
+    | {
+        f"operators.{name}"
+        for name in ("arguments", "argument_names", "keywords", "links", "task_documentation")
+    }
+    | {"worker.failures", "worker.links"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.

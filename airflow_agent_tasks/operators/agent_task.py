@@ -35,6 +35,7 @@ from airflow_agent_tasks.operators.argument_names import (
     find_dialect,
     pick_needing_capability,
 )
+from airflow_agent_tasks.operators.links import ALL_LINKS, list_unstored
 from airflow_agent_tasks.operators.running_task_actions import (
     AgentTaskCancelOperator,
     AgentTaskMessageOperator,
@@ -142,6 +143,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
     hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
     template_fields: Sequence[str] = ("conn_id", "agent_id")
     ui_color = "#e8e4f8"
+    operator_extra_links = ALL_LINKS
     argument_checks = checks.TASK_CHECKS
     _driver: Driver | None = None
     _is_delivered = False
@@ -267,6 +269,7 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
             notifiers=self.notifiers,
             assigned_users=self.assigned_users,
         )
+        self.operator_extra_links = list_unstored(self)
         settings = self._build_settings()
         self._driver = driver = Driver(
             settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)

@@ -21,8 +21,10 @@ from airflow_agent_tasks.operators.arguments import (
     read_id,
     read_text,
 )
+from airflow_agent_tasks.operators.links import TASK_LINKS, list_unstored
 from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
+from airflow_agent_tasks.worker.links import Links
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,6 +47,7 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
+    operator_extra_links = TASK_LINKS
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -71,7 +74,10 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
         with reported, airflow_failures():
             self.agent_task_id = read_text("agent_task_id", self.agent_task_id)
             self.agent_id = read_id(self.agent_id)
-            task = self.act(find_hook(self.conn_id))
+            hook = find_hook(self.conn_id)
+            self.operator_extra_links = list_unstored(self)
+            Links(context["ti"], lambda: hook, self.log).show_task(self.agent_task_id, self.agent_id)
+            task = self.act(hook)
         self.log.info("%s: %s", type(self).__name__, task)
         return task.to_json()
 

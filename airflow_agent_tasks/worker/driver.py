@@ -25,6 +25,7 @@ from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
+from airflow_agent_tasks.worker.links import Links
 from airflow_agent_tasks.worker.notifiers import notify
 from airflow_agent_tasks.worker.xcoms import XComs
 
@@ -77,6 +78,7 @@ class Driver:
         self._log = log
         self._pushes_xcoms = pushes_xcoms
         self._store = SubmissionStore(context)
+        self._links = Links(ti, callbacks.find_hook, log)
         self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
@@ -127,7 +129,8 @@ class Driver:
                 return self._forms.perform(command)
             case cmd.PushTask() if self._is_stopped_by_kill:
                 return None  # the status from before the kill is out of date
-            case cmd.PushTask() | cmd.PushAnswers():
+            case cmd.PushTask() | cmd.PushQuestions():
+                self._links.perform(command)
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)

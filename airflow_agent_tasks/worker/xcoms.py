@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
-from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushTask
+from airflow_agent_tasks.lifecycle.commands import Command, PushQuestions, PushTask
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
 
@@ -35,8 +35,8 @@ class XComs:
         match command:
             case PushTask(task):
                 self._push_task(task)
-            case PushAnswers(answers):
-                self._push("answers", answers)
+            case PushQuestions(questions):
+                self._push("answers", questions.list_answers())
 
     def push_status(self, task: AgentTask) -> None:
         """Push only the status, when the worker is being killed."""

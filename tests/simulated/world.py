@@ -394,8 +394,8 @@ class World:
                 raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None
-            case cmd.PushAnswers(answers):
-                self.xcoms["answers"] = answers
+            case cmd.PushQuestions(questions):
+                self.xcoms["answers"] = questions.list_answers()
             case cmd.CallReply(question):
                 return call_reply(answer_to, question, _Silent(), clock=lambda: self.now)
             case _:
