@@ -50,9 +50,9 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
     | {
         f"operators.{name}"
-        for name in ("arguments", "argument_names", "keywords", "links", "task_documentation")
+        for name in ("arguments", "argument_names", "keywords", "task_documentation", "value_checks")
     }
-    | {"worker.failures", "worker.links"},
+    | {"operators.links", "worker.links", "worker.failures"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
@@ -97,6 +97,7 @@ PURE_MODULES = {
     *(
         "__future__",
         "abc",
+        "collections",
         "collections.abc",
         "contextlib",
         "dataclasses",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -52,6 +52,8 @@ class AgentTaskTrigger(BaseTrigger):
     :param notes_progress: Whether to push the agent's status and progress to XCom while waiting. Give the
         status that XCom already has, or True if it is unknown. Default False. (This is one argument so that a
         triggerer with an earlier version of this package understands it.)
+    :param budget: The most that the agent task may use, as its service reports it: ``steps``, ``seconds``,
+        ``tokens`` or ``cost``, with numbers. Default None: no limit.
     :param on_kill_policy: ``"stop"`` stops the agent task if its Airflow task is marked failed, success or
         skipped while deferred; ``"leave"`` (default) leaves it running.
     """
@@ -70,6 +72,7 @@ class AgentTaskTrigger(BaseTrigger):
         max_outage: float = MAX_OUTAGE,
         notes_progress: bool | str = False,
         on_kill_policy: str = "leave",
+        budget: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -81,6 +84,7 @@ class AgentTaskTrigger(BaseTrigger):
         self.max_outage = max_outage
         self.notes_progress = notes_progress
         self.on_kill_policy = on_kill_policy
+        self.budget = budget
         self._is_done = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -95,6 +99,7 @@ class AgentTaskTrigger(BaseTrigger):
             "max_outage": self.max_outage,
             "notes_progress": self.notes_progress,
             "on_kill_policy": self.on_kill_policy,
+            "budget": self.budget,
         }
         # Kept short: for each waiting task, Airflow stores them and sends them to a triggerer.
         given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
@@ -137,6 +142,7 @@ class AgentTaskTrigger(BaseTrigger):
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             max_outage=self.max_outage,
+            budget=self.budget,
         )
 
     async def _wait(self) -> Decision:

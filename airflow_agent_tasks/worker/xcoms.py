@@ -10,6 +10,7 @@ from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
 
 ERROR_KEY = "error"
+USAGE_KEY = "usage"
 
 
 class XComs:
@@ -57,6 +58,8 @@ class XComs:
             self._push("question", task.question)
         if task.progress:
             self._push(PROGRESS_KEY, task.progress.to_json())
+        if task.usage:
+            self._push(USAGE_KEY, dict(task.usage))
 
     def _push(self, key: str, value: Any) -> None:
         if key in self._pushed and value == self._pushed[key]:
