@@ -33,9 +33,8 @@ def build_connection_variables(url: str, api_key: str = DEFAULT_API_KEY) -> dict
 
 def build_connection(service: str, url: str, api_key: str) -> str:
     """Return a connection of a service's type to a sandbox, as Airflow reads it from the environment."""
-    extra = {"task_url": f"{url}/_sandbox/tasks/{{task_id}}"}
-    if service == "shinzo":
-        extra["agent_id"] = DEFAULT_AGENT_ID
+    extra = {"agent_id": DEFAULT_AGENT_ID} if service == "shinzo" else {}
+    extra["task_url"] = f"{url}/_sandbox/tasks/{{task_id}}"
     return json.dumps({"conn_type": service, "host": url, "password": api_key, "extra": extra})
 
 
