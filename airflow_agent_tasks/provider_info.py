@@ -31,6 +31,9 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "shinzo", "class-name": "airflow_agent_tasks.decorators.agent_task.shinzo_task"},
         ],
         "config": {"agent_tasks": _describe_settings()},
+        "extra-links": [
+            f"airflow_agent_tasks.operators.links.{name}" for name in ("AgentTaskLink", "QuestionLink")
+        ],
         "plugins": [{"name": "agent_tasks", "plugin-class": "airflow_agent_tasks.plugin.AgentTasksPlugin"}],
         "cli": ["airflow_agent_tasks.cli.commands.get_agent_tasks_cli_commands"],
     }

@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         f"operators.{name}"
         for name in ("arguments", "argument_names", "keywords", "task_documentation", "value_checks")
     }
-    | {"worker.failures"},
+    | {"operators.links", "worker.links", "worker.failures"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.

@@ -24,10 +24,12 @@ from airflow_agent_tasks.hooks.connection_settings import (
     connection_not_found,
     describe_unknown,
     list_secrets,
+    name_connection,
     read_extra,
 )
 from airflow_agent_tasks.hooks.connection_test import try_connection
 from airflow_agent_tasks.hooks.event_batches import EventBatches
+from airflow_agent_tasks.hooks.task_url import read_task_url
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.http import Request, Response
 
@@ -104,7 +106,7 @@ class AgentTaskHook(BaseHook):
 
     def open_stream(self, *, agent_id: str | None = None, **fields: Any) -> EventBatches:
         """
-        Return the events of ``stream_task``, with the same parameters, in lists of those that arrived together.
+        Return the events of ``stream_task``, with the same parameters, in lists as they arrive together.
 
         :raises AgentTaskNotSupportedError: if the service has no stream.
         """
@@ -241,7 +243,13 @@ class AgentTaskHook(BaseHook):
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
         """Return the settings of the connection, or else those of the environment."""
         if connection is not None:
-            return build_settings(connection, extra, default_base_url=self.dialect.default_base_url)
+            has_agents = Capability.AGENT_CHOICE in self.dialect.capabilities
+            return build_settings(
+                connection,
+                extra,
+                default_base_url=self.dialect.default_base_url,
+                task_url=read_task_url(extra, name_connection(connection), has_agents=has_agents),
+            )
         if settings := self.read_environment(self.conn_id):
             return settings
         raise connection_not_found(self.conn_id)

@@ -18,7 +18,7 @@ from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.question_form import Asking
-from airflow_agent_tasks.lifecycle.question_log import Reply
+from airflow_agent_tasks.lifecycle.question_log import Questions, Reply
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.services.base import Dialect
 
@@ -188,10 +188,10 @@ class PushTask(Command[None], frozen=True):
     task: AgentTask
 
 
-class PushAnswers(Command[None], frozen=True):
-    """Push the answers and who gave them to XCom, if they changed. Never fails."""
+class PushQuestions(Command[None], frozen=True):
+    """Push the answers and who gave them to XCom, and link to an open question, if changed. Never fails."""
 
-    answers: list[dict[str, Any]]
+    questions: Questions
 
 
 class KeepFile(Command[Artifact], frozen=True):

@@ -13,7 +13,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     DropSubmission,
     Flow,
     LoadSubmission,
-    PushAnswers,
+    PushQuestions,
     ReadClock,
     SaveSubmission,
     StopOnKill,
@@ -184,7 +184,7 @@ class Execution:
         submission = yield from self.require_submission()
         yield from self.save(replace(submission, questions=questions))
         self.wait = None  # the limits and the poll interval have changed
-        yield from PushAnswers(questions.list_answers())
+        yield from PushQuestions(questions)
 
     # --- limits
 

@@ -27,6 +27,7 @@ from airflow_agent_tasks.lifecycle.run import (
 )
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
+from airflow_agent_tasks.operators.links import list_unstored
 from airflow_agent_tasks.operators.value_checks import read_id
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
@@ -115,6 +116,7 @@ class RunsAgentTask(BaseOperator):
             notifiers=self.notifiers,
             assigned_users=self.assigned_users,
         )
+        self.operator_extra_links = list_unstored(self)
         settings = self._build_settings()
         self._driver = driver = Driver(
             settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)

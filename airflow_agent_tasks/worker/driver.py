@@ -26,6 +26,7 @@ from airflow_agent_tasks.worker.artifacts import ArtifactStore
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
+from airflow_agent_tasks.worker.links import Links
 from airflow_agent_tasks.worker.notifiers import notify
 from airflow_agent_tasks.worker.xcoms import XComs
 
@@ -78,6 +79,7 @@ class Driver:
         self._log = log
         self._pushes_xcoms = pushes_xcoms
         self._store = SubmissionStore(context)
+        self._links = Links(ti, callbacks.find_hook, log)
         self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
         self._artifacts = ArtifactStore(settings.artifacts_path, self._xcoms)
         self._forms = Forms(ti, callbacks.assigned_users, log)
@@ -131,7 +133,8 @@ class Driver:
                 return None  # the status from before the kill is out of date
             case cmd.KeepFile() | cmd.ListArtifacts():
                 return self._artifacts.perform(command)
-            case cmd.PushTask() | cmd.PushAnswers() | cmd.PushArtifacts():
+            case cmd.PushTask() | cmd.PushQuestions() | cmd.PushArtifacts():
+                self._links.perform(command)
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)

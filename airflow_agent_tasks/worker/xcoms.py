@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
 from airflow_agent_tasks.lifecycle.artifact import ARTIFACTS_KEY
-from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushArtifacts, PushTask
+from airflow_agent_tasks.lifecycle.commands import Command, PushArtifacts, PushQuestions, PushTask
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
 
@@ -37,10 +37,10 @@ class XComs:
         match command:
             case PushTask(task):
                 self._push_task(task)
-            case PushAnswers(answers):
-                self._push("answers", answers)
             case PushArtifacts(artifacts):
                 self._push(ARTIFACTS_KEY, artifacts)
+            case PushQuestions(questions):
+                self._push("answers", questions.list_answers())
 
     def push_status(self, task: AgentTask) -> None:
         """Push only the status, when the worker is being killed."""

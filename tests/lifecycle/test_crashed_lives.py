@@ -370,7 +370,7 @@ MISTAKES = {
     "the answers are not pushed": (
         "lightcone, on the worker: answered by someone",
         "execution",
-        "        yield from PushAnswers(questions.list_answers())\n",
+        "        yield from PushQuestions(questions)\n",
         "",
     ),
 }

@@ -398,8 +398,6 @@ class World:
                 raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None
-            case cmd.PushAnswers(answers):
-                self.xcoms["answers"] = answers
             case cmd.PushArtifacts(artifacts):
                 self.xcoms["artifacts"] = artifacts
             case cmd.KeepFile(folder, file_name, media_type, data):
@@ -408,6 +406,8 @@ class World:
             case cmd.ListArtifacts(folder):
                 kept = [path.removeprefix(f"{folder}/") for path in self.files]
                 return [Artifact(file_name, f"files:{folder}/{file_name}") for file_name in kept]
+            case cmd.PushQuestions(questions):
+                self.xcoms["answers"] = questions.list_answers()
             case cmd.CallReply(question):
                 return call_reply(answer_to, question, _Silent(), clock=lambda: self.now)
             case _:
