@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
 from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushTask
+from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
 
@@ -19,12 +22,17 @@ class XComs:
     :param task_instance: The task instance.
     :param log: The task's log.
     :param is_wanted: The operator's ``do_xcom_push``.
+    :param clock: Returns the monotonic time in seconds.
     """
 
-    def __init__(self, task_instance: Any, log: Log, *, is_wanted: bool) -> None:
+    def __init__(
+        self, task_instance: Any, log: Log, *, is_wanted: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._xcom_push = task_instance.xcom_push
         self._log = log
         self._is_wanted = is_wanted
+        self._clock = clock
+        self._progress_pace = Pace()
         #: The pushed values by key. Each push is a round trip, so an empty list of answers is not pushed.
         self._pushed: dict[str, Any] = {"answers": []}
 
@@ -49,6 +57,7 @@ class XComs:
             self._push(ERROR_KEY, reason)
 
     def _push_task(self, task: AgentTask) -> None:
+        has_new_state = self._pushed.get(STATUS_KEY) != task.status.value
         self._push("task_id", task.task_id)
         self._push(STATUS_KEY, task.status.value)
         if task.exit_code is not None:
@@ -56,7 +65,11 @@ class XComs:
         if task.status is TaskState.AWAITING_INPUT:
             self._push("question", task.question)
         if task.progress:
-            self._push(PROGRESS_KEY, task.progress.to_json())
+            progress = task.progress.to_json()
+            if progress != self._pushed.get(PROGRESS_KEY) and self._progress_pace.take(
+                now=self._clock(), at_once=has_new_state
+            ):
+                self._push(PROGRESS_KEY, progress)
 
     def _push(self, key: str, value: Any) -> None:
         if key in self._pushed and value == self._pushed[key]:
