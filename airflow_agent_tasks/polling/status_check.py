@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
@@ -16,6 +17,9 @@ from airflow_agent_tasks.polling.shared_poller import SharedPoller, count_waitin
 #: Log lines of all waiting tasks of a triggerer: its only supervisor thread writes them, and while that is
 #: behind, a line blocks the event loop.
 LINES_PER_SECOND = 20.0
+#: Seconds between two moments at which all tasks write their lines: the supervisor does a round of database
+#: queries each time it wakes up, and takes the lines of one moment together.
+LINE_TICK = 1.0
 
 
 class StatusChecker:
@@ -57,8 +61,10 @@ class StatusChecker:
         try:
             task = hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
         except AgentTaskError as error:
-            return self._on_error(error)
-        return self._on_state(task)
+            decision, line = self._on_error(error)
+        else:
+            decision, line = self._on_state(task)
+        return self._write(line, decision)
 
     async def acheck(self, poller: SharedPoller) -> Decision:
         """Check once from an event loop, and decide."""
@@ -70,29 +76,28 @@ class StatusChecker:
             return self._wait.on_error(error, now=time.time())
         except AgentTaskError as error:
             self._checked_at = time.monotonic()
-            return self._on_error(error, waiting=count_waiting_tasks())
-        self._checked_at = time.monotonic()
-        return self._on_state(task, waiting=count_waiting_tasks())
+            decision, line = self._on_error(error, waiting=count_waiting_tasks())
+        else:
+            self._checked_at = time.monotonic()
+            decision, line = self._on_state(task, waiting=count_waiting_tasks())
+        if line and decision.waits:
+            await asyncio.sleep(-asyncio.get_running_loop().time() % LINE_TICK)
+        return self._write(line, decision)
 
-    def _on_state(self, task: AgentTask, *, waiting: int = 1) -> Decision:
+    def _on_state(self, task: AgentTask, *, waiting: int = 1) -> tuple[Decision, LogLine | None]:
         now = time.time()
         decision = self._wait.on_state(task, now=now)
-        self._write(
-            self._state_log.on_state(
-                task,
-                now=now,
-                submitted_at=self._submitted_at,
-                waiting=waiting,
-                is_last=not decision.waits,
-            )
+        line = self._state_log.on_state(
+            task, now=now, submitted_at=self._submitted_at, waiting=waiting, is_last=not decision.waits
         )
-        return decision
+        return decision, line
 
-    def _on_error(self, error: AgentTaskError, *, waiting: int = 1) -> Decision:
+    def _on_error(self, error: AgentTaskError, *, waiting: int = 1) -> tuple[Decision, LogLine | None]:
         now = time.time()
-        self._write(self._state_log.on_failure(error, now=now, waiting=waiting))
-        return self._wait.on_error(error, now=now)
+        line = self._state_log.on_failure(error, now=now, waiting=waiting)
+        return self._wait.on_error(error, now=now), line
 
-    def _write(self, line: LogLine | None) -> None:
+    def _write(self, line: LogLine | None, decision: Decision) -> Decision:
         if line:
             getattr(self._log, line.level)("%s", line.text)
+        return decision
