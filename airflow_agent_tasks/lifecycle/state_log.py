@@ -35,6 +35,7 @@ class StateLog:
     def __init__(self, pace: Pace | None = None, *, in_triggerer: bool = False) -> None:
         self._pace = pace or Pace()
         self._in_triggerer = in_triggerer
+        self._is_first = True
         self._logged: str | None = None
         #: The state in the last line; None if that told a failure.
         self._state: TaskState | None = None
@@ -59,8 +60,9 @@ class StateLog:
         """
         step = _describe_step(task)
         news = _describe_state(task, step)
-        if self._in_triggerer and self._logged is None and not step:
+        if self._is_first and self._in_triggerer and self._logged is None and not step:
             self._logged = news
+        self._is_first = False
         is_urgent = is_last or (not self._in_triggerer and task.status is not self._state)
         if not self._take(news, now=now, waiting=waiting, at_once=is_urgent):
             return None
