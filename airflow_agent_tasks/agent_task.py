@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -72,6 +73,7 @@ class AgentTask:
     :param result: What the agent returned, any JSON.
     :param question: What the agent asks, while it awaits input.
     :param progress: Its progress, or None if the service reports none.
+    :param usage: What it has used (steps, seconds, tokens, cost, …), or None if the service reports none.
     :param created_at: When it was submitted: the service's own timestamp, unchanged.
     :param started_at: When it began its first step, likewise.
     :param completed_at: When it ended, likewise.
@@ -87,6 +89,7 @@ class AgentTask:
     result: Any = None
     question: str | None = None
     progress: Progress | None = None
+    usage: Mapping[str, Any] | None = None
     created_at: str | None = None
     started_at: str | None = None
     completed_at: str | None = None
@@ -114,6 +117,7 @@ class AgentTask:
             "result": self.result,
             "question": self.question,
             "progress": self.progress.to_json() if self.progress else None,
+            "usage": dict(self.usage) if self.usage else None,
             "created_at": self.created_at,
             "started_at": self.started_at,
             "completed_at": self.completed_at,

@@ -21,7 +21,8 @@ Every exception of this package.
         ├── AgentTaskCancelledError
         ├── AgentTaskInputRequiredError
         ├── AgentTaskUnreachableStateError
-        └── AgentTaskTimeoutError
+        ├── AgentTaskTimeoutError
+        └── AgentTaskBudgetError                                                      final
 
 ``final`` errors would recur on every retry, so operators fail the Airflow task without one. ``transient``
 errors are worth another attempt after a while.
@@ -29,7 +30,7 @@ errors are worth another attempt after a while.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.documentation import link_error
 
@@ -41,16 +42,14 @@ class AgentTaskError(Exception):
     """
     Base of all errors of this package.
 
-    Callbacks of a failed Airflow task find it in ``context["exception"]``. The message says what
-    happened, and the log line adds whether Airflow retries. Clearing the Airflow task starts over: it stops
-    the earlier agent task if that still runs.
+    Callbacks of a failed task find it in ``context["exception"]``. The message says what happened, and the
+    log line adds whether Airflow retries. Clearing the task starts over: it stops the earlier agent task.
     """
 
     #: The agent task as it was last seen, or None if no agent task was seen.
     task: AgentTask | None = None
     #: Whether and why Airflow retries, as a sentence; empty if ``is_final`` already decides it.
     retry_note: str = ""
-
     #: A retry would fail in the same way.
     is_final: bool = False
     #: The request is fine, and may succeed later.
@@ -120,7 +119,6 @@ class AgentTaskRequestError(AgentTaskError):
     """
     A request got no usable response; the classes below say what to do.
 
-    :param message: What happened, to which agent task, and what to do.
     :param status: The HTTP status, or None if no response came.
     """
 
@@ -197,15 +195,8 @@ class AgentTaskCircuitOpenError(AgentTaskUnavailableError):
     :param outage_seconds: Seconds from the first to the last of the failures that keep it open.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        retry_after: float | None = None,
-        outage_seconds: float = 0.0,
-    ) -> None:
-        super().__init__(message, status=status, retry_after=retry_after)
+    def __init__(self, message: str, *, outage_seconds: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
         self.outage_seconds = outage_seconds
 
 
@@ -296,4 +287,13 @@ class AgentTaskTimeoutError(AgentTaskOutcomeError):
 
     The message names the limit (``timeout``, ``execution_timeout`` or ``input_timeout``), and says whether
     the agent task was stopped. Raise the limit, or set ``input_default`` for unanswered questions.
+    """
+
+
+class AgentTaskBudgetError(AgentTaskOutcomeError):
+    """
+    The agent task used more than the operator's ``budget`` allows, and was stopped.
+
+    The message names both. Raise the budget or reduce the work, then clear the task. Airflow does not retry
+    it, because the next agent task would use as much again.
     """

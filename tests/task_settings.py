@@ -26,6 +26,10 @@ _DEFAULTS: dict[str, Any] = {
     "input_recheck_interval": 600.0,
     "skip_on_exit_code": frozenset(),
     "no_retry_on_exit_code": frozenset(),
+    "stream": False,
+    "budget": None,
+    "artifacts_path": None,
+    "max_xcom_bytes": 65_536,
 }
 
 

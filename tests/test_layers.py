@@ -48,7 +48,10 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker"},
     "sensors": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
-    | {f"operators.{name}" for name in ("arguments", "argument_names", "keywords", "task_documentation")}
+    | {
+        f"operators.{name}"
+        for name in ("arguments", "argument_names", "keywords", "task_documentation", "value_checks")
+    }
     | {"worker.failures"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info"},
@@ -94,6 +97,7 @@ PURE_MODULES = {
     *(
         "__future__",
         "abc",
+        "collections",
         "collections.abc",
         "contextlib",
         "dataclasses",

@@ -54,7 +54,7 @@ def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:
     not be up yet, and waiting again could repeat forever.
     """
     decision = yield from check(execution, retries=True)
-    is_over = reported.verdict in (Verdict.TIMEOUT, Verdict.ERROR) and decision.waits
+    is_over = reported.verdict in (Verdict.TIMEOUT, Verdict.ERROR, Verdict.BUDGET) and decision.waits
     is_unseen = reported.verdict is Verdict.OUTAGE and decision.task is None
     return reported if is_over or is_unseen else decision
 

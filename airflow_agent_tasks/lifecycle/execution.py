@@ -56,6 +56,10 @@ class TaskSettings:
     input_recheck_interval: float
     skip_on_exit_code: frozenset[int]
     no_retry_on_exit_code: frozenset[int]
+    stream: bool
+    budget: Mapping[str, float] | None
+    artifacts_path: str | None
+    max_xcom_bytes: int
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,7 @@ class Execution:
                 poll_interval=self.settings.poll_interval,
                 deadline=limit[0] if limit else None,
                 max_outage=self.settings.max_outage,
+                budget=self.settings.budget,
             )
         return self.wait
 

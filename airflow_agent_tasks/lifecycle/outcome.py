@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import (
+    AgentTaskBudgetError,
     AgentTaskCancelledError,
     AgentTaskError,
     AgentTaskFailedError,
@@ -19,6 +20,7 @@ from airflow_agent_tasks.lifecycle.commands import Flow, PushTask, info, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from airflow_agent_tasks.services.usage import describe_usage, list_passed, list_unreported
 from airflow_agent_tasks.text import shorten
 
 #: Maximum number of characters of an agent's words in an error.
@@ -47,6 +49,8 @@ def resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
             return (yield from _resolve_state(execution, task))
         name = limit[1] if limit else "time limit"
         raise AgentTaskTimeoutError(f"{execution.name} did not end within its {name}. {fate}")
+    if decision.verdict is Verdict.BUDGET:
+        return (yield from _resolve_budget(execution))
     if decision.verdict is Verdict.OUTAGE:
         raise AgentTaskUnavailableError(
             f"Stopped polling {execution.name}: no usable response within the max_outage of "
@@ -59,9 +63,37 @@ def resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
     return (yield from _resolve_state(execution, decision.task))
 
 
+def _resolve_budget(execution: Execution) -> Flow[Outcome]:
+    passing, budget = execution.last_task, execution.settings.budget or {}
+    task, fate = yield from stop(execution)
+    if task and task.status is TaskState.COMPLETED:
+        return (yield from _resolve_state(execution, task))
+    passed = ", ".join(list_passed(passing, budget)) if passing else ""
+    usage = f" Usage so far: {describe_usage(passing.usage)}." if passing and passing.usage else ""
+    raise AgentTaskBudgetError(
+        f"{execution.name} passed its budget: {passed or describe_usage(budget)}.{usage} {fate}",
+        task=task or passing,
+        is_final=True,
+    )
+
+
+def _report_usage(execution: Execution, task: AgentTask) -> Flow[None]:
+    if task.usage:
+        yield from info("Usage: %s", describe_usage(task.usage))
+    budget = execution.settings.budget or {}
+    if passed := list_passed(task, budget):
+        yield from warning("The agent task ended before its budget could stop it: %s", ", ".join(passed))
+    if unreported := list_unreported(task, budget):
+        yield from warning(
+            "The service did not report %s, so the budget could not limit it.", " or ".join(unreported)
+        )
+
+
 def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     settings = execution.settings
     yield from PushTask(task)
+    if task.is_terminal:
+        yield from _report_usage(execution, task)
     if task.exit_code is not None and task.exit_code in settings.skip_on_exit_code:
         return Outcome(task, f"{task}: exit code {task.exit_code} is one of skip_on_exit_code.")
     if task.status is TaskState.COMPLETED:

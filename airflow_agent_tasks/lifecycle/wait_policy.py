@@ -8,12 +8,13 @@ follow its ``Decision``. It is pure: the caller passes the time and does the sle
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from airflow_agent_tasks.agent_task import REACHABLE_STATES, TERMINAL_STATES, AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError, AgentTaskUnavailableError
+from airflow_agent_tasks.services.usage import list_passed
 
 #: Seconds between two checks: 2 at first, plus 5 % of the time already waited, but at most 30.
 SHORTEST_WAIT = 2.0
@@ -37,6 +38,7 @@ class Verdict(str, Enum):
     TIMEOUT = "timeout"
     OUTAGE = "outage"
     ERROR = "error"
+    BUDGET = "budget"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class TaskWait:
     :param deadline: When to give up, in seconds since 1970 (wall clock: a wait moves between processes);
         None for never.
     :param max_outage: How many seconds of consecutive failed checks to tolerate.
+    :param budget: The most that the agent task may use, by name; see ``services.usage``. Default None.
     :param draw: Returns a random number from 0 to 1, for the jitter.
     """
 
@@ -92,6 +95,7 @@ class TaskWait:
         poll_interval: float | None = None,
         deadline: float | None = None,
         max_outage: float = MAX_OUTAGE,
+        budget: Mapping[str, float] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.working_since = working_since
@@ -99,6 +103,7 @@ class TaskWait:
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.max_outage = max_outage
+        self.budget = budget
         self._draw = draw
         self._outage_started_at: float | None = None
         self._failures = 0
@@ -111,6 +116,8 @@ class TaskWait:
         """Decide after a successful check."""
         self._outage_started_at = None
         self._failures = 0
+        if self.budget and not task.is_terminal and list_passed(task, self.budget):
+            return Decision(Verdict.BUDGET, task=task)
         if task.status in self.targets:
             return Decision(Verdict.REACHED, task=task)
         if not self.targets & REACHABLE_STATES[task.status]:

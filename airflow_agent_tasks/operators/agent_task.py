@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
 from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk import conf
 
-from airflow_agent_tasks.agent_task import TaskState
-from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
-from airflow_agent_tasks.airflow_compat.task_states import read_state
-from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.find_hook import find_hook
-from airflow_agent_tasks.lifecycle.commands import Flow
-from airflow_agent_tasks.lifecycle.execution import TaskSettings
-from airflow_agent_tasks.lifecycle.outcome import Outcome
-from airflow_agent_tasks.lifecycle.run import (
-    resume_after_wait,
-    resume_with_answer,
-    resume_without_event,
-    run,
-)
-from airflow_agent_tasks.lifecycle.trigger_event import read_event
-from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE, Verdict
-from airflow_agent_tasks.operators import arguments as checks
+from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE
 from airflow_agent_tasks.operators.argument_names import (
     check_names,
     complete_docstring,
     find_dialect,
     pick_needing_capability,
 )
+from airflow_agent_tasks.operators.arguments import TASK_CHECKS, CheckedArguments
 from airflow_agent_tasks.operators.running_task_actions import (
     AgentTaskCancelOperator,
     AgentTaskMessageOperator,
@@ -42,10 +23,11 @@ from airflow_agent_tasks.operators.running_task_actions import (
     AgentTaskResumeOperator,
 )
 from airflow_agent_tasks.operators.task_documentation import build_documentation
-from airflow_agent_tasks.worker.driver import Callbacks, Driver
+from airflow_agent_tasks.operators.task_execution import RunsAgentTask
+from airflow_agent_tasks.operators.value_checks import check_constants, check_input_timeout
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseNotifier, Context
+    from airflow.sdk import BaseNotifier
     from typing_extensions import Unpack
 
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
@@ -63,7 +45,7 @@ __all__ = [
 ]
 
 
-class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
+class AgentTaskOperator(CheckedArguments, RunsAgentTask):
     """
     Start an agent task, wait for it to end, and return its result.
 
@@ -131,20 +113,27 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         task is skipped. Default None.
     :param no_retry_on_exit_code: One exit code or a list. If the agent task ends with one of them, the
         Airflow task fails without retries. Default None.
+    :param stream: True follows the agent's event stream on the worker, which shows each step in the log at
+        once. If the stream breaks, the operator waits as without it. Default False.
+    :param budget: The most that the agent task may use, as its service reports it: any of ``steps``,
+        ``seconds``, ``tokens`` and ``cost``, with numbers. If it passes one of them, the operator stops it
+        and fails without retries. Default None: no limit.
+    :param artifacts_path: Where to keep the agent's screenshots, files and large results: a folder or the URL
+        of an object storage, such as ``"s3://aws_default@bucket/{{ dag.dag_id }}"``. Default None: Airflow's
+        setting ``[agent_tasks] artifacts_path``. (templated)
+    :param max_xcom_bytes: Bytes of JSON above which a result goes to ``artifacts_path`` instead of XCom.
+        Default None: Airflow's setting ``[agent_tasks] max_xcom_bytes``, which is 65536 unless you change it.
     :raises AgentTaskFailedError: if the agent task failed or ended with an exit code other than 0.
     :raises AgentTaskCancelledError: if it was cancelled on the service or stopped by a user.
     :raises AgentTaskTimeoutError: if ``timeout``, ``execution_timeout`` or ``input_timeout`` passed.
+    :raises AgentTaskBudgetError: if it passed its ``budget``.
     :raises AgentTaskError: for everything else, see ``airflow_agent_tasks.errors``. Errors that would recur
         on a retry (an invalid argument, a rejected key) are also an AirflowFailException and are not retried.
     """
 
-    #: The hook of the service; this base class accepts the hook of any service.
-    hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
-    template_fields: Sequence[str] = ("conn_id", "agent_id")
+    template_fields: Sequence[str] = ("conn_id", "agent_id", "artifacts_path")
     ui_color = "#e8e4f8"
-    argument_checks = checks.TASK_CHECKS
-    _driver: Driver | None = None
-    _is_delivered = False
+    argument_checks = TASK_CHECKS
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -174,33 +163,24 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
         input_recheck_interval: timedelta | float = INPUT_RECHECK_INTERVAL,
         skip_on_exit_code: int | Collection[int] | None = None,
         no_retry_on_exit_code: int | Collection[int] | None = None,
+        stream: bool = False,
+        budget: Mapping[str, float] | None = None,
+        artifacts_path: str | None = None,
+        max_xcom_bytes: int | None = None,
         **kwargs: Unpack[AirflowOperatorArguments],
     ) -> None:
-        needing_capability = pick_needing_capability(locals(), kwargs.get("default_args"))
+        given = locals()
+        needing_capability = pick_needing_capability(given, kwargs.get("default_args"))
         check_names(type(self), {**kwargs, **needing_capability})
         super().__init__(**{**build_documentation(type(self), kwargs), **kwargs})
-        self.conn_id = checks.check_name("conn_id", conn_id)
-        self.agent_id = checks.check_optional_name("agent_id", agent_id)
         self._set_start_fields(start_fields)
-        self.wait_for_completion = checks.check_flag("wait_for_completion", wait_for_completion)
-        self.deferrable = checks.check_flag("deferrable", deferrable)
-        self.poll_interval = checks.check_seconds("poll_interval", poll_interval)
-        self.timeout = checks.check_seconds("timeout", timeout)
-        self.on_timeout = checks.check_policy("on_timeout", on_timeout)
-        self.on_kill_policy = checks.check_policy("on_kill_policy", on_kill_policy)
-        self.on_uncertain_submit = checks.check_policy("on_uncertain_submit", on_uncertain_submit)
-        self.max_outage = checks.check_seconds("max_outage", max_outage) or MAX_OUTAGE
-        self.on_awaiting_input = checks.check_policy("on_awaiting_input", on_awaiting_input)
-        self.reply = checks.check_reply("reply", reply)
-        self.assigned_users = checks.check_users("assigned_users", assigned_users)
-        self.notifiers = checks.check_notifiers("notifiers", notifiers)
-        self.input_timeout = checks.check_seconds("input_timeout", input_timeout)
-        self.input_default = checks.check_input_default("input_default", input_default)
-        checks.check_input_timeout(self.input_default, self.input_timeout)
-        recheck_interval = checks.check_seconds("input_recheck_interval", input_recheck_interval)
-        self.input_recheck_interval = recheck_interval or INPUT_RECHECK_INTERVAL
-        self.skip_on_exit_code = checks.check_exit_codes("skip_on_exit_code", skip_on_exit_code)
-        self.no_retry_on_exit_code = checks.check_exit_codes("no_retry_on_exit_code", no_retry_on_exit_code)
+        for name, check in TASK_CHECKS.items():
+            if name in given:
+                setattr(self, name, check(name, given[name]))
+        # A DAG may give None for the default.
+        self.max_outage = self.max_outage or MAX_OUTAGE
+        self.input_recheck_interval = self.input_recheck_interval or INPUT_RECHECK_INTERVAL
+        check_input_timeout(self.input_default, self.input_timeout)
 
     def _set_start_fields(self, start_fields: Mapping[str, Any]) -> None:
         self._check_start_fields(start_fields)
@@ -211,82 +191,4 @@ class AgentTaskOperator(checks.CheckedArguments, BaseOperator):
             setattr(self, name, value)
 
     def _check_start_fields(self, start_fields: Mapping[str, Any]) -> None:
-        checks.check_constants(find_dialect(type(self)), start_fields)
-
-    @cached_property
-    def hook(self) -> AgentTaskHook:
-        """The hook for the connection's type."""
-        return find_hook(self.conn_id, self.hook_class)
-
-    def execute(self, context: Context) -> Any:
-        """Attach to the agent task of an earlier try or start one; wait if ``wait_for_completion`` is set."""
-        return self._drive(context, run)
-
-    def execute_complete(self, context: Context, event: Any, is_asked: bool = False) -> Any:
-        """Resume after the trigger's event: get the agent task again, and return its result."""
-        try:
-            started, reported = read_event(event)
-        except AgentTaskError as error:
-            return self._drive(context, resume_without_event, error)
-        return self._drive(context, resume_after_wait, started, reported, has_questions=is_asked)
-
-    def take_answer(self, context: Context, event: Any, question_id: str | None = None) -> Any:
-        """Resume a parked task, with someone's answer or to check whether the question is still open."""
-        return self._drive(context, resume_with_answer, event, question_id)
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral, even if it ended without an event from the trigger."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
-            reason, verdict = "No triggerer reported the end of the wait in time.", Verdict.TIMEOUT
-        except TaskDeferralError as error:
-            # Deferring again could repeat forever; Airflow limits retries.
-            reason, verdict = f"The trigger failed ({error}); see its log.", Verdict.ERROR
-        return self._drive(context, resume_without_event, AgentTaskError(reason), verdict)
-
-    def on_kill(self) -> None:
-        """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try will attach to it."""
-        if self._driver is not None:
-            self._driver.on_kill()
-
-    def forget_agent_task(self, context: Context) -> None:
-        """Remove the record of an agent task whose result Airflow has; called after success."""
-        # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
-        # record the success.
-        if self._is_delivered and read_state(context["ti"]) == "success":
-            SubmissionStore(context).drop()
-
-    def _drive(
-        self, context: Context, flow: Callable[..., Flow[Outcome]], *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
-        callbacks = Callbacks(
-            find_hook=lambda: self.hook,
-            defer=self.defer,
-            reply=self.reply,
-            notifiers=self.notifiers,
-            assigned_users=self.assigned_users,
-        )
-        settings = self._build_settings()
-        self._driver = driver = Driver(
-            settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)
-        )
-        try:
-            task = driver.run(flow(driver.execution, *args, **kwargs))
-        finally:
-            self._driver = None
-        self._is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
-        return task.to_json()
-
-    def _build_settings(self) -> TaskSettings:
-        names = [field.name for field in fields(TaskSettings)]
-        execution_timeout = self.execution_timeout
-        values: dict[str, Any] = {
-            "start_fields": {name: getattr(self, name) for name in self.start_field_names},
-            "agent_id": checks.read_id(self.agent_id),
-            "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
-            "has_reply": self.reply is not None,
-            "has_notifiers": bool(self.notifiers),
-        }
-        values.update({name: getattr(self, name) for name in names if name not in values})
-        return TaskSettings(**values)
+        check_constants(find_dialect(type(self)), start_fields)

@@ -20,6 +20,7 @@ NEEDED_CAPABILITIES = {
     "agent_id": Capability.AGENT_CHOICE,
     "skip_on_exit_code": Capability.EXIT_CODE,
     "no_retry_on_exit_code": Capability.EXIT_CODE,
+    "stream": Capability.STREAM,
 }
 #: How similar two names must be for one to count as a misspelling of the other, from 0 to 1.
 MIN_SIMILARITY = 0.75
@@ -29,7 +30,7 @@ def check_names(operator_class: type[BaseOperator], given: Mapping[str, Any]) ->
     """
     Raise AgentTaskArgumentError for an argument that the operator lacks or that its service would ignore.
 
-    :param given: The arguments by name. One whose value is None is accepted on every service.
+    :param given: The arguments by name. One whose value is None or False is accepted on every service.
     """
     operator, dialect = name_operator(operator_class), find_dialect(operator_class)
     known = list_names(operator_class)
@@ -39,7 +40,8 @@ def check_names(operator_class: type[BaseOperator], given: Mapping[str, Any]) ->
         hints = " It has no argument ".join(_explain_unknown(name, known, dialect) for name in unknown)
         raise AgentTaskArgumentError(f"{operator} has no argument {hints}")
     for name, value in given.items():
-        if dialect is not None and value is not None and name in NEEDED_CAPABILITIES:
+        is_given = value is not None and value is not False
+        if dialect is not None and is_given and name in NEEDED_CAPABILITIES:
             try:
                 dialect.require(NEEDED_CAPABILITIES[name])
             except AgentTaskNotSupportedError as error:

@@ -7,7 +7,7 @@ with the signature that it repeats, including Airflow's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -97,6 +97,9 @@ class AgentTaskArguments(AirflowArguments, total=False):
     input_timeout: timedelta | float | None
     input_default: str | None
     input_recheck_interval: timedelta | float
+    budget: Mapping[str, float] | None
+    artifacts_path: str | None
+    max_xcom_bytes: int | None
 
 
 class AirflowOperatorArguments(AirflowArguments):
@@ -164,6 +167,7 @@ class LightconeDecoratorArguments(AgentTaskArguments, total=False):
     conn_id: str
     skip_on_exit_code: int | Collection[int] | None
     no_retry_on_exit_code: int | Collection[int] | None
+    stream: bool
 
 
 class ShinzoDecoratorArguments(AgentTaskArguments, total=False):

@@ -64,9 +64,8 @@ class LightconeTaskOperator(AgentTaskOperator):
     :param keep_alive: True keeps the computer after the task.
     :param terminate_on_completion: The opposite of ``keep_alive``.
     :param harness_version: Version of the agent's harness, ``"v1"`` or ``"v2"``.
-    :param stream_mode: How detailed the task's event stream is: ``"verbose"`` or ``"concise"``. The operator
-        does not read the stream.
-    :param stream_deltas: True streams the agent's words as they are generated.
+    :param stream_mode: How detailed the event stream is (see ``stream``): ``"verbose"`` or ``"concise"``.
+    :param stream_deltas: True streams the agent's words as they are generated; the log shows sentences.
     :param thread_id: Groups tasks in the service's history.
     :param agent_icon: The icon shown in the service's history.
     :param conn_id: The Airflow connection, of type ``lightcone``. Default ``lightcone_default``. (templated)
@@ -75,6 +74,7 @@ class LightconeTaskOperator(AgentTaskOperator):
     hook_class = LightconeHook
     template_fields: Sequence[str] = (
         "conn_id",
+        "artifacts_path",
         *(field.name for field in LightconeHook.dialect.start_fields),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -117,6 +117,7 @@ class LightconeTaskOperator(AgentTaskOperator):
         conn_id: str = LightconeHook.default_conn_name,
         skip_on_exit_code: int | Collection[int] | None = None,
         no_retry_on_exit_code: int | Collection[int] | None = None,
+        stream: bool = False,
         **kwargs: Unpack[AgentTaskOperatorArguments],
     ) -> None:
         given = locals()
@@ -125,5 +126,6 @@ class LightconeTaskOperator(AgentTaskOperator):
             conn_id=conn_id,
             skip_on_exit_code=skip_on_exit_code,
             no_retry_on_exit_code=no_retry_on_exit_code,
+            stream=stream,
             **kwargs,
         )

@@ -12,16 +12,15 @@ from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.operators.argument_names import check_names, complete_docstring
-from airflow_agent_tasks.operators.arguments import (
-    COMMON_CHECKS,
-    CheckedArguments,
+from airflow_agent_tasks.operators.arguments import COMMON_CHECKS, CheckedArguments
+from airflow_agent_tasks.operators.task_documentation import build_documentation
+from airflow_agent_tasks.operators.value_checks import (
     check_name,
     check_optional_name,
     check_text,
     read_id,
     read_text,
 )
-from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Pushes the status and progress of an agent task to XCom while its Airflow task is deferred."""
+"""Pushes the status, progress and usage of an agent task to XCom while its Airflow task is deferred."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.shared_poller import count_waiting_tasks
 
 PROGRESS_KEY = "progress"
+USAGE_KEY = "usage"
 #: Pushes of all waiting tasks of a triggerer: each occupies its only supervisor thread for up to 150 ms, in
 #: which all connection lookups and log lines wait.
 PUSHES_PER_SECOND = 1.0
@@ -24,7 +25,7 @@ PUSH_TIMEOUT = 10.0
 
 class StateXComs:
     """
-    Pushes the agent's ``status`` and ``progress`` to XCom when they change, together and at a pace.
+    Pushes the agent's ``status``, ``progress`` and ``usage`` to XCom when they change, together and at a pace.
 
     A push that comes too soon is put off until a later check.
 
@@ -59,9 +60,7 @@ class StateXComs:
         await self._push(self._list_changes(task))
 
     def _list_changes(self, task: AgentTask) -> dict[str, Any]:
-        seen: dict[str, Any] = {STATUS_KEY: task.status.value}
-        if task.progress:
-            seen[PROGRESS_KEY] = task.progress.to_json()
+        seen = {STATUS_KEY: task.status.value, **list_moving_values(task)}
         return {key: value for key, value in seen.items() if self._pushed.get(key) != value}
 
     async def _push(self, changes: dict[str, Any]) -> None:
@@ -80,3 +79,13 @@ class StateXComs:
                 await asyncio.wait_for(pushing, PUSH_TIMEOUT)
             except Exception as error:
                 self._log.warning("Could not push the %s to XCom: %r", key, error)
+
+
+def list_moving_values(task: AgentTask) -> dict[str, Any]:
+    """Return the XComs, by key, that change while the agent works in one state."""
+    values: dict[str, Any] = {}
+    if task.progress:
+        values[PROGRESS_KEY] = task.progress.to_json()
+    if task.usage:
+        values[USAGE_KEY] = dict(task.usage)
+    return values

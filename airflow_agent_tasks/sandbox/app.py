@@ -22,7 +22,7 @@ class SandboxApplication:
     Both services and ``/_sandbox``, with all their state.
 
     :param key: The key that both services accept.
-    :param cut: Cuts the connection to a client, for faults with ``drop``.
+    :param cut: Cuts the connection to a client, for faults with ``drop`` and scripts with ``stream``.
     """
 
     def __init__(self, key: str, cut: CutConnection) -> None:
@@ -34,7 +34,7 @@ class SandboxApplication:
         services = FastAPI(openapi_url=None, redirect_slashes=False)
         services.add_exception_handler(HTTPException, error_response)
         services.include_router(ControlRoutes(store, log, faults, self._webhooks).router)
-        services.include_router(LightconeRoutes(store, key).router)
+        services.include_router(LightconeRoutes(store, key, cut).router)
         services.include_router(ShinzoRoutes(store, key, self._webhooks).router)
         self._gate = Gate(services, log=log, faults=faults, now=store.now, cut=cut)
 

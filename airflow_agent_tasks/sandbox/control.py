@@ -8,7 +8,9 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_agent_tasks.sandbox.faults import FaultRule, FaultRules
+from airflow_agent_tasks.sandbox.images import MEDIA_TYPE, draw_screenshot
 from airflow_agent_tasks.sandbox.middleware import CONTROL_PATH
+from airflow_agent_tasks.sandbox.page import render_task
 from airflow_agent_tasks.sandbox.request_log import RequestLog
 from airflow_agent_tasks.sandbox.route_helpers import json_response
 from airflow_agent_tasks.sandbox.script import ScriptRule
@@ -41,6 +43,8 @@ class ControlRoutes:
         self.router.add_api_route("", self.forget, methods=["DELETE"])
         self.router.add_api_route("/requests", self.requests, methods=["GET"])
         self.router.add_api_route("/tasks", self.tasks, methods=["GET"])
+        self.router.add_api_route("/tasks/{task_id}", self.task, methods=["GET"])
+        self.router.add_api_route("/screenshots/{task_id}/{number}.png", self.screenshot, methods=["GET"])
         self.router.add_api_route("/faults", self.add_faults, methods=["POST"])
         self.router.add_api_route("/scripts", self.add_script, methods=["POST"])
 
@@ -51,6 +55,23 @@ class ControlRoutes:
     async def tasks(self) -> Response:
         """List the tasks, the oldest first."""
         return json_response([_describe(task) for task in self._store])
+
+    async def task(self, request: Request, task_id: str) -> Response:
+        """Show one task: as a page for people, or as JSON to those who accept that."""
+        description = _describe(self._find(task_id))
+        if "application/json" in request.headers.get("accept", ""):
+            return json_response(description)
+        # Should something of an agent's ever get past the escaping, the browser still executes nothing.
+        headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return Response(render_task(description), headers=headers, media_type="text/html")
+
+    async def screenshot(self, task_id: str, number: str) -> Response:
+        """Return one of a task's screenshots."""
+        task = self._find(task_id)
+        count = task.script.screenshots
+        if not number.isdecimal() or not 1 <= int(number) <= count:
+            raise HTTPException(404, f"The task {task_id!r} has {count} screenshots, but not {number!r}.")
+        return Response(draw_screenshot(int(number), task.script.screenshot_bytes), media_type=MEDIA_TYPE)
 
     async def add_faults(self, request: Request) -> Response:
         """Add fault rules and return them as parsed."""
@@ -84,6 +105,12 @@ class ControlRoutes:
         self._faults.forget()
         return Response(status_code=204)
 
+    def _find(self, task_id: str) -> SimulatedTask:
+        task = self._store.get(task_id)
+        if task is None:
+            raise HTTPException(404, f"There is no task {task_id!r}.")
+        return task
+
 
 def _describe(task: SimulatedTask) -> dict[str, Any]:
     return {
@@ -94,6 +121,8 @@ def _describe(task: SimulatedTask) -> dict[str, Any]:
         "exit_code": task.exit_code,
         "question": task.question,
         "steps_completed": task.steps_completed,
+        "total_steps": task.total_steps,
+        "usage": task.report_usage().get("usage"),
         "times_started": task.times_started,
         "times_reused": task.times_reused,
         "idempotency_key": task.idempotency_key,

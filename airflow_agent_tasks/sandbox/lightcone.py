@@ -6,15 +6,13 @@ An invalid body returns 422, an unknown task 404, a task that has ended 409.
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field, field_validator
 
-from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.sandbox.middleware import CutConnection
 from airflow_agent_tasks.sandbox.route_helpers import (
     DO_NOT_RETRY,
     json_response,
@@ -23,6 +21,7 @@ from airflow_agent_tasks.sandbox.route_helpers import (
     script_of,
 )
 from airflow_agent_tasks.sandbox.store import TaskStore
+from airflow_agent_tasks.sandbox.stream import EventStream
 from airflow_agent_tasks.sandbox.strict_json import Checked
 from airflow_agent_tasks.sandbox.tasks import SimulatedTask
 
@@ -90,10 +89,12 @@ class LightconeRoutes:
 
     :param store: Stores the tasks.
     :param key: The API key.
+    :param cut: Cuts the connection to a client, for scripts with ``stream``.
     """
 
-    def __init__(self, store: TaskStore, key: str) -> None:
+    def __init__(self, store: TaskStore, key: str, cut: CutConnection) -> None:
         self._store = store
+        self._cut = cut
         self.router = APIRouter(prefix="/agent/tasks", dependencies=[Depends(require_key(key))])
         self.router.add_api_route("", self.start, methods=["POST"])
         self.router.add_api_route("/stream", self.start_stream, methods=["POST"])
@@ -111,10 +112,13 @@ class LightconeRoutes:
         return json_response(reply)
 
     async def start_stream(self, request: Request) -> Response:
-        """Start a task and stream its server-sent events."""
-        task, _ = await self._begin(request)
+        """Start a task, or find the one with the same idempotency key, and stream its events from now on."""
+        task, is_reused = await self._begin(request)
+        first_step = task.steps_completed if is_reused else 0
+        stream = EventStream(task, self._store, str(request.base_url), first_step)
+        frames = stream.send(request.receive, lambda: self._cut(request.scope["client"], True))
         headers = {"cache-control": "no-cache"}
-        return StreamingResponse(self._stream(task), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(frames, media_type="text/event-stream", headers=headers)
 
     async def status(self, task_id: str) -> Response:
         """Return the task's status."""
@@ -124,7 +128,7 @@ class LightconeRoutes:
             reply["exit_code"] = task.exit_code
         if task.question is not None:
             reply["question"] = task.question
-        return json_response(reply)
+        return json_response(reply | task.report_usage())
 
     async def send_message(self, request: Request, task_id: str) -> Response:
         """Send the task a message, which replies to its question if it has one."""
@@ -181,54 +185,3 @@ class LightconeRoutes:
     def _acted_on(self, task: SimulatedTask) -> Response:
         self._store.announce(task)
         return json_response({"status": task.status})
-
-    async def _stream(self, task: SimulatedTask) -> AsyncIterator[str]:
-        last_step, last_sent = -1, ""
-        async for _ in self._store.follow(task):
-            # A busy machine may be late. Missed steps are sent anyway, so that a script always yields the
-            # same events.
-            missed = [_progress(task, step) for step in range(last_step + 1, task.steps_completed)]
-            last_step = task.steps_completed
-            current = "" if task.has_ended else _event(_current(task))
-            for progress in missed:
-                yield _event(progress)
-            if current and current != last_sent:
-                yield current
-            last_sent = current
-        for event in task.script.events:
-            yield _event(event.model_dump())
-        if task.exit_code != 0 or task.status != TaskState.COMPLETED.value:
-            message = f"The task ended as {task.status}, exit code {task.exit_code}."
-            yield _event({"type": "error", "task_id": task.task_id, "message": message})
-        yield _event(_completion(task))
-
-
-def _progress(task: SimulatedTask, steps_completed: int) -> dict[str, Any]:
-    return {
-        "type": "progress_update",
-        "task_id": task.task_id,
-        "status": TaskState.RUNNING.value,
-        "current_step": task.title_of_step(steps_completed),
-        "steps_completed": steps_completed,
-        "total_steps": task.total_steps,
-    }
-
-
-def _current(task: SimulatedTask) -> dict[str, Any]:
-    progress = _progress(task, task.steps_completed) | {"status": task.status}
-    return progress if task.question is None else {**progress, "question": task.question}
-
-
-def _completion(task: SimulatedTask) -> dict[str, Any]:
-    return {
-        "type": "completion",
-        "task_id": task.task_id,
-        "status": task.status,
-        "exit_code": task.exit_code,
-        "result": task.result,
-    }
-
-
-def _event(data: dict[str, Any]) -> str:
-    # Only data, never a comment or "[DONE]": the official SDK breaks on anything else.
-    return f"data: {json.dumps(data)}\n\n"

@@ -59,7 +59,7 @@ class Gate:
             if not self._is_closing:
                 raise
             self._cut(scope["client"], False)
-            await _disconnected(receive)
+            await wait_for_disconnect(receive)
         finally:
             self._waiting.discard(task)
 
@@ -124,7 +124,7 @@ class Gate:
         else:
             await self._work(scope, body, receive, cutting)
         # If this returned earlier, the server would send an error response on a connection that must be cut.
-        await _disconnected(receive)
+        await wait_for_disconnect(receive)
 
 
 async def _read_body(receive: Receive) -> bytes | None:
@@ -144,7 +144,8 @@ async def _read_body(receive: Receive) -> bytes | None:
             return b"".join(pieces)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from airflow_agent_tasks.agent_task import TERMINAL_STATES, TaskState
-from airflow_agent_tasks.sandbox.strict_json import Checked, CheckedStrictly, describe_mistakes, parse_json
+from airflow_agent_tasks.sandbox.images import SMALLEST
+from airflow_agent_tasks.sandbox.script_parts import (
+    GENERATED_TEXT,
+    LARGEST_CONTENT,
+    Event,
+    File,
+    StreamFault,
+    ToolCall,
+)
+from airflow_agent_tasks.sandbox.strict_json import CheckedStrictly, describe_mistakes, parse_json
 
 _FIRST_LINE = re.compile(r"\s*#sandbox(?![^\s{])(?P<json>[^\r\n]*)")
 _ACTIVE_WORDS = {state.value for state in TaskState} - {state.value for state in TERMINAL_STATES}
 
 _Seconds = Annotated[float, Field(ge=0)]
-
-
-class _Event(Checked):
-    """One event of the stream: a type and any other keys."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
 
 
 class ScriptError(ValueError):
@@ -40,6 +41,20 @@ class Script(CheckedStrictly):
     :param result: The result, any JSON; default: a short summary.
     :param queued_seconds: How long it stays queued, in seconds; default 0.
     :param events: Events for the stream before the completion, each with a ``type``; default: none.
+    :param usage: What the task has used after all its steps, as a dict; default: it reports no usage.
+        Numbers, also those one level deeper, grow linearly from 0 with the completed steps.
+    :param tool_calls: Tool calls for the stream, spread evenly over the steps; each is a name, or a dict with
+        ``name`` and any other keys; default: none.
+    :param deltas: Text that the stream sends in pieces of a few characters, spread evenly over the steps, if
+        the task is started with ``stream_deltas``; ``true`` for a generated text; default: none.
+    :param screenshots: How many screenshots the stream sends, spread evenly over the steps; default 0.
+    :param screenshot_bytes: The size of each in bytes; default 1,024.
+    :param files: Files in the result, which must be a dict, under the key ``files``; default: none. Each is a
+        dict with ``name``, ``media_type`` (default ``application/octet-stream``) and either ``text`` or
+        ``bytes``, the size of filler.
+    :param stream: How the stream misbehaves; default: it does not. One of ``{"cut_after": 2}`` (2.5 cuts in
+        the middle of the third event), ``{"cut_before_completion": true}``, ``{"stall_after": 2}`` and
+        ``{"omit_completion": true}``.
     """
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 3
@@ -49,7 +64,19 @@ class Script(CheckedStrictly):
     status: Annotated[str, Field(min_length=1)] | None = None
     result: Any = None
     queued_seconds: _Seconds = 0.0
-    events: list[_Event] = Field(default_factory=list)
+    events: list[Event] = Field(default_factory=list)
+    usage: dict[str, Any] | None = None
+    tool_calls: list[ToolCall] = Field(default_factory=list)
+    deltas: Annotated[str, Field(min_length=1)] | None = None
+    screenshots: Annotated[int, Field(ge=0, le=100_000)] = 0
+    screenshot_bytes: Annotated[int, Field(ge=SMALLEST, le=LARGEST_CONTENT)] = 1024
+    files: list[File] = Field(default_factory=list)
+    stream: StreamFault | None = None
+
+    @field_validator("deltas", mode="before")
+    @classmethod
+    def _deltas_may_be_generated(cls, deltas: Any) -> Any:
+        return GENERATED_TEXT if deltas is True else deltas
 
     @field_validator("status")
     @classmethod
@@ -59,6 +86,12 @@ class Script(CheckedStrictly):
                 f"{word!r} does not end a task; use completed, failed, cancelled or your own word"
             )
         return word
+
+    @model_validator(mode="after")
+    def _files_need_a_dict(self) -> Script:
+        if self.files and not isinstance(self._result_without_files, dict):
+            raise ValueError("files: they require a result that is a dict")
+        return self
 
     @property
     def final_exit_code(self) -> int:
@@ -75,6 +108,11 @@ class Script(CheckedStrictly):
     @property
     def final_result(self) -> Any:
         """The result of the task if it is not stopped."""
+        result = self._result_without_files
+        return {**result, "files": [file.to_json() for file in self.files]} if self.files else result
+
+    @property
+    def _result_without_files(self) -> Any:
         if "result" in self.model_fields_set:
             return self.result
         steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"

@@ -177,7 +177,7 @@ def _status(task: SimulatedTask) -> dict[str, Any]:
         }
     if task.question is not None:
         reply["question"] = task.question
-    return reply
+    return reply | task.report_usage()
 
 
 def _stamp(moment: float | None) -> str | None:

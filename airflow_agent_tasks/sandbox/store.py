@@ -46,10 +46,14 @@ class TaskStore:
 
     def find(self, service: str, task_id: str, agent_id: str | None = None) -> SimulatedTask | None:
         """Return the task in its current state, or None if this service and agent have no such task."""
+        task = self.get(task_id)
+        return task if task is not None and (task.service, task.agent_id) == (service, agent_id) else None
+
+    def get(self, task_id: str) -> SimulatedTask | None:
+        """Return the task of either service in its current state, or None if there is none."""
         task = self._tasks.get(task_id)
-        if task is None or (task.service, task.agent_id) != (service, agent_id):
-            return None
-        task.advance(self.now())
+        if task is not None:
+            task.advance(self.now())
         return task
 
     def find_by_key(self, idempotency_key: str) -> SimulatedTask | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.sandbox.script import Script
+from airflow_agent_tasks.sandbox.usage import scale_usage
 
 #: Compensates for the rounding of ``n * step_seconds / step_seconds``, which would hide a completed step.
 _ROUNDING = 1e-6
@@ -125,6 +126,21 @@ class SimulatedTask:
     def title_of_step(self, completed: int) -> str:
         """Return a description of the step after this many completed ones."""
         return f"Step {min(completed + 1, self.total_steps)} of {self.total_steps}"
+
+    def share_of_step(self, completed: int, count: int) -> slice:
+        """Return which of ``count`` things belong to the step after this many completed ones."""
+        return slice(count * completed // self.total_steps, count * (completed + 1) // self.total_steps)
+
+    def report_usage(self, completed: int | None = None) -> dict[str, Any]:
+        """
+        Return ``{"usage": …}``, or nothing if the script has no usage.
+
+        :param completed: The number of completed steps; default: as of now.
+        """
+        if self.script.usage is None:
+            return {}
+        done = self.steps_completed if completed is None else completed
+        return {"usage": scale_usage(self.script.usage, done, self.total_steps)}
 
     @property
     def result(self) -> Any:

@@ -26,9 +26,9 @@ from airflow_agent_tasks.lifecycle.outcome import describe_words
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.operators.argument_names import check_names
-from airflow_agent_tasks.operators.arguments import (
-    COMMON_CHECKS,
-    CheckedArguments,
+from airflow_agent_tasks.operators.arguments import COMMON_CHECKS, CheckedArguments
+from airflow_agent_tasks.operators.task_documentation import build_documentation
+from airflow_agent_tasks.operators.value_checks import (
     as_list,
     check_flag,
     check_name,
@@ -37,7 +37,6 @@ from airflow_agent_tasks.operators.arguments import (
     read_id,
     read_text,
 )
-from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger

@@ -18,6 +18,7 @@ from airflow_agent_tasks.services import http_errors, response_values
 from airflow_agent_tasks.services.http import Request, Response, is_usable_id
 from airflow_agent_tasks.services.start_fields import Field, check_fields
 from airflow_agent_tasks.services.state_fields import read_state
+from airflow_agent_tasks.services.usage import read_usage
 from airflow_agent_tasks.text import shorten
 
 #: The statuses with which services reject an action on an agent task that has ended.
@@ -131,7 +132,7 @@ class Dialect(abc.ABC):
             raise http_errors.unreadable(self.title, request, response, missing="a task_id")
         if not is_usable_id(task_id):
             raise http_errors.unusable_id(self.title, request, response, task_id)
-        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+        return self.read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def parse_task(
         self,
@@ -157,7 +158,7 @@ class Dialect(abc.ABC):
         )
         if request.method == "GET" and not has_state:
             raise http_errors.unreadable(self.title, request, response, missing="a status")
-        return self._read_task(reply, task_id=task_id, agent_id=agent_id)
+        return self.read_task(reply, task_id=task_id, agent_id=agent_id)
 
     def check_status(self, request: Request, response: Response, *, now: float) -> None:
         """Raise the error of a response whose HTTP status is not 2xx."""
@@ -193,7 +194,8 @@ class Dialect(abc.ABC):
             return reply
         raise http_errors.unreadable(self.title, request, response, missing="the expected JSON object")
 
-    def _read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
+    def read_task(self, reply: Mapping[str, Any], *, task_id: str, agent_id: str | None) -> AgentTask:
+        """Read the agent task that the body of a response, or an event of a stream, describes."""
         remote_status = response_values.text(reply.get("status")) or ""
         exit_code = response_values.integer(reply.get("exit_code"))
         status = self.states.get(remote_status.strip().lower().replace(" ", "_"), TaskState.UNKNOWN)
@@ -209,6 +211,7 @@ class Dialect(abc.ABC):
             result=_read_result(reply),
             question=response_values.question(reply) if status is TaskState.AWAITING_INPUT else None,
             progress=response_values.progress(reply.get("progress")),
+            usage=read_usage(reply),
             created_at=response_values.text(reply.get("created_at")),
             started_at=response_values.text(reply.get("started_at")),
             completed_at=response_values.text(reply.get("completed_at")),

@@ -10,6 +10,7 @@ from airflow_agent_tasks.services.http import MAX_BODY_BYTES, keep, parse_json
 
 #: The marker that some services send last.
 END_MARK = "[DONE]"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventStreamParser:
@@ -27,8 +28,9 @@ class EventStreamParser:
         self._redact = redact
         self._rest = bytearray()
         self._ended_in_return = False
-        self._data: list[str] = []
-        self._size = 0
+        self._is_first_line = True
+        # As bytes, because a list of many short lines would take many times their size.
+        self._data = bytearray()
         self._name = ""
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
@@ -47,7 +49,7 @@ class EventStreamParser:
         # Only the unfinished line is kept, and it grows in place: a screenshot is one line of megabytes.
         self._rest += rest
         events = [event for line in lines if (event := self._read_line(line)) is not None]
-        if self._size + len(self._rest) > MAX_BODY_BYTES:
+        if len(self._data) + len(self._rest) > MAX_BODY_BYTES:
             raise AgentTaskReplyError(
                 f"The event stream has an event of more than {MAX_BODY_BYTES} bytes; the rest was not read."
             )
@@ -58,20 +60,24 @@ class EventStreamParser:
         return self.feed(b"\n\n")
 
     def _read_line(self, line: bytes) -> dict[str, Any] | None:
+        if self._is_first_line:
+            self._is_first_line = False
+            line = line.removeprefix(_BYTE_ORDER_MARK)
         if not line:
             return self._take_event()
-        name, _, value = line.decode("utf-8-sig", errors="replace").partition(":")
-        value = value.removeprefix(" ")
-        if name == "data":
-            self._data.append(value)
-            self._size += len(line)
-        elif name == "event":
-            self._name = value
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data += value
+            self._data += b"\n"
+        elif name == b"event":
+            self._name = value.decode(errors="replace")
         return None
 
     def _take_event(self) -> dict[str, Any] | None:
-        text, name = "\n".join(self._data), self._name
-        self._data, self._size, self._name = [], 0, ""
+        text, name = self._data[:-1].decode(errors="replace"), self._name
+        self._data.clear()
+        self._name = ""
         if not text or text == END_MARK:
             return None
         try:

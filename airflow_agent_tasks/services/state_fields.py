@@ -18,15 +18,18 @@ import msgspec
 
 from airflow_agent_tasks.services.http import Response, decode, parse_json
 from airflow_agent_tasks.services.response_values import MAX_QUESTION, MAX_TEXT, QUESTION_KEYS
+from airflow_agent_tasks.services.usage import USAGE_KEYS
 
 #: The fields of a response that describe a task's state, and those of its "progress".
-_STATE_KEYS = ("status", "exit_code", "progress", *QUESTION_KEYS)
+_STATE_KEYS = ("status", "exit_code", "progress", *USAGE_KEYS, *QUESTION_KEYS)
 _PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps", *QUESTION_KEYS)
 #: The fields that may contain the question, which keep more characters than the others.
 _LONG_KEYS = frozenset({*QUESTION_KEYS, "current_step"})
 #: Bytes of one field: JSON spells a character with at most 12 bytes, "\ud83d\ude42". That is more than the
 #: shown part of most texts, so that a secret at its end is complete and can be recognised.
 MAX_FIELD_BYTES = 12 * MAX_QUESTION + 2
+#: Bytes of a usage report that is an object.
+MAX_USAGE_BYTES = 4_096
 #: Bytes to examine in one step: a few milliseconds, in which no other thread runs.
 _STEP_BYTES = 32 * 1024
 #: Maximum number of strings to step over if some are on the first level; that many take about half a second.
@@ -210,7 +213,15 @@ def _read_key(raw: bytes) -> Any:
 
 
 def _cut_all(fields: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: raw if name == "progress" else _cut(raw) for name, raw in fields.items() if raw}
+    return {
+        name: raw if name == "progress" or _is_usage(name, raw) else _cut(raw)
+        for name, raw in fields.items()
+        if raw
+    }
+
+
+def _is_usage(name: str, raw: bytes) -> bool:
+    return name in USAGE_KEYS and raw[:1] == b"{" and len(raw) <= MAX_USAGE_BYTES
 
 
 def _cut(raw: bytes) -> bytes:

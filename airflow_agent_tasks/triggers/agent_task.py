@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -49,11 +49,13 @@ class AgentTaskTrigger(BaseTrigger):
     :param deadline: When to give up, in seconds since 1970. Default None: never.
     :param max_outage: Seconds for which the service may fail to answer before the trigger gives up. Default
         600.
-    :param notes_progress: Whether to push the agent's status and progress to XCom while waiting. Give the
+    :param notes_progress: Whether to push the agent's status, progress and usage to XCom while waiting. Give the
         status that XCom already has, or True if it is unknown. Default False. (This is one argument so that a
         triggerer with an earlier version of this package understands it.)
     :param submitted_at: When the agent task was submitted, if ``started_at`` is the time of a reply; the log
         counts from it. Default None: ``started_at``.
+    :param budget: The most that the agent task may use, as its service reports it: ``steps``, ``seconds``,
+        ``tokens`` or ``cost``, with numbers. Default None: no limit.
     :param on_kill_policy: ``"stop"`` stops the agent task if its Airflow task is marked failed, success or
         skipped while deferred; ``"leave"`` (default) leaves it running.
     """
@@ -73,6 +75,7 @@ class AgentTaskTrigger(BaseTrigger):
         notes_progress: bool | str = False,
         submitted_at: float | None = None,
         on_kill_policy: str = "leave",
+        budget: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -85,6 +88,7 @@ class AgentTaskTrigger(BaseTrigger):
         self.notes_progress = notes_progress
         self.submitted_at = submitted_at
         self.on_kill_policy = on_kill_policy
+        self.budget = budget
         self._is_done = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -100,6 +104,7 @@ class AgentTaskTrigger(BaseTrigger):
             "notes_progress": self.notes_progress,
             "submitted_at": self.submitted_at,
             "on_kill_policy": self.on_kill_policy,
+            "budget": self.budget,
         }
         # Kept short: for each waiting task, Airflow stores them and sends them to a triggerer.
         given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
@@ -148,6 +153,7 @@ class AgentTaskTrigger(BaseTrigger):
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             max_outage=self.max_outage,
+            budget=self.budget,
         )
 
     async def _wait(self) -> Decision:

@@ -225,6 +225,7 @@ class Driver:
                 not_before=command.not_before,
                 deadline=deadline,
                 max_outage=settings.max_outage,
+                budget=settings.budget,
                 notes_progress=(command.status or True) if self._pushes_xcoms else False,
                 on_kill_policy=settings.on_kill_policy,
             ),

@@ -10,7 +10,7 @@ from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
 from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushTask
 from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
+from airflow_agent_tasks.polling.state_xcoms import list_moving_values
 
 ERROR_KEY = "error"
 
@@ -32,7 +32,7 @@ class XComs:
         self._log = log
         self._is_wanted = is_wanted
         self._clock = clock
-        self._progress_pace = Pace()
+        self._pace = Pace()
         #: The pushed values by key. Each push is a round trip, so an empty list of answers is not pushed.
         self._pushed: dict[str, Any] = {"answers": []}
 
@@ -64,12 +64,13 @@ class XComs:
             self._push("exit_code", task.exit_code)
         if task.status is TaskState.AWAITING_INPUT:
             self._push("question", task.question)
-        if task.progress:
-            progress = task.progress.to_json()
-            if progress != self._pushed.get(PROGRESS_KEY) and self._progress_pace.take(
-                now=self._clock(), at_once=has_new_state
-            ):
-                self._push(PROGRESS_KEY, progress)
+        changes = {
+            key: value for key, value in list_moving_values(task).items() if value != self._pushed.get(key)
+        }
+        is_urgent = has_new_state or task.is_terminal
+        if changes and self._pace.take(now=self._clock(), at_once=is_urgent):
+            for key, value in changes.items():
+                self._push(key, value)
 
     def _push(self, key: str, value: Any) -> None:
         if key in self._pushed and value == self._pushed[key]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
+from airflow_agent_tasks.sandbox.script import ScriptRule
 from airflow_agent_tasks.sandbox.server import Sandbox
 
 STARTS = {"lightcone": ("start", "/agent/tasks/{}"), "shinzo": ("submit", "/agent/agt_abc/task/{}")}
@@ -80,20 +81,40 @@ def test_a_script_holds_until_it_is_forgotten(run: Any, sandbox: Sandbox) -> Non
     assert run("milk")["exit_code"] == 0
 
 
-@pytest.mark.parametrize(
-    "key", ["steps", "step_seconds", "ask", "exit_code", "status", "queued_seconds", "events", "match"]
-)
+#: Each key but ``result``, which may be any JSON, and those of the wrong values below that are right for it.
+KEYS = {
+    "steps": [],
+    "step_seconds": [1.5],
+    "ask": [],
+    "exit_code": [-1],
+    "status": ["x"],
+    "queued_seconds": [1.5],
+    "events": [],
+    "usage": [{"a": 1}],
+    "tool_calls": [],
+    "deltas": ["x", True],
+    "screenshots": [],
+    "screenshot_bytes": [],
+    "files": [],
+    "stream": [],
+    "match": ["x"],
+}
+
+
+def test_every_key_is_tried_with_wrong_values() -> None:
+    assert set(KEYS) == set(ScriptRule.model_fields) - {"result"}
+
+
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("value", [-1, "x", [5], {"a": 1}, True, 1.5])
 def test_a_wrong_value_is_refused_in_a_sentence(sandbox: Sandbox, key: str, value: Any) -> None:
-    right = {"status": str, "match": str, "step_seconds": float, "queued_seconds": float, "exit_code": int}
-    if isinstance(value, right.get(key, ())) and not isinstance(value, bool) and value != -1.0:
-        return
-    if key == "exit_code" and value == -1:
+    if repr(value) in map(repr, KEYS[key]):
+        sandbox.script(**{key: value})
         return
     with pytest.raises(AgentTaskArgumentError) as caught:
         sandbox.script(**{key: value})
     assert f"{key}" in str(caught.value)
-    assert "The keys of a script: ask, events, exit_code, match" in str(caught.value)
+    assert "The keys of a script: ask, deltas, events, exit_code, files, match" in str(caught.value)
 
 
 def test_an_unknown_key_is_named(sandbox: Sandbox) -> None:

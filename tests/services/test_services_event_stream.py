@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -53,6 +54,19 @@ STREAMS: dict[str, tuple[bytes, list[dict[str, Any]]]] = {
     ),
     "bytes that are no text": (b"data: \xff\n\n", [{"data": "\ufffd"}]),
     "a byte order mark": (b'\xef\xbb\xbfdata: {"a": 1}\n\n', [{"a": 1}]),
+    "a byte order mark before a comment": (b"\xef\xbb\xbf: hello\ndata: 1\n\n", [{"data": 1}]),
+    "a byte order mark before a blank line": (
+        b"\xef\xbb\xbf\r\n\xef\xbb\xbfdata: 1\n\ndata: 2\n\n",
+        [{"data": 2}],
+    ),
+    "two byte order marks": (b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\ndata: 2\n\n", [{"data": 2}]),
+    "a byte order mark that is none": (
+        b"data: 1\n\xef\xbb\xbfdata: 2\ndata: \xef\xbb\xbf3\n\n",
+        [{"data": "1\n\ufeff3"}],
+    ),
+    "half a byte order mark": (b"\xef\xbbdata: 1\n\ndata: 2\n\n", [{"data": 2}]),
+    "a letter that ends with its line": (b"data: a\xc3\ndata: \xa4b\n\n", [{"data": "a\ufffd\n\ufffdb"}]),
+    "a retry hint that is none, and one alone": (b"retry: soon\ndata: 1\n\nretry: 5\n\n", [{"data": 1}]),
     "nothing": (b"", []),
     "blank lines": (b"\n\r\n\r\n\n", []),
 }
@@ -105,6 +119,19 @@ def test_an_event_that_grows_beyond_the_bound_is_not_read_on(line_end: bytes) ->
         f"The event stream has an event of more than {MAX_BODY_BYTES} bytes; the rest was not read."
     )
     assert not caught.value.is_transient
+
+
+def test_an_event_of_many_lines_takes_no_more_memory_than_its_text() -> None:
+    parser = EventStreamParser()
+    lines = b"data: ab\n" * 10_000
+    tracemalloc.start()
+    try:
+        for _ in range(30):
+            assert parser.feed(lines) == []
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 30 * len(lines)
 
 
 def test_many_events_may_be_larger_together_than_one_may_be() -> None:

@@ -215,6 +215,7 @@ class World:
             poll_interval=settings.poll_interval,
             deadline=command.deadline,
             max_outage=settings.max_outage,
+            budget=settings.budget,
             draw=lambda: 0.0,
         )
         self.now = max(self.now, command.not_before)

@@ -51,6 +51,7 @@ def test_lightcone_result_and_exit_code_reach_xcom(
         "result": None,
         "question": None,
         "progress": None,
+        "usage": None,
         "created_at": None,
         "started_at": None,
         "completed_at": None,

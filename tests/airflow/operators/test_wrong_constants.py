@@ -43,6 +43,12 @@ WRONG_FOR_TASKS: dict[str, tuple[Any, ...]] = {
         *({"id": "", "name": "Ada"}, ["ada"], [{"id": "7", "name": "Ada"}, 5], {"7": "Ada"}, object()),
     ),
     "input_default": ("", " ", 5, True, [], {}),
+    "budget": (
+        *({}, "cost", 5, ["cost"], {"money": 1}, {"cost": 0}, {"cost": -1}, {"cost": "1"}, {"steps": True}),
+        *({"cost": float("nan")}, {"cost": 1, "step": 5}, {1: 1}),
+    ),
+    "artifacts_path": NOT_NAMES,
+    "max_xcom_bytes": (0, -1, 1.5, True, "65536", [], {}),
 }
 WRONG_FOR_LIGHTCONE: dict[str, tuple[Any, ...]] = {
     "instruction": (None, *NOT_TEXTS),
@@ -62,6 +68,7 @@ WRONG_FOR_LIGHTCONE: dict[str, tuple[Any, ...]] = {
     "system_prompt": NOT_TEXTS,
     "skip_on_exit_code": ("99", "", True, 1.5, [True], ["99"], {99: "a"}, object()),
     "no_retry_on_exit_code": ("99", "", True, 1.5, [True], ["99"], {99: "a"}, object()),
+    "stream": NOT_FLAGS,
 }
 WRONG_FOR_SHINZO: dict[str, tuple[Any, ...]] = {
     "message": (None, *NOT_TEXTS),

@@ -1,0 +1,146 @@
+"""The executions of an operator's task: the first one, each resume, the kill, and the cleanup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator, conf
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+
+from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
+from airflow_agent_tasks.airflow_compat.task_states import read_state
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.commands import Flow
+from airflow_agent_tasks.lifecycle.execution import TaskSettings
+from airflow_agent_tasks.lifecycle.outcome import Outcome
+from airflow_agent_tasks.lifecycle.run import (
+    resume_after_wait,
+    resume_with_answer,
+    resume_without_event,
+    run,
+)
+from airflow_agent_tasks.lifecycle.trigger_event import read_event
+from airflow_agent_tasks.lifecycle.wait_policy import Verdict
+from airflow_agent_tasks.operators.value_checks import read_id
+from airflow_agent_tasks.worker.driver import Callbacks, Driver
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseNotifier, Context
+
+    from airflow_agent_tasks.airflow_compat.required_action import HITLUser
+
+#: The section of Airflow's configuration, and the default of ``max_xcom_bytes``.
+CONFIG = "agent_tasks"
+MAX_XCOM_BYTES = 65_536
+
+
+class RunsAgentTask(BaseOperator):
+    """Runs an agent task with the arguments of ``AgentTaskOperator``."""
+
+    #: The hook of the service; this base class accepts the hook of any service.
+    hook_class: ClassVar[type[AgentTaskHook]] = AgentTaskHook
+    conn_id: str
+    agent_id: str | None
+    start_field_names: tuple[str, ...]
+    max_outage: float
+    input_recheck_interval: float
+    input_timeout: float | None
+    input_default: str | None
+    wait_for_completion: bool
+    reply: Callable[[str], str | None] | None
+    notifiers: Collection[BaseNotifier]
+    assigned_users: Collection[HITLUser]
+    artifacts_path: str | None
+    max_xcom_bytes: int | None
+    _driver: Driver | None = None
+    _is_delivered = False
+
+    @cached_property
+    def hook(self) -> AgentTaskHook:
+        """The hook for the connection's type."""
+        return find_hook(self.conn_id, self.hook_class)
+
+    def execute(self, context: Context) -> Any:
+        """Attach to the agent task of an earlier try or start one; wait if ``wait_for_completion`` is set."""
+        return self._drive(context, run)
+
+    def execute_complete(self, context: Context, event: Any, is_asked: bool = False) -> Any:
+        """Resume after the trigger's event: get the agent task again, and return its result."""
+        try:
+            started, reported = read_event(event)
+        except AgentTaskError as error:
+            return self._drive(context, resume_without_event, error)
+        return self._drive(context, resume_after_wait, started, reported, has_questions=is_asked)
+
+    def take_answer(self, context: Context, event: Any, question_id: str | None = None) -> Any:
+        """Resume a parked task, with someone's answer or to check whether the question is still open."""
+        return self._drive(context, resume_with_answer, event, question_id)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral, even if it ended without an event from the trigger."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            reason, verdict = "No triggerer reported the end of the wait in time.", Verdict.TIMEOUT
+        except TaskDeferralError as error:
+            # Deferring again could repeat forever; Airflow limits retries.
+            reason, verdict = f"The trigger failed ({error}); see its log.", Verdict.ERROR
+        return self._drive(context, resume_without_event, AgentTaskError(reason), verdict)
+
+    def on_kill(self) -> None:
+        """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try will attach to it."""
+        if self._driver is not None:
+            self._driver.on_kill()
+
+    def forget_agent_task(self, context: Context) -> None:
+        """Remove the record of an agent task whose result Airflow has; called after success."""
+        # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
+        # record the success.
+        if self._is_delivered and read_state(context["ti"]) == "success":
+            SubmissionStore(context).drop()
+
+    def _drive(
+        self, context: Context, flow: Callable[..., Flow[Outcome]], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        callbacks = Callbacks(
+            find_hook=lambda: self.hook,
+            defer=self.defer,
+            reply=self.reply,
+            notifiers=self.notifiers,
+            assigned_users=self.assigned_users,
+        )
+        settings = self._build_settings()
+        self._driver = driver = Driver(
+            settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)
+        )
+        try:
+            task = driver.run(flow(driver.execution, *args, **kwargs))
+        finally:
+            self._driver = None
+        self._is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
+        return task.to_json()
+
+    def _build_settings(self) -> TaskSettings:
+        names = [field.name for field in fields(TaskSettings)]
+        execution_timeout = self.execution_timeout
+        values: dict[str, Any] = {
+            "start_fields": {name: getattr(self, name) for name in self.start_field_names},
+            "agent_id": read_id(self.agent_id),
+            "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
+            "has_reply": self.reply is not None,
+            "has_notifiers": bool(self.notifiers),
+            # Read here, so that a change of Airflow's settings applies to tasks that exist already.
+            "artifacts_path": self.artifacts_path
+            or conf.get(CONFIG, "artifacts_path", fallback=None)
+            or None,
+            "max_xcom_bytes": self.max_xcom_bytes
+            or conf.getint(CONFIG, "max_xcom_bytes", fallback=MAX_XCOM_BYTES),
+        }
+        values.update({name: getattr(self, name) for name in names if name not in values})
+        return TaskSettings(**values)
