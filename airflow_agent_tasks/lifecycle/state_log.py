@@ -9,7 +9,7 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.text import shorten
 
-#: The states whose line shows only the state: a final one, and an unknown one, where the service's word counts.
+#: The states whose line shows no step: a final one, and an unknown one, where the service's word counts.
 _WITHOUT_STEP = TERMINAL_STATES | {TaskState.UNKNOWN}
 
 

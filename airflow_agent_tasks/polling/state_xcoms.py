@@ -25,7 +25,7 @@ PUSH_TIMEOUT = 10.0
 
 class StateXComs:
     """
-    Pushes the agent's ``status``, ``progress`` and ``usage`` to XCom when they change, together and at a pace.
+    Pushes the agent's ``status``, ``progress`` and ``usage`` to XCom together when they change, at a pace.
 
     A push that comes too soon is put off until a later check.
 

@@ -49,9 +49,9 @@ class AgentTaskTrigger(BaseTrigger):
     :param deadline: When to give up, in seconds since 1970. Default None: never.
     :param max_outage: Seconds for which the service may fail to answer before the trigger gives up. Default
         600.
-    :param notes_progress: Whether to push the agent's status, progress and usage to XCom while waiting. Give the
-        status that XCom already has, or True if it is unknown. Default False. (This is one argument so that a
-        triggerer with an earlier version of this package understands it.)
+    :param notes_progress: Whether to push the agent's status, progress and usage to XCom while waiting. Give
+        the status that XCom already has, or True if it is unknown. Default False. (This is one argument so
+        that a triggerer with an earlier version of this package understands it.)
     :param submitted_at: When the agent task was submitted, if ``started_at`` is the time of a reply; the log
         counts from it. Default None: ``started_at``.
     :param budget: The most that the agent task may use, as its service reports it: ``steps``, ``seconds``,

@@ -1,9 +1,10 @@
 """
-Measures what the live log costs a real triggerer: its tasks wait, and the step of each changes every few seconds.
+Measures what the live log costs a real triggerer: its tasks wait, and the step of each changes every few
+seconds.
 
-Prints as JSON, without and with steps, for ``SECONDS`` in which all tasks wait: the CPU of the triggerer's event
-loop per poll, its lag, how often Airflow found it blocked, the log lines and XCom pushes per second that reached
-Airflow, and the CPU of the supervisor, the triggerer's other process, whose one thread takes them.
+Prints as JSON, without and with steps, for ``SECONDS`` in which all tasks wait: the CPU of the triggerer's
+event loop per poll, its lag, how often Airflow found it blocked, the log lines and XCom pushes per second that
+reached Airflow, and the CPU of the supervisor, the triggerer's other process, whose one thread takes them.
 """
 
 from __future__ import annotations
@@ -159,8 +160,7 @@ class Triggerer:
 
     def _count_pushes(self, seconds: float) -> int:
         """Return how many tasks have pushed their progress in the last seconds."""
-        assert self._cluster.sqlite_path
-        with closing(sqlite3.connect(self._cluster.sqlite_path)) as database:
+        with closing(sqlite3.connect(self._cluster.home / "airflow.db")) as database:
             query = "select count(*) from xcom where key = 'progress' and timestamp >= datetime('now', ?)"
             return int(database.execute(query, [f"-{seconds:.0f} seconds"]).fetchone()[0])
 

@@ -3,8 +3,8 @@ The mock service that every contender polls: plain asyncio, which costs the leas
 
 Prints its address. It implements what a status check needs of each provider's API. A task's id is its number,
 and it runs until the time that ``/control/finish`` sets, on the monotonic clock that all processes of a
-machine share. After ``/control/steps?seconds=5`` each task begins a new step every five seconds, not all at the
-same time. ``/control/counts`` returns the counts so far.
+machine share. After ``/control/steps?seconds=5`` each task begins a new step every five seconds, not all at
+the same time. ``/control/counts`` returns the counts so far.
 """
 
 from __future__ import annotations

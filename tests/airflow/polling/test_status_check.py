@@ -61,9 +61,7 @@ def build_checker(handler: LineHandler) -> StatusChecker:
     )
 
 
-async def check_all(
-    checker: StatusChecker, results: Sequence[AgentTask | AgentTaskUnavailableError]
-) -> None:
+async def check_all(checker: StatusChecker, results: Sequence[AgentTask | AgentTaskUnavailableError]) -> None:
     poller: Any = ScriptedPoller(*results)
     for _ in results:
         await checker.acheck(poller)
@@ -79,27 +77,20 @@ def test_the_first_step_and_the_end_are_logged_and_nothing_sooner_than_the_pace(
     ]
 
 
-def test_the_lines_of_all_tasks_come_together(mocker: Any) -> None:
+def test_the_lines_of_all_tasks_come_together() -> None:
     handler = LineHandler()
 
+    async def check_one(number: int) -> None:
+        await asyncio.sleep(number / 100)
+        await check_all(build_checker(handler), [at_step(1)])
+
     async def check_many() -> None:
-        checkers = [build_checker(handler) for _ in range(20)]
-        for number, checker in enumerate(checkers):
-            asyncio.get_running_loop().call_later(
-                number / 100, lambda checker=checker: tasks.append(asyncio.create_task(check(checker)))
-            )
-        while len(tasks) < len(checkers):
-            await asyncio.sleep(0.01)
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*(check_one(number) for number in range(20)))
 
-    async def check(checker: StatusChecker) -> None:
-        await check_all(checker, [at_step(1)])
-
-    tasks: list[asyncio.Task[None]] = []
     asyncio.run(check_many())
     seconds = [at for at, _ in handler.lines]
     assert len(seconds) == 20
-    # In 0.2 seconds there is at most one end of a tick.
+    # In 0.2 seconds at most one tick ends.
     assert len({round(at / LINE_TICK) for at in seconds}) <= 2
 
 
