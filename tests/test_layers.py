@@ -112,7 +112,11 @@ PURE_MODULES = {
     *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse"),
 }
 #: The pure classes that draw: each takes a function for it, which is ``random.random`` by default.
-TAKES_CHANCE = {"lifecycle.wait_policy": ["TaskWait"], "polling.circuit_breaker": ["CircuitBreaker"]}
+TAKES_CHANCE = {
+    "lifecycle.pace": ["Pace"],
+    "lifecycle.wait_policy": ["TaskWait"],
+    "polling.circuit_breaker": ["CircuitBreaker"],
+}
 IMPURE_CALLS = {
     *("now", "utcnow", "today", "localtime", "formatdate", "make_msgid"),
     *("open", "print", "input", "__import__", "import_module"),

@@ -20,6 +20,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warn_on_failure,
 )
 from airflow_agent_tasks.lifecycle.question_log import Questions
+from airflow_agent_tasks.lifecycle.state_log import StateLog
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 
@@ -104,8 +105,7 @@ class Execution:
         #: The record as stored; None if there is none or it has not been loaded.
         self.submission: Submission | None = None
         self.wait: TaskWait | None = None
-        #: The result of the last status check, as logged.
-        self.last_seen: str | None = None
+        self.state_log = StateLog()
         #: The agent task that this execution last started or attached to, or None.
         self.last_started: StartedTask | None = None
         #: That agent task as last seen, or None.

@@ -220,11 +220,14 @@ class Driver:
 
         self._check_not_killed()
         settings, deadline = self._settings, command.deadline
+        started_at, working_since = command.started.started_at, command.working_since
         self._callbacks.defer(
             trigger=AgentTaskTrigger(
                 conn_id=settings.conn_id,
                 # The trigger counts its intervals from this time.
-                **replace(command.started, started_at=command.working_since).to_kwargs(),
+                **replace(command.started, started_at=working_since).to_kwargs(),
+                # Only after a reply: triggerers with an earlier version do not know it.
+                submitted_at=None if started_at == working_since else started_at,
                 poll_interval=settings.poll_interval,
                 not_before=command.not_before,
                 deadline=deadline,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
 from airflow_agent_tasks.lifecycle.artifact import ARTIFACTS_KEY
 from airflow_agent_tasks.lifecycle.commands import Command, PushArtifacts, PushQuestions, PushTask
+from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.polling.state_xcoms import PROGRESS_KEY
+from airflow_agent_tasks.polling.state_xcoms import list_moving_values
 
 ERROR_KEY = "error"
-USAGE_KEY = "usage"
 
 
 class XComs:
@@ -21,12 +23,17 @@ class XComs:
     :param task_instance: The task instance.
     :param log: The task's log.
     :param is_wanted: The operator's ``do_xcom_push``.
+    :param clock: Returns the monotonic time in seconds.
     """
 
-    def __init__(self, task_instance: Any, log: Log, *, is_wanted: bool) -> None:
+    def __init__(
+        self, task_instance: Any, log: Log, *, is_wanted: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._task_instance = task_instance
         self._log = log
         self._is_wanted = is_wanted
+        self._clock = clock
+        self._pace = Pace()
         #: The pushed values by key. Each push is a round trip, so an empty list of answers is not pushed.
         self._pushed: dict[str, Any] = {"answers": []}
 
@@ -64,16 +71,20 @@ class XComs:
             return None
 
     def _push_task(self, task: AgentTask) -> None:
+        has_new_state = self._pushed.get(STATUS_KEY) != task.status.value
         self._push("task_id", task.task_id)
         self._push(STATUS_KEY, task.status.value)
         if task.exit_code is not None:
             self._push("exit_code", task.exit_code)
         if task.status is TaskState.AWAITING_INPUT:
             self._push("question", task.question)
-        if task.progress:
-            self._push(PROGRESS_KEY, task.progress.to_json())
-        if task.usage:
-            self._push(USAGE_KEY, dict(task.usage))
+        changes = {
+            key: value for key, value in list_moving_values(task).items() if value != self._pushed.get(key)
+        }
+        is_urgent = has_new_state or task.is_terminal
+        if changes and self._pace.take(now=self._clock(), at_once=is_urgent):
+            for key, value in changes.items():
+                self._push(key, value)
 
     def _push(self, key: str, value: Any) -> None:
         if key in self._pushed and value == self._pushed[key]:
