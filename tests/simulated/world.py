@@ -17,6 +17,7 @@ from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
+from airflow_agent_tasks.lifecycle.measurements import Count, Time
 from airflow_agent_tasks.lifecycle.outcome import Outcome, describe_retry
 from airflow_agent_tasks.lifecycle.run import (
     resume_after_wait,
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 #: Seconds that each command takes: the agent goes on meanwhile.
 BETWEEN_COMMANDS = 0.4
+#: What only tells, and cannot fail.
+NOTES = {cmd.Log, Count, Time}
 #: No life takes more: one that goes round for ever is a fault.
 MOST_COMMANDS = 600
 
@@ -323,7 +326,7 @@ class World:
         # By identity, which is quicker than a pattern: there are ten million of them.
         if type(command) is cmd.ReadClock:
             return self.now
-        if type(command) is cmd.Log:
+        if type(command) in NOTES:
             self.journal.append(command)
             return None
         self.since_last += 1
