@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
         f"operators.{name}"
         for name in ("arguments", "argument_names", "keywords", "task_documentation", "value_checks")
     }
-    | {"worker.failures"},
+    | {"operators.links", "worker.links", "worker.failures"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND
     | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info", "telemetry"},
@@ -100,6 +100,7 @@ PURE_MODULES = {
     *(
         "__future__",
         "abc",
+        "binascii",
         "collections",
         "collections.abc",
         "contextlib",
@@ -114,7 +115,11 @@ PURE_MODULES = {
     *("json", "math", "msgspec", "random", "re", "textwrap", "typing", "unicodedata", "urllib.parse"),
 }
 #: The pure classes that draw: each takes a function for it, which is ``random.random`` by default.
-TAKES_CHANCE = {"lifecycle.wait_policy": ["TaskWait"], "polling.circuit_breaker": ["CircuitBreaker"]}
+TAKES_CHANCE = {
+    "lifecycle.pace": ["Pace"],
+    "lifecycle.wait_policy": ["TaskWait"],
+    "polling.circuit_breaker": ["CircuitBreaker"],
+}
 IMPURE_CALLS = {
     *("now", "utcnow", "today", "localtime", "formatdate", "make_msgid"),
     *("open", "print", "input", "__import__", "import_module"),

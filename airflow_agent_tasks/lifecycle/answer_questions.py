@@ -23,7 +23,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     MakeForm,
     Notify,
     Park,
-    PushAnswers,
+    PushQuestions,
     ReadClock,
     ReadForm,
     ShowForm,
@@ -64,7 +64,7 @@ def resume_questions(execution: Execution, found: Submission | None, task: Agent
     if found is None or (last := found.questions.last) is None:
         return
     if found.task_id == task.task_id:
-        yield from PushAnswers(found.questions.list_answers())
+        yield from PushQuestions(found.questions)
         if decision := found.questions.stop_decision:
             yield from _stop(execution, last, decision)
     elif last.stage is Stage.ASKED:

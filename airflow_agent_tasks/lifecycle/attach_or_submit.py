@@ -117,7 +117,12 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
     # first try from the retries would fail once a user edits them.
     if found.max_tries not in (None, execution.task_try.max_tries):
-        return (yield from _start_over(start, found))
+        if not found.is_undelivered:
+            return (yield from _start_over(start, found))
+        # The user has made room for the result, and cleared the task to get it.
+        yield from info("The result of %s was not delivered before the clear; taking it now.", found.task_id)
+        found = replace(found, max_tries=execution.task_try.max_tries)
+        yield from _record(start, found)
     started = start.locate(found)
     if started is None:
         return (yield from _repeat(start, found))

@@ -8,11 +8,12 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.artifact import ArtifactList
 from airflow_agent_tasks.lifecycle.commands import (
     DropSubmission,
     Flow,
     LoadSubmission,
-    PushAnswers,
+    PushQuestions,
     ReadClock,
     SaveSubmission,
     StopOnKill,
@@ -20,6 +21,7 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.measurements import Measurement
 from airflow_agent_tasks.lifecycle.question_log import Questions
+from airflow_agent_tasks.lifecycle.state_log import StateLog
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 
@@ -34,6 +36,7 @@ class TaskSettings:
 
     :param start_fields: The rendered start fields by name.
     :param execution_timeout: Airflow's own ``execution_timeout`` in seconds, or None.
+    :param pushes_xcoms: Airflow's own ``do_xcom_push``.
     """
 
     start_fields: Mapping[str, Any]
@@ -60,6 +63,7 @@ class TaskSettings:
     budget: Mapping[str, float] | None
     artifacts_path: str | None
     max_xcom_bytes: int
+    pushes_xcoms: bool
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,7 @@ class Execution:
         #: The record as stored; None if there is none or it has not been loaded.
         self.submission: Submission | None = None
         self.wait: TaskWait | None = None
-        #: The result of the last status check, as logged.
-        self.last_seen: str | None = None
+        self.state_log = StateLog()
         #: The agent task that this execution last started or attached to, or None.
         self.last_started: StartedTask | None = None
         #: That agent task as last seen, or None.
@@ -111,6 +114,12 @@ class Execution:
         #: What is measured about it once it has ended. For a completed one, this is reported when Airflow has
         #: its result: otherwise it would count twice if Airflow cannot store that and a retry attaches to it.
         self.measurements: tuple[Measurement, ...] = ()
+        #: What that agent task made.
+        self.artifacts = ArtifactList()
+        #: True while its result is being stored.
+        self.is_keeping_result = False
+        #: True once files were dropped, because there is no ``artifacts_path``.
+        self.has_dropped_files = False
 
     @property
     def started(self) -> StartedTask:
@@ -126,6 +135,8 @@ class Execution:
 
     def adopt(self, started: StartedTask) -> Flow[None]:
         """Make this the agent task of the execution."""
+        if self.last_started != started:
+            self.artifacts = ArtifactList()
         self.last_started = started
         self.wait = None
         yield from StopOnKill(started)
@@ -177,7 +188,7 @@ class Execution:
         submission = yield from self.require_submission()
         yield from self.save(replace(submission, questions=questions))
         self.wait = None  # the limits and the poll interval have changed
-        yield from PushAnswers(questions.list_answers())
+        yield from PushQuestions(questions)
 
     # --- limits
 

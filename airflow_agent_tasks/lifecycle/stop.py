@@ -88,6 +88,8 @@ def stop_on_execution_timeout(execution: Execution) -> Flow[AgentTaskTimeoutErro
     if started is None:
         return AgentTaskTimeoutError(f"{limit} before the service confirmed the start of an agent task.")
     yield from execution.adopt(started)
+    if execution.is_keeping_result:  # object storage was too slow
+        yield from warn_on_failure(execution.mark(is_undelivered=True))
     fate = (yield from stop_or_leave(execution))[1]
     return AgentTaskTimeoutError(f"{limit} before {execution.name} ended. {fate}", task=execution.last_task)
 

@@ -28,6 +28,7 @@ from airflow_agent_tasks.lifecycle.run import (
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
 from airflow_agent_tasks.operators.lineage import LineageFacts, ReportsLineage
+from airflow_agent_tasks.operators.links import list_unstored
 from airflow_agent_tasks.operators.value_checks import read_id
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
@@ -126,6 +127,7 @@ class RunsAgentTask(ReportsLineage, BaseOperator):
             notifiers=self.notifiers,
             assigned_users=self.assigned_users,
         )
+        self.operator_extra_links = list_unstored(self)
         settings = self._build_settings()
         self._driver = self._last_driver = driver = Driver(
             settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)
@@ -146,6 +148,7 @@ class RunsAgentTask(ReportsLineage, BaseOperator):
             "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
             "has_reply": self.reply is not None,
             "has_notifiers": bool(self.notifiers),
+            "pushes_xcoms": bool(self.do_xcom_push),
             # Read here, so that a change of Airflow's settings applies to tasks that exist already.
             "artifacts_path": self.artifacts_path
             or conf.get(CONFIG, "artifacts_path", fallback=None)

@@ -128,6 +128,11 @@ class SharedPoller:
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] = WeakKeyDictionary()
 
 
+def count_waiting_tasks() -> int:
+    """Return how many tasks wait in this event loop, over all connections."""
+    return sum(poller.metrics.waiting for poller in _pollers.get(asyncio.get_running_loop(), {}).values())
+
+
 @asynccontextmanager
 async def use_poller(conn_id: str) -> AsyncIterator[SharedPoller]:
     """

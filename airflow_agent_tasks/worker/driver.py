@@ -25,9 +25,11 @@ from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.telemetry.reporter import Reporter
+from airflow_agent_tasks.worker.artifacts import ArtifactStore
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
+from airflow_agent_tasks.worker.links import Links
 from airflow_agent_tasks.worker.notifiers import notify
 from airflow_agent_tasks.worker.xcoms import XComs
 
@@ -80,7 +82,9 @@ class Driver:
         self._log = log
         self._pushes_xcoms = pushes_xcoms
         self._store = SubmissionStore(context)
+        self._links = Links(ti, callbacks.find_hook, log)
         self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
+        self._artifacts = ArtifactStore(settings.artifacts_path, self._xcoms)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
         self._is_killed = False
@@ -140,7 +144,10 @@ class Driver:
                 return self._forms.perform(command)
             case cmd.PushTask() if self._is_stopped_by_kill:
                 return None  # the status from before the kill is out of date
-            case cmd.PushTask() | cmd.PushAnswers():
+            case cmd.KeepFile() | cmd.ListArtifacts():
+                return self._artifacts.perform(command)
+            case cmd.PushTask() | cmd.PushQuestions() | cmd.PushArtifacts():
+                self._links.perform(command)
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)
@@ -233,11 +240,14 @@ class Driver:
 
         self._check_not_killed()
         settings, deadline = self._settings, command.deadline
+        started_at, working_since = command.started.started_at, command.working_since
         self._callbacks.defer(
             trigger=AgentTaskTrigger(
                 conn_id=settings.conn_id,
                 # The trigger counts its intervals from this time.
-                **replace(command.started, started_at=command.working_since).to_kwargs(),
+                **replace(command.started, started_at=working_since).to_kwargs(),
+                # Only after a reply: triggerers with an earlier version do not know it.
+                submitted_at=None if started_at == working_since else started_at,
                 poll_interval=settings.poll_interval,
                 not_before=command.not_before,
                 deadline=deadline,

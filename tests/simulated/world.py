@@ -14,6 +14,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskError,
 )
 from airflow_agent_tasks.lifecycle import commands as cmd
+from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
 from airflow_agent_tasks.lifecycle.measurements import Count, Time
@@ -74,6 +75,8 @@ class World:
         self.now = BEGIN
         self.store: Submission | None = None
         self.xcoms: dict[str, Any] = {}
+        #: What is in object storage.
+        self.files: dict[str, bytes] = {}
         #: How often each command was performed, by the name of its class.
         self.performed: Counter[str] = Counter()
         self.state = "running"
@@ -254,7 +257,7 @@ class World:
         """Return a world of its own that is as this one is now, but for the worker's process."""
         other = copy(self)
         other.service, other.desk = self.service.fork(), self.desk.fork()
-        for name in ("xcoms", "performed", "journal", "kinds", "delivered"):
+        for name in ("xcoms", "files", "performed", "journal", "kinds", "delivered"):
             setattr(other, name, copy(getattr(self, name)))
         other.since_last = 0
         other.on_command = None
@@ -398,8 +401,16 @@ class World:
                 raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None
-            case cmd.PushAnswers(answers):
-                self.xcoms["answers"] = answers
+            case cmd.PushArtifacts(artifacts):
+                self.xcoms["artifacts"] = artifacts
+            case cmd.KeepFile(folder, file_name, media_type, data):
+                self.files[f"{folder}/{file_name}"] = data
+                return Artifact(file_name, f"files:{folder}/{file_name}", len(data), media_type)
+            case cmd.ListArtifacts(folder):
+                kept = [path.removeprefix(f"{folder}/") for path in self.files]
+                return [Artifact(file_name, f"files:{folder}/{file_name}") for file_name in kept]
+            case cmd.PushQuestions(questions):
+                self.xcoms["answers"] = questions.list_answers()
             case cmd.CallReply(question):
                 return call_reply(answer_to, question, _Silent(), clock=lambda: self.now)
             case _:
