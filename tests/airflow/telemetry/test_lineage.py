@@ -11,8 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airflow_agent_tasks.operators.lineage import FACET, PRODUCER, SCHEMA
 
+pytest.importorskip("airflow.providers.openlineage", reason="the provider needs Python 3.11")
 SCHEMAS = Path(__file__).parents[3] / "docs" / "reference" / "schemas"
 DAG = """
 from airflow.sdk import DAG, Asset
@@ -69,13 +72,17 @@ def test_the_events_of_the_provider_have_the_facet_and_the_outlets(
     sent = tmp_path / "events.json"
     transport = {"type": "file", "log_file_path": str(sent), "append": True}
     output = tmp_path / "output"
-    settings = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
+    settings = {
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+        # The provider ends its process after 10 s, which a busy machine may take to start it.
+        "AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT": "100",
+    }
     assert run_dag(airflow_home, output, **settings) == 0, output.read_text()[-3000:]
     ends = read_ends(sent)
     tasks = {task["service"]: task["task_id"] for task in agent_task_sandbox.tasks()}
     works, fails = (ends[name]["run"]["facets"][FACET] for name in ("works", "fails"))
     assert (works["state"], works["agentTaskId"]) == ("completed", tasks["shinzo"])
-    assert (works["usage"], works["exitCode"]) == ({"cost": 1.5}, None)
+    assert (works["usage"], works.get("exitCode")) == ({"cost": 1.5}, None)
     assert works["queuedSeconds"] == 1
     assert works["runningSeconds"] > 0
     assert (fails["state"], fails["exitCode"], fails["service"]) == ("failed", 3, "lightcone")
