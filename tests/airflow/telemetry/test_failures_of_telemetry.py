@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -19,11 +20,16 @@ class Sent:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, float, dict[str, str]]] = []
+        self.has_gauge = threading.Event()
 
-    def _keep(self, name: str, value: Any, *, tags: dict[str, str]) -> None:
+    def incr(self, name: str, value: Any, *, tags: dict[str, str]) -> None:
         self.calls.append((name, value, tags))
 
-    incr = gauge = timing = _keep
+    timing = incr
+
+    def gauge(self, name: str, value: Any, *, tags: dict[str, str]) -> None:
+        self.incr(name, value, tags=tags)
+        self.has_gauge.set()
 
 
 @pytest.fixture
@@ -70,8 +76,7 @@ def test_a_poller_adds_up_and_sends_at_intervals_and_at_its_end(sent: Sent, monk
         counts = PollMetrics("c1")
         counts.start()
         counts.waiting, counts.polls, counts.poll_errors = 3, 1_000, 7
-        while not list_values("waiting"):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(sent.has_gauge.wait, 30)
         counts.waiting, counts.polls, counts.opened_circuits = 0, 5, 1
         await counts.aclose()
 

@@ -22,7 +22,7 @@ from airflow.sdk import DAG, Asset
 from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
-REPORT = Asset("s3://reports/today.json")
+REPORT = Asset("file:///reports/today.json")
 with DAG("DAG_ID", schedule=None) as dag:
     ShinzoTaskOperator(
         task_id="works",
@@ -87,7 +87,7 @@ def test_the_events_of_the_provider_have_the_facet_and_the_outlets(
     assert works["runningSeconds"] > 0
     assert (fails["state"], fails["exitCode"], fails["service"]) == ("failed", 3, "lightcone")
     assert [(one["namespace"], one["name"]) for one in ends["works"]["outputs"]] == [
-        ("s3://reports", "today.json")
+        ("file", "/reports/today.json")
     ]
     for facet in (works, fails):
         assert (facet["_producer"], facet["_schemaURL"]) == (PRODUCER, SCHEMA)
