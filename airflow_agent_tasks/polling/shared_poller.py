@@ -130,7 +130,7 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] 
 
 def count_waiting_tasks() -> int:
     """Return how many tasks wait in this event loop, over all connections."""
-    return sum(poller.users for poller in _pollers.get(asyncio.get_running_loop(), {}).values())
+    return sum(poller.metrics.waiting for poller in _pollers.get(asyncio.get_running_loop(), {}).values())
 
 
 @asynccontextmanager
