@@ -29,7 +29,9 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.measurements import Count, measure_start
+from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.lifecycle.stop import stop_and_look
+from airflow_agent_tasks.lifecycle.stream_commands import StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.start_fields import read_rendered
@@ -160,7 +162,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     agent_id = start.execution.settings.agent_id
     fields = start.service.put_idempotency_key(start.fields, submission.idempotency_key)
     try:
-        task = yield from StartTask(agent_id, fields)
+        task = yield from _start_task(start, agent_id, fields)
     except AgentTaskUncertainError as error:
         if start.is_idempotent:
             # The next try sends the same key, and so gets the agent task of this start, if there is one.
@@ -176,6 +178,22 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     yield from _record(start, submission.with_task(started))
     yield from measure_start(task)
     yield from info("%s %s", "Already started:" if task.reused else "Started", task)
+    return task
+
+
+def _start_task(start: _Start, agent_id: str | None, fields: Mapping[str, Any]) -> Flow[AgentTask]:
+    execution = start.execution
+    if not (execution.settings.stream and execution.settings.wait_for_completion and start.is_idempotent):
+        return (yield from StartTask(agent_id, fields))
+    try:
+        task = yield from StreamTask(agent_id, fields)
+    except AgentTaskError as error:
+        if error.is_final and not isinstance(error, AgentTaskUncertainError):
+            raise
+        # The same key: if the stream has started an agent task, this finds it.
+        yield from warning("%s Starting without the stream, with the same idempotency key.", error)
+        return (yield from StartTask(agent_id, fields))
+    execution.stream = OpenStream((yield from ReadClock()))
     return task
 
 

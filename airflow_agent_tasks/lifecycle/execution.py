@@ -20,6 +20,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warn_on_failure,
 )
 from airflow_agent_tasks.lifecycle.measurements import Measurement
+from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.state_log import StateLog
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -114,6 +115,10 @@ class Execution:
         #: What is measured about it once it has ended. For a completed one, this is reported when Airflow has
         #: its result: otherwise it would count twice if Airflow cannot store that and a retry attaches to it.
         self.measurements: tuple[Measurement, ...] = ()
+        #: Its event stream, while the execution follows one.
+        self.stream: OpenStream | None = None
+        #: What it has used, as the stream last reported it.
+        self.streamed_usage: Mapping[str, Any] | None = None
         #: What that agent task made.
         self.artifacts = ArtifactList()
         #: True while its result is being stored.
@@ -140,6 +145,16 @@ class Execution:
         self.last_started = started
         self.wait = None
         yield from StopOnKill(started)
+
+    def complete(self, task: AgentTask) -> Flow[AgentTask]:
+        """Return the agent task with what its status lacks and only its stream has reported."""
+        if task.usage is None and self.streamed_usage:
+            task = replace(task, usage=self.streamed_usage)
+        if self.settings.stream and task.is_terminal and task.result is None:
+            submission = yield from warn_on_failure(self.load())
+            if submission and submission.task_id == task.task_id:
+                task = replace(task, result=submission.result)
+        return task
 
     # --- the record
 

@@ -95,6 +95,7 @@ def _report_usage(execution: Execution, task: AgentTask) -> Flow[None]:
 
 def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     settings = execution.settings
+    task = yield from execution.complete(task)
     yield from PushTask(task)
     if task.is_terminal:
         yield from _report_usage(execution, task)

@@ -82,6 +82,8 @@ def stop_on_execution_timeout(execution: Execution) -> Flow[AgentTaskTimeoutErro
 
     :return: The failure to raise.
     """
+    # Read again: the interruption may have come between a save and its return.
+    execution.submission = None
     submission = yield from warn_on_failure(execution.load())
     started = submission.started if submission else execution.last_started
     limit = f"The execution_timeout of {execution.settings.execution_timeout or 0:g} s passed"

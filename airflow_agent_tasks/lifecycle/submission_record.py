@@ -40,6 +40,7 @@ class Submission:
     :param is_undelivered: True if the agent task completed but its result could not be stored. The next try
         takes it, even after a clear.
     :param questions: The agent's questions and the replies to them.
+    :param result: Its result, if only its event stream had it; None otherwise.
     """
 
     idempotency_key: _Text
@@ -53,6 +54,7 @@ class Submission:
     is_stopping: bool = False
     is_undelivered: bool = False
     questions: Questions = field(default_factory=Questions)
+    result: Any = None
 
     @property
     def started(self) -> StartedTask | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
@@ -39,22 +41,33 @@ class ArtifactStore:
         try:
             match command:
                 case KeepFile(folder, name, media_type, data):
-                    return self._keep(folder, name, media_type, data)
+                    return self._keep(folder, name, media_type, io.BytesIO(data))
                 case ListArtifacts(folder):
                     return [*self._list_in_xcom(), *self._list_in_folder(folder)]
         except Exception as error:  # each object storage has its own, and so have its credentials
             raise AgentTaskError(_explain(self._artifacts_path, error)) from None
         raise TypeError(f"{type(command).__name__} is not a command for object storage")
 
-    def _keep(self, folder: str, name: str, media_type: str, data: bytes) -> Artifact:
+    def copy(self, folder: str, name: str, media_type: str, source: IO[bytes]) -> Artifact:
+        """
+        Store a local file.
+
+        :raises AgentTaskError: if the object storage fails, in whatever way.
+        """
+        try:
+            return self._keep(folder, name, media_type, source)
+        except Exception as error:  # as in perform
+            raise AgentTaskError(_explain(self._artifacts_path, error)) from None
+
+    def _keep(self, folder: str, name: str, media_type: str, source: IO[bytes]) -> Artifact:
         path = self._find_folder(folder) / name
         try:
-            _write(path, data)
+            _write(path, source)
         except FileNotFoundError:
             # Only a file system needs folders: object storage would ask whether the bucket exists.
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, data)
-        return Artifact(name, path=str(path), size=len(data), type=media_type)
+            _write(path, source)
+        return Artifact(name, path=str(path), size=source.tell(), type=media_type)
 
     def _list_in_folder(self, folder: str) -> list[Artifact]:
         if not self._artifacts_path:
@@ -85,10 +98,11 @@ class ArtifactStore:
         return ObjectStoragePath(self._artifacts_path or "") / folder
 
 
-def _write(path: ObjectStoragePath, data: bytes) -> None:
+def _write(path: ObjectStoragePath, source: IO[bytes]) -> None:
+    source.seek(0)
     try:
         with path.open("wb") as file:  # type: ignore[no-untyped-call]
-            file.write(data)
+            shutil.copyfileobj(source, file)
     except FileNotFoundError:
         raise
     except Exception:

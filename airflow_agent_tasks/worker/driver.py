@@ -19,10 +19,11 @@ from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
-from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, TaskTry
+from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings
 from airflow_agent_tasks.lifecycle.measurements import Measurement, measure_failure, measure_stop
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
+from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.telemetry.reporter import Reporter
 from airflow_agent_tasks.worker.artifacts import ArtifactStore
@@ -31,6 +32,9 @@ from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
 from airflow_agent_tasks.worker.links import Links
 from airflow_agent_tasks.worker.notifiers import notify
+from airflow_agent_tasks.worker.streams import Streams
+from airflow_agent_tasks.worker.task_try import describe_try
+from airflow_agent_tasks.worker.transcripts import TranscriptKeeper
 from airflow_agent_tasks.worker.xcoms import XComs
 
 if TYPE_CHECKING:
@@ -85,11 +89,15 @@ class Driver:
         self._links = Links(ti, callbacks.find_hook, log)
         self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
         self._artifacts = ArtifactStore(settings.artifacts_path, self._xcoms)
+        transcripts = TranscriptKeeper(
+            self._xcoms, self._artifacts, log, keeps_all=settings.artifacts_path is not None
+        )
+        self._streams = Streams(callbacks.find_hook, transcripts, self._check_not_killed)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
         self._is_killed = False
         self._is_kill_pending = False
-        self.execution = Execution(settings, _describe_try(ti))
+        self.execution = Execution(settings, describe_try(ti))
         self._reporter = Reporter(settings.conn_id, tags=read_stats_tags(ti), carrier=read_trace_carrier(ti))
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
@@ -116,6 +124,7 @@ class Driver:
             self._reporter.report([measure_failure(late)], self.execution.last_task)
             raise build_airflow_failure(late, AirflowTaskTimeout) from None
         finally:
+            self._streams.end()
             # So that the span of an execution that defers or parks names the agent task too.
             self._reporter.report([], self.execution.last_task)
 
@@ -151,6 +160,11 @@ class Driver:
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)
+            case StreamTask():
+                self._kill = None  # the earlier agent task has ended
+                return self._streams.perform(command)
+            case NextEvents() | RecordEvent() | EndStream():
+                return self._streams.perform(command)
             case cmd.ReadClock():
                 return time.time()
             case cmd.Sleep(seconds, minds_kill):
@@ -277,16 +291,3 @@ class Driver:
             self._log.warning("Airflow did not report the task's state: %s", error)
             return None
         return state if state in FINAL_STATES else None
-
-
-def _describe_try(ti: Any) -> TaskTry:
-    return TaskTry(
-        # The id distinguishes this task instance from one with the same names in another Airflow that uses
-        # the same API key; the try number distinguishes one intended start from the next.
-        owner=(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number, ti.id),
-        task_instance_id=str(ti.id),
-        try_number=ti.try_number,
-        max_tries=ti.max_tries,
-        began_at=ti.start_date.timestamp(),
-        log_url=ti.log_url,
-    )

@@ -59,6 +59,11 @@ class XComs:
         if self._is_wanted:
             self._push(ERROR_KEY, reason)
 
+    def push_transcript(self, transcript: dict[str, Any]) -> None:
+        """Push the last events of a stream."""
+        if self._is_wanted:
+            self._push("transcript", transcript)
+
     def pull_artifacts(self) -> Any:
         """Return the list of artifacts in XCom, if an earlier execution of this try has pushed it."""
         ti = self._task_instance

@@ -77,7 +77,7 @@ def is_of_asks(form: Any) -> bool:
 
 
 def check_trace(spans: list[Any]) -> None:
-    """Check that the agent task's spans are in its task's trace, beside those of worker and triggerer."""
+    """Check that all spans of the agent task are in its task's trace, with those of worker and triggerer."""
     (task,) = [one for one in spans if one.name == "task_run.asks"]
     children = sorted((one for one in spans if one.parent_span_id == task.span_id), key=by_start)
     names = [one.name for one in children if one.name.startswith("agent_task")]
