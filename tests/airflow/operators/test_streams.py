@@ -1,4 +1,4 @@
-"""``stream=True`` through ``dag.test()``: live lines, and one agent task with its right end, whatever happens."""
+"""``stream=True`` through ``dag.test()``: live lines, and one agent task with its right end in any case."""
 
 from __future__ import annotations
 
