@@ -6,6 +6,7 @@ import asyncio
 import copy
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,11 +24,13 @@ from airflow_agent_tasks.hooks.connection_settings import (
     connection_not_found,
     describe_unknown,
     list_secrets,
+    name_connection,
     read_extra,
 )
 from airflow_agent_tasks.hooks.connection_test import try_connection
+from airflow_agent_tasks.hooks.event_batches import EventBatches
+from airflow_agent_tasks.hooks.task_url import read_task_url
 from airflow_agent_tasks.services.base import Capability, Dialect
-from airflow_agent_tasks.services.event_stream import EventStreamParser
 from airflow_agent_tasks.services.http import Request, Response
 
 if TYPE_CHECKING:
@@ -99,8 +102,16 @@ class AgentTaskHook(BaseHook):
         :raises AgentTaskNotSupportedError: if the service has no stream.
         :raises AgentTaskRequestError: if the service rejected the start or the stream broke.
         """
+        return _list_events(self.open_stream(agent_id=agent_id, **fields))
+
+    def open_stream(self, *, agent_id: str | None = None, **fields: Any) -> EventBatches:
+        """
+        Return the events of ``stream_task``, with the same parameters, in lists as they arrive together.
+
+        :raises AgentTaskNotSupportedError: if the service has no stream.
+        """
         request = self.dialect.build_stream(fields, agent_id=self.resolve_agent_id(agent_id))
-        return self._read_events(request)
+        return EventBatches(self._client, self.dialect, request)
 
     def get_task(
         self, task_id: str, agent_id: str | None = None, *, retries: bool = True, has_result: bool = True
@@ -232,7 +243,13 @@ class AgentTaskHook(BaseHook):
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
         """Return the settings of the connection, or else those of the environment."""
         if connection is not None:
-            return build_settings(connection, extra, default_base_url=self.dialect.default_base_url)
+            has_agents = Capability.AGENT_CHOICE in self.dialect.capabilities
+            return build_settings(
+                connection,
+                extra,
+                default_base_url=self.dialect.default_base_url,
+                task_url=read_task_url(extra, name_connection(connection), has_agents=has_agents),
+            )
         if settings := self.read_environment(self.conn_id):
             return settings
         raise connection_not_found(self.conn_id)
@@ -275,13 +292,11 @@ class AgentTaskHook(BaseHook):
             request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=has_result
         )
 
-    def _read_events(self, request: Request) -> Iterator[dict[str, Any]]:
-        with self._client.stream(request) as (response, chunks):
-            self.dialect.check_status(request, response, now=time.time())
-            parser = EventStreamParser(response.redact)
-            for chunk in chunks:
-                yield from parser.feed(chunk)
-            yield from parser.finish()
+
+def _list_events(batches: EventBatches) -> Iterator[dict[str, Any]]:
+    with closing(iter(batches)) as lists:
+        for events in lists:
+            yield from events
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:

@@ -39,12 +39,14 @@ def read_extra(connection: Connection) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, Mapping):
-        raise AgentTaskConfigurationError(f"The extra of {_name(connection)} must be a JSON object.")
+        raise AgentTaskConfigurationError(
+            f"The extra of {name_connection(connection)} must be a JSON object."
+        )
     return extra
 
 
 def build_settings(
-    connection: Connection, extra: Mapping[str, Any], *, default_base_url: str
+    connection: Connection, extra: Mapping[str, Any], *, default_base_url: str, task_url: str | None
 ) -> ClientSettings:
     """
     Return the client settings of a connection.
@@ -52,9 +54,10 @@ def build_settings(
     :param connection: The Airflow connection.
     :param extra: Its parsed extra.
     :param default_base_url: The base URL if the connection has no host.
+    :param task_url: The pattern in its extra for the page of an agent task, or None.
     :raises AgentTaskConfigurationError: for an unusable field, which it names.
     """
-    source = _name(connection)
+    source = name_connection(connection)
     return ClientSettings(
         base_url=_read_base_url(connection, default_base_url),
         api_key=(connection.password or "").strip(),
@@ -63,6 +66,7 @@ def build_settings(
         proxy=read_text(extra, "proxy", source),
         requests_per_second=_read_number(extra, "requests_per_second", source),
         allow_insecure_http=_read_boolean(extra, "allow_insecure_http", source),
+        task_url=task_url,
         source=source,
     )
 
@@ -110,7 +114,7 @@ def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
     """Return a text field of the extra, or None; raises AgentTaskConfigurationError for other types."""
     value = extra.get(name)
     if value is not None and not isinstance(value, str):
-        raise _wrong(name, source, "a string", value)
+        raise wrong_field(name, source, "a string", value)
     return (value or "").strip() or None
 
 
@@ -118,15 +122,17 @@ def read_id(extra: Mapping[str, Any], name: str, source: str) -> str | None:
     """Return the id in a field of the extra, or None; raises AgentTaskConfigurationError."""
     value = read_text(extra, name, source)
     if value and not is_usable_id(value):
-        raise _wrong(name, source, f"an id ({ID_RULE})", value)
+        raise wrong_field(name, source, f"an id ({ID_RULE})", value)
     return value
 
 
-def _name(connection: Connection) -> str:
+def name_connection(connection: Connection) -> str:
+    """Return the name of a connection in messages."""
     return f"connection {connection.conn_id!r}"
 
 
-def _wrong(name: str, source: str, allowed: str, value: Any) -> AgentTaskConfigurationError:
+def wrong_field(name: str, source: str, allowed: str, value: Any) -> AgentTaskConfigurationError:
+    """Return the error of an extra field whose value is not one of those allowed."""
     # Without the value: someone may have put a password into any field by mistake.
     return AgentTaskConfigurationError(
         f"The extra field {name!r} of {source} must be {allowed}. Its value has the type "
@@ -164,21 +170,21 @@ def _read_number(extra: Mapping[str, Any], name: str, source: str) -> float | No
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not SMALLEST_NUMBER <= number <= LARGEST_NUMBER:
-        raise _wrong(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", value)
+        raise wrong_field(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", value)
     return number
 
 
 def _read_boolean(extra: Mapping[str, Any], name: str, source: str) -> bool:
     value = _read_word(extra.get(name))
     if value is not None and not isinstance(value, bool):
-        raise _wrong(name, source, "true or false", value)
+        raise wrong_field(name, source, "true or false", value)
     return bool(value)
 
 
 def _read_verify(extra: Mapping[str, Any], source: str) -> bool | str:
     value = _read_word(extra.get("verify"))
     if value is not None and not isinstance(value, bool | str):
-        raise _wrong("verify", source, "true, false or the path of a CA file", value)
+        raise wrong_field("verify", source, "true, false or the path of a CA file", value)
     return True if value is None else value
 
 

@@ -28,6 +28,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.measurements import Count, measure_start
 from airflow_agent_tasks.lifecycle.stop import stop_and_look
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability, Dialect
@@ -116,7 +117,12 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
     # first try from the retries would fail once a user edits them.
     if found.max_tries not in (None, execution.task_try.max_tries):
-        return (yield from _start_over(start, found))
+        if not found.is_undelivered:
+            return (yield from _start_over(start, found))
+        # The user has made room for the result, and cleared the task to get it.
+        yield from info("The result of %s was not delivered before the clear; taking it now.", found.task_id)
+        found = replace(found, max_tries=execution.task_try.max_tries)
+        yield from _record(start, found)
     started = start.locate(found)
     if started is None:
         return (yield from _repeat(start, found))
@@ -168,6 +174,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
     yield from start.execution.adopt(started)
     yield from _record(start, submission.with_task(started))
+    yield from measure_start(task)
     yield from info("%s %s", "Already started:" if task.reused else "Started", task)
     return task
 
@@ -221,6 +228,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
             raise
         yield from warning("Attached to %s, %s; its state is not available now. %s", task_id, origin, error)
         yield from start.execution.adopt(started)
+        yield from Count("attached")
         return AgentTask(start.service.service, task_id, TaskState.UNKNOWN, agent_id=started.agent_id)
     # If a user chose to stop the agent, no new one is started.
     is_settled = start.execution.is_settled_by(task) or found.questions.stop_decision is not None
@@ -228,11 +236,12 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
         yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
         return (yield from _submit(start))
     if must_stop and not task.is_terminal:
-        task = yield from stop_and_look(started)
+        task = yield from stop_and_look(started, task)
         if task.status is not TaskState.COMPLETED:
             yield from info("Finished stopping %s, %s; starting a new one.", task, origin)
             return (yield from _submit(start))
     yield from start.execution.adopt(started)
+    yield from Count("attached")
     yield from info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
     if found.on_kill_policy != start.on_kill_policy:
         yield from _record(start, replace(found, on_kill_policy=start.on_kill_policy))
@@ -261,7 +270,7 @@ def _stop_earlier(start: _Start, found: Submission, old: StartedTask) -> Flow[No
     try:
         task = yield from GetTask(old)
         if not task.is_terminal:
-            task = yield from stop_and_look(old)
+            task = yield from stop_and_look(old, task)
     except AgentTaskNotFoundError as error:
         start.check_gone(found, error)
         yield from info(

@@ -13,6 +13,7 @@ from typing import Any
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
+from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
 from airflow_agent_tasks.lifecycle.check_status import check, check_after, check_still_wanted
 from airflow_agent_tasks.lifecycle.commands import (
@@ -36,7 +37,7 @@ def run(execution: Execution) -> Flow[Outcome]:
     yield from resume_questions(execution, found, task)
     yield from PushTask(task)
     if not execution.settings.wait_for_completion:
-        return Outcome(task)
+        return Outcome((yield from keep_result(execution, task)))
     # The worker makes the first check: a trigger that fires at once can fail its task.
     decision = yield from check(execution)
     if execution.settings.deferrable and decision.waits:

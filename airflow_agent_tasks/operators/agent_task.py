@@ -16,6 +16,7 @@ from airflow_agent_tasks.operators.argument_names import (
     pick_needing_capability,
 )
 from airflow_agent_tasks.operators.arguments import TASK_CHECKS, CheckedArguments
+from airflow_agent_tasks.operators.links import ALL_LINKS
 from airflow_agent_tasks.operators.running_task_actions import (
     AgentTaskCancelOperator,
     AgentTaskMessageOperator,
@@ -133,6 +134,7 @@ class AgentTaskOperator(CheckedArguments, RunsAgentTask):
 
     template_fields: Sequence[str] = ("conn_id", "agent_id", "artifacts_path")
     ui_color = "#e8e4f8"
+    operator_extra_links = ALL_LINKS
     argument_checks = TASK_CHECKS
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -62,8 +62,8 @@ class EventStream:
             frame = f"data: {json.dumps(event)}\n\n"
             sent += 1
             yield frame if sent <= limit else frame[: len(frame) // 2]
-            # Sending rarely waits: without this, a burst of events would hold up all other requests, even after
-            # the client has left.
+            # Sending rarely waits: without this, a burst of events would hold up all other requests, even
+            # after the client has left.
             await asyncio.sleep(0)
         if fault is not None and fault.stall_after is None:
             cut()

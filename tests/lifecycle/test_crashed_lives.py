@@ -69,6 +69,11 @@ COMMON: dict[str, Script] = {
     "short outage": Script(LIGHTCONE, outage=(3.0, 200.0), downtime=60.0),
     "long outage": Script(LIGHTCONE, {"max_outage": 60.0}, outage=(3.0, 200.0), downtime=60.0),
     "no retries": Script(LIGHTCONE, retries=0),
+    "a large result": Script(LIGHTCONE, {"max_xcom_bytes": 8, "artifacts_path": "files:"}),
+    "object storage fails once": Script(
+        LIGHTCONE, {"max_xcom_bytes": 8, "artifacts_path": "files:"}, failures=(Failure("KeepFile"),)
+    ),
+    "a large result and no path": Script(LIGHTCONE, {"max_xcom_bytes": 8}, retries=2, end="failed"),
     "completes while it is stopped": Script(
         LIGHTCONE, {"timeout": 5.0}, work=11.2, retries=2, end="failed", other_end="success"
     ),
@@ -210,11 +215,20 @@ def check_success(world: World) -> None:
     delivered, settings = world.service.tasks[world.result.task_id], world.settings
     assert world.xcoms["status"] == world.result.status.value
     if settings.wait_for_completion and settings.on_awaiting_input != "return":
-        assert world.result.result == f"result of {delivered.task_id}"
+        assert world.result.result == expect_result(world, delivered.task_id)
         assert len(delivered.heard) == len(world.script.questions), "a question was never answered"
         sent = [answer for answer in world.xcoms.get("answers", ()) if answer["sent"]]
         assert len(sent) == len(delivered.heard), f"XCom has {len(sent)} answers that were sent"
         assert world.desk.form is None or world.desk.form.response, "a form is left open"
+
+
+def expect_result(world: World, task_id: str) -> Any:
+    result, path = f"result of {task_id}", f"{task_id}/result.txt"
+    if len(result) <= world.settings.max_xcom_bytes:
+        return result
+    assert world.files[path] == result.encode()
+    assert f"files:{path}" in [entry["path"] for entry in world.xcoms["artifacts"]]
+    return {"path": f"files:{path}", "size": len(result), "type": "text/plain", "preview": result}
 
 
 def check_no_result_was_dropped(world: World) -> None:
@@ -356,7 +370,7 @@ MISTAKES = {
     "the answers are not pushed": (
         "lightcone, on the worker: answered by someone",
         "execution",
-        "        yield from PushAnswers(questions.list_answers())\n",
+        "        yield from PushQuestions(questions)\n",
         "",
     ),
 }

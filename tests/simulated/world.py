@@ -14,8 +14,10 @@ from airflow_agent_tasks.errors import (
     AgentTaskError,
 )
 from airflow_agent_tasks.lifecycle import commands as cmd
+from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
+from airflow_agent_tasks.lifecycle.measurements import Count, Time
 from airflow_agent_tasks.lifecycle.outcome import Outcome, describe_retry
 from airflow_agent_tasks.lifecycle.run import (
     resume_after_wait,
@@ -35,6 +37,8 @@ T = TypeVar("T")
 
 #: Seconds that each command takes: the agent goes on meanwhile.
 BETWEEN_COMMANDS = 0.4
+#: What only tells, and cannot fail.
+NOTES = {cmd.Log, Count, Time}
 #: No life takes more: one that goes round for ever is a fault.
 MOST_COMMANDS = 600
 
@@ -71,6 +75,8 @@ class World:
         self.now = BEGIN
         self.store: Submission | None = None
         self.xcoms: dict[str, Any] = {}
+        #: What is in object storage.
+        self.files: dict[str, bytes] = {}
         #: How often each command was performed, by the name of its class.
         self.performed: Counter[str] = Counter()
         self.state = "running"
@@ -251,7 +257,7 @@ class World:
         """Return a world of its own that is as this one is now, but for the worker's process."""
         other = copy(self)
         other.service, other.desk = self.service.fork(), self.desk.fork()
-        for name in ("xcoms", "performed", "journal", "kinds", "delivered"):
+        for name in ("xcoms", "files", "performed", "journal", "kinds", "delivered"):
             setattr(other, name, copy(getattr(self, name)))
         other.since_last = 0
         other.on_command = None
@@ -320,7 +326,7 @@ class World:
         # By identity, which is quicker than a pattern: there are ten million of them.
         if type(command) is cmd.ReadClock:
             return self.now
-        if type(command) is cmd.Log:
+        if type(command) in NOTES:
             self.journal.append(command)
             return None
         self.since_last += 1
@@ -395,8 +401,16 @@ class World:
                 raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None
-            case cmd.PushAnswers(answers):
-                self.xcoms["answers"] = answers
+            case cmd.PushArtifacts(artifacts):
+                self.xcoms["artifacts"] = artifacts
+            case cmd.KeepFile(folder, file_name, media_type, data):
+                self.files[f"{folder}/{file_name}"] = data
+                return Artifact(file_name, f"files:{folder}/{file_name}", len(data), media_type)
+            case cmd.ListArtifacts(folder):
+                kept = [path.removeprefix(f"{folder}/") for path in self.files]
+                return [Artifact(file_name, f"files:{folder}/{file_name}") for file_name in kept]
+            case cmd.PushQuestions(questions):
+                self.xcoms["answers"] = questions.list_answers()
             case cmd.CallReply(question):
                 return call_reply(answer_to, question, _Silent(), clock=lambda: self.now)
             case _:
