@@ -3,8 +3,9 @@ Measures what the live log costs a real triggerer: its tasks wait, and the step 
 seconds.
 
 Prints as JSON, without and with steps, for ``SECONDS`` in which all tasks wait: the CPU of the triggerer's
-event loop per poll, its lag, how often Airflow found it blocked, the log lines and XCom pushes per second that
-reached Airflow, and the CPU of the supervisor, the triggerer's other process, whose one thread takes them.
+event loop per poll, its lag, how often Airflow found it blocked, the log lines and XCom pushes per second
+that reached Airflow, and the CPU of the supervisor, the triggerer's other process, whose one thread takes
+them.
 """
 
 from __future__ import annotations
