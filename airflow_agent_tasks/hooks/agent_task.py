@@ -6,6 +6,7 @@ import asyncio
 import copy
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,9 +28,9 @@ from airflow_agent_tasks.hooks.connection_settings import (
     read_extra,
 )
 from airflow_agent_tasks.hooks.connection_test import try_connection
+from airflow_agent_tasks.hooks.event_batches import EventBatches
 from airflow_agent_tasks.hooks.task_url import read_task_url
 from airflow_agent_tasks.services.base import Capability, Dialect
-from airflow_agent_tasks.services.event_stream import EventStreamParser
 from airflow_agent_tasks.services.http import Request, Response
 
 if TYPE_CHECKING:
@@ -101,8 +102,16 @@ class AgentTaskHook(BaseHook):
         :raises AgentTaskNotSupportedError: if the service has no stream.
         :raises AgentTaskRequestError: if the service rejected the start or the stream broke.
         """
+        return _list_events(self.open_stream(agent_id=agent_id, **fields))
+
+    def open_stream(self, *, agent_id: str | None = None, **fields: Any) -> EventBatches:
+        """
+        Return the events of ``stream_task``, with the same parameters, in lists as they arrive together.
+
+        :raises AgentTaskNotSupportedError: if the service has no stream.
+        """
         request = self.dialect.build_stream(fields, agent_id=self.resolve_agent_id(agent_id))
-        return self._read_events(request)
+        return EventBatches(self._client, self.dialect, request)
 
     def get_task(
         self, task_id: str, agent_id: str | None = None, *, retries: bool = True, has_result: bool = True
@@ -283,13 +292,11 @@ class AgentTaskHook(BaseHook):
             request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=has_result
         )
 
-    def _read_events(self, request: Request) -> Iterator[dict[str, Any]]:
-        with self._client.stream(request) as (response, chunks):
-            self.dialect.check_status(request, response, now=time.time())
-            parser = EventStreamParser(response.redact)
-            for chunk in chunks:
-                yield from parser.feed(chunk)
-            yield from parser.finish()
+
+def _list_events(batches: EventBatches) -> Iterator[dict[str, Any]]:
+    with closing(iter(batches)) as lists:
+        for events in lists:
+            yield from events
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:

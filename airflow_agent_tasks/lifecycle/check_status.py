@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from airflow_agent_tasks.agent_task import AgentTask, TaskState
+from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle.commands import (
     CloseForm,
     Flow,
     GetTask,
+    Log,
     PushTask,
     ReadClock,
     ReadFinalState,
@@ -16,8 +17,9 @@ from airflow_agent_tasks.lifecycle.commands import (
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.question_log import Stage
+from airflow_agent_tasks.lifecycle.state_log import LogLine
 from airflow_agent_tasks.lifecycle.stop import stop
-from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict, describe_failure, describe_state
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 
 
 def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
@@ -29,12 +31,14 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     """
     wait = yield from execution.require_wait()
     try:
-        task = yield from GetTask(execution.started, retries=retries)
+        task = yield from execution.complete((yield from GetTask(execution.started, retries=retries)))
     except AgentTaskError as error:
-        yield from _log_change(execution, describe_failure(error), is_odd=True)
-        return wait.on_error(error, now=(yield from ReadClock()))
+        now = yield from ReadClock()
+        yield from _log(execution.state_log.on_failure(error, now=now))
+        return wait.on_error(error, now=now)
     execution.last_task = task
-    yield from _log_change(execution, describe_state(task), is_odd=task.status is TaskState.UNKNOWN)
+    now, since = (yield from ReadClock()), execution.started.started_at
+    yield from _log(execution.state_log.on_state(task, now=now, submitted_at=since))
     yield from PushTask(task)
     yield from _settle_question(execution, task)
     # Built again, because settling a question changes the poll interval.
@@ -71,10 +75,9 @@ def check_still_wanted(execution: Execution) -> Flow[None]:
         raise failure
 
 
-def _log_change(execution: Execution, seen: str, *, is_odd: bool) -> Flow[None]:
-    if seen != execution.last_seen:
-        yield from (warning if is_odd else info)("%s", seen)
-    execution.last_seen = seen
+def _log(line: LogLine | None) -> Flow[None]:
+    if line:
+        yield from Log(line.level, "%s", (line.text,))
 
 
 def _settle_question(execution: Execution, task: AgentTask) -> Flow[None]:

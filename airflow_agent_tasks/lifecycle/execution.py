@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.artifact import ArtifactList
 from airflow_agent_tasks.lifecycle.commands import (
     DropSubmission,
     Flow,
@@ -18,7 +19,9 @@ from airflow_agent_tasks.lifecycle.commands import (
     StopOnKill,
     warn_on_failure,
 )
+from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.lifecycle.question_log import Questions
+from airflow_agent_tasks.lifecycle.state_log import StateLog
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 
@@ -33,6 +36,7 @@ class TaskSettings:
 
     :param start_fields: The rendered start fields by name.
     :param execution_timeout: Airflow's own ``execution_timeout`` in seconds, or None.
+    :param pushes_xcoms: Airflow's own ``do_xcom_push``.
     """
 
     start_fields: Mapping[str, Any]
@@ -59,6 +63,7 @@ class TaskSettings:
     budget: Mapping[str, float] | None
     artifacts_path: str | None
     max_xcom_bytes: int
+    pushes_xcoms: bool
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,21 @@ class Execution:
         #: The record as stored; None if there is none or it has not been loaded.
         self.submission: Submission | None = None
         self.wait: TaskWait | None = None
-        #: The result of the last status check, as logged.
-        self.last_seen: str | None = None
+        self.state_log = StateLog()
         #: The agent task that this execution last started or attached to, or None.
         self.last_started: StartedTask | None = None
         #: That agent task as last seen, or None.
         self.last_task: AgentTask | None = None
+        #: Its event stream, while the execution follows one.
+        self.stream: OpenStream | None = None
+        #: What it has used, as the stream last reported it.
+        self.streamed_usage: Mapping[str, Any] | None = None
+        #: What that agent task made.
+        self.artifacts = ArtifactList()
+        #: True while its result is being stored.
+        self.is_keeping_result = False
+        #: True once files were dropped, because there is no ``artifacts_path``.
+        self.has_dropped_files = False
 
     @property
     def started(self) -> StartedTask:
@@ -122,9 +136,21 @@ class Execution:
 
     def adopt(self, started: StartedTask) -> Flow[None]:
         """Make this the agent task of the execution."""
+        if self.last_started != started:
+            self.artifacts = ArtifactList()
         self.last_started = started
         self.wait = None
         yield from StopOnKill(started)
+
+    def complete(self, task: AgentTask) -> Flow[AgentTask]:
+        """Return the agent task with what its status lacks and only its stream has reported."""
+        if task.usage is None and self.streamed_usage:
+            task = replace(task, usage=self.streamed_usage)
+        if self.settings.stream and task.is_terminal and task.result is None:
+            submission = yield from warn_on_failure(self.load())
+            if submission and submission.task_id == task.task_id:
+                task = replace(task, result=submission.result)
+        return task
 
     # --- the record
 

@@ -167,13 +167,3 @@ class TaskWait:
                 return Decision(Verdict.TIMEOUT, task=task)
             seconds = min(seconds, self.deadline - now)
         return Decision(Verdict.WAIT, seconds=seconds, task=task)
-
-
-def describe_state(task: AgentTask) -> str:
-    """Return the log line of a successful status check; it is logged only when it changes."""
-    return f"Seen: {task}"
-
-
-def describe_failure(error: AgentTaskError) -> str:
-    """Return the log line of a failed status check."""
-    return f"Could not get the state: {error}"

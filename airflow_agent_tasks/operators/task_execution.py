@@ -60,7 +60,8 @@ class RunsAgentTask(BaseOperator):
     artifacts_path: str | None
     max_xcom_bytes: int | None
     _driver: Driver | None = None
-    _is_delivered = False
+    #: The execution whose result Airflow is about to store, or None.
+    _delivered: Driver | None = None
 
     @cached_property
     def hook(self) -> AgentTaskHook:
@@ -103,8 +104,9 @@ class RunsAgentTask(BaseOperator):
         """Remove the record of an agent task whose result Airflow has; called after success."""
         # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
         # record the success.
-        if self._is_delivered and read_state(context["ti"]) == "success":
+        if self._delivered and read_state(context["ti"]) == "success":
             SubmissionStore(context).drop()
+            self._delivered.report_delivery()
 
     def _drive(
         self, context: Context, flow: Callable[..., Flow[Outcome]], *args: Any, **kwargs: Any
@@ -125,7 +127,8 @@ class RunsAgentTask(BaseOperator):
             task = driver.run(flow(driver.execution, *args, **kwargs))
         finally:
             self._driver = None
-        self._is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
+        is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
+        self._delivered = driver if is_delivered else None
         return task.to_json()
 
     def _build_settings(self) -> TaskSettings:
@@ -137,6 +140,7 @@ class RunsAgentTask(BaseOperator):
             "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
             "has_reply": self.reply is not None,
             "has_notifiers": bool(self.notifiers),
+            "pushes_xcoms": bool(self.do_xcom_push),
             # Read here, so that a change of Airflow's settings applies to tasks that exist already.
             "artifacts_path": self.artifacts_path
             or conf.get(CONFIG, "artifacts_path", fallback=None)

@@ -1,4 +1,4 @@
-"""Pushes the status and progress of an agent task to XCom while its Airflow task is deferred."""
+"""Pushes the status, progress and usage of an agent task to XCom while its Airflow task is deferred."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from airflow.sdk import BaseXCom
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask
+from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.polling.shared_poller import count_waiting_tasks
 
 PROGRESS_KEY = "progress"
-#: Seconds between two pushes of one triggerer: each occupies its only supervisor thread for up to 150 ms, in
+USAGE_KEY = "usage"
+#: Pushes of all waiting tasks of a triggerer: each occupies its only supervisor thread for up to 150 ms, in
 #: which all connection lookups and log lines wait.
-PUSH_INTERVAL = 1.0
+PUSHES_PER_SECOND = 1.0
 #: Seconds to wait for Airflow to store a value; the agent task is not polled in the meantime.
 PUSH_TIMEOUT = 10.0
-
-_last_pushes: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
 
 
 class StateXComs:
     """
-    Pushes the agent's ``status`` and ``progress`` to XCom when they change, at most once a second.
+    Pushes the agent's ``status``, ``progress`` and ``usage`` to XCom together when they change, at a pace.
 
-    A push too soon after another task's push is put off until the next check.
+    A push that comes too soon is put off until a later check.
 
     :param task_instance: The waiting task instance, as the triggerer knows it.
     :param log: The log for failures.
@@ -46,25 +46,21 @@ class StateXComs:
         self._task_instance = task_instance
         self._log = log
         self._clock = clock
+        self._pace = Pace(PUSHES_PER_SECOND, since=clock())
         self._pushed: dict[str, Any] = {STATUS_KEY: noted_status}
 
     async def push(self, task: AgentTask | None) -> None:
         """Push changed values; a failed push never ends the wait."""
-        loop, now = asyncio.get_running_loop(), self._clock()
         changes = self._list_changes(task) if task else {}
-        if not changes or now - _last_pushes.get(loop, -PUSH_INTERVAL) < PUSH_INTERVAL:
-            return
-        _last_pushes[loop] = now
-        await self._push(changes)
+        if changes and self._pace.take(now=self._clock(), waiting=count_waiting_tasks()):
+            await self._push(changes)
 
     async def push_end(self, task: AgentTask) -> None:
         """Push changed values at once, for an agent task that nothing waits for any more."""
         await self._push(self._list_changes(task))
 
     def _list_changes(self, task: AgentTask) -> dict[str, Any]:
-        seen: dict[str, Any] = {STATUS_KEY: task.status.value}
-        if task.progress:
-            seen[PROGRESS_KEY] = task.progress.to_json()
+        seen = {STATUS_KEY: task.status.value, **list_moving_values(task)}
         return {key: value for key, value in seen.items() if self._pushed.get(key) != value}
 
     async def _push(self, changes: dict[str, Any]) -> None:
@@ -83,3 +79,13 @@ class StateXComs:
                 await asyncio.wait_for(pushing, PUSH_TIMEOUT)
             except Exception as error:
                 self._log.warning("Could not push the %s to XCom: %r", key, error)
+
+
+def list_moving_values(task: AgentTask) -> dict[str, Any]:
+    """Return the XComs, by key, that change while the agent works in one state."""
+    values: dict[str, Any] = {}
+    if task.progress:
+        values[PROGRESS_KEY] = task.progress.to_json()
+    if task.usage:
+        values[USAGE_KEY] = dict(task.usage)
+    return values

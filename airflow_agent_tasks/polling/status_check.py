@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
-from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, describe_failure, describe_state
+from airflow_agent_tasks.lifecycle.pace import Pace
+from airflow_agent_tasks.lifecycle.state_log import LogLine, StateLog
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.polling.shared_poller import SharedPoller
+from airflow_agent_tasks.polling.shared_poller import SharedPoller, count_waiting_tasks
+
+#: Log lines of all waiting tasks of a triggerer: its only supervisor thread writes them, and while that is
+#: behind, a line blocks the event loop.
+LINES_PER_SECOND = 20.0
+#: Seconds between two moments at which all tasks write their lines: the supervisor does a round of database
+#: queries each time it wakes up, and takes the lines of one moment together.
+LINE_TICK = 1.0
 
 
 class StatusChecker:
@@ -19,14 +29,26 @@ class StatusChecker:
     :param started: The agent task.
     :param wait: Decides what to do next.
     :param log: The log for changes and failures.
+    :param submitted_at: When the agent task was submitted, in seconds since 1970. Default None: unknown.
+    :param in_triggerer: True if this task shares the triggerer's log with others. Default False.
     """
 
-    def __init__(self, started: StartedTask, wait: TaskWait, log: Log) -> None:
+    def __init__(
+        self,
+        started: StartedTask,
+        wait: TaskWait,
+        log: Log,
+        *,
+        submitted_at: float | None = None,
+        in_triggerer: bool = False,
+    ) -> None:
         self._started = started
         self._wait = wait
         self._log = log
+        self._submitted_at = submitted_at
+        pace = Pace(LINES_PER_SECOND if in_triggerer else None, since=time.time())
+        self._state_log = StateLog(pace, in_triggerer=in_triggerer)
         self._checked_at = time.monotonic()
-        self._last_seen: str | None = None
 
     def check(self, hook: AgentTaskHook, *, retries: bool = False) -> Decision:
         """
@@ -39,8 +61,10 @@ class StatusChecker:
         try:
             task = hook.get_task(started.agent_task_id, started.agent_id, retries=retries)
         except AgentTaskError as error:
-            return self._on_error(error)
-        return self._on_state(task)
+            decision, line = self._on_error(error)
+        else:
+            decision, line = self._on_state(task)
+        return self._write(line, decision)
 
     async def acheck(self, poller: SharedPoller) -> Decision:
         """Check once from an event loop, and decide."""
@@ -52,22 +76,28 @@ class StatusChecker:
             return self._wait.on_error(error, now=time.time())
         except AgentTaskError as error:
             self._checked_at = time.monotonic()
-            return self._on_error(error)
-        self._checked_at = time.monotonic()
-        # The worker logged this state before it deferred; a restart of the triggerer need not log it again.
-        self._last_seen = self._last_seen or describe_state(task)
-        return self._on_state(task)
+            decision, line = self._on_error(error, waiting=count_waiting_tasks())
+        else:
+            self._checked_at = time.monotonic()
+            decision, line = self._on_state(task, waiting=count_waiting_tasks())
+        if line and decision.waits:
+            await asyncio.sleep(-asyncio.get_running_loop().time() % LINE_TICK)
+        return self._write(line, decision)
 
-    def _on_state(self, task: AgentTask) -> Decision:
-        self._log_change(describe_state(task), is_odd=task.status is TaskState.UNKNOWN)
-        return self._wait.on_state(task, now=time.time())
+    def _on_state(self, task: AgentTask, *, waiting: int = 1) -> tuple[Decision, LogLine | None]:
+        now = time.time()
+        decision = self._wait.on_state(task, now=now)
+        line = self._state_log.on_state(
+            task, now=now, submitted_at=self._submitted_at, waiting=waiting, is_last=not decision.waits
+        )
+        return decision, line
 
-    def _on_error(self, error: AgentTaskError) -> Decision:
-        self._log_change(describe_failure(error), is_odd=True)
-        return self._wait.on_error(error, now=time.time())
+    def _on_error(self, error: AgentTaskError, *, waiting: int = 1) -> tuple[Decision, LogLine | None]:
+        now = time.time()
+        line = self._state_log.on_failure(error, now=now, waiting=waiting)
+        return self._wait.on_error(error, now=now), line
 
-    def _log_change(self, seen: str, *, is_odd: bool) -> None:
-        # If the supervisor is busy, a log line blocks the triggerer's event loop.
-        if seen != self._last_seen:
-            (self._log.warning if is_odd else self._log.info)("%s", seen)
-        self._last_seen = seen
+    def _write(self, line: LogLine | None, decision: Decision) -> Decision:
+        if line:
+            getattr(self._log, line.level)("%s", line.text)
+        return decision

@@ -21,6 +21,7 @@ from airflow_agent_tasks.polling.kill import run_in_background, stop_if_orphaned
 from airflow_agent_tasks.polling.shared_poller import use_poller
 from airflow_agent_tasks.polling.state_xcoms import StateXComs
 from airflow_agent_tasks.polling.status_check import StatusChecker
+from airflow_agent_tasks.telemetry import spans
 
 _ENDED_OR_ASKING = sorted(state.value for state in ENDED_OR_ASKING)
 
@@ -49,9 +50,11 @@ class AgentTaskTrigger(BaseTrigger):
     :param deadline: When to give up, in seconds since 1970. Default None: never.
     :param max_outage: Seconds for which the service may fail to answer before the trigger gives up. Default
         600.
-    :param notes_progress: Whether to push the agent's status and progress to XCom while waiting. Give the
-        status that XCom already has, or True if it is unknown. Default False. (This is one argument so that a
-        triggerer with an earlier version of this package understands it.)
+    :param notes_progress: Whether to push the agent's status, progress and usage to XCom while waiting. Give
+        the status that XCom already has, or True if it is unknown. Default False. (This is one argument so
+        that a triggerer with an earlier version of this package understands it.)
+    :param submitted_at: When the agent task was submitted, if ``started_at`` is the time of a reply; the log
+        counts from it. Default None: ``started_at``.
     :param budget: The most that the agent task may use, as its service reports it: ``steps``, ``seconds``,
         ``tokens`` or ``cost``, with numbers. Default None: no limit.
     :param on_kill_policy: ``"stop"`` stops the agent task if its Airflow task is marked failed, success or
@@ -71,6 +74,7 @@ class AgentTaskTrigger(BaseTrigger):
         deadline: float | None = None,
         max_outage: float = MAX_OUTAGE,
         notes_progress: bool | str = False,
+        submitted_at: float | None = None,
         on_kill_policy: str = "leave",
         budget: Mapping[str, float] | None = None,
     ) -> None:
@@ -83,6 +87,7 @@ class AgentTaskTrigger(BaseTrigger):
         self.deadline = deadline
         self.max_outage = max_outage
         self.notes_progress = notes_progress
+        self.submitted_at = submitted_at
         self.on_kill_policy = on_kill_policy
         self.budget = budget
         self._is_done = False
@@ -98,6 +103,7 @@ class AgentTaskTrigger(BaseTrigger):
             "deadline": self.deadline,
             "max_outage": self.max_outage,
             "notes_progress": self.notes_progress,
+            "submitted_at": self.submitted_at,
             "on_kill_policy": self.on_kill_policy,
             "budget": self.budget,
         }
@@ -107,11 +113,13 @@ class AgentTaskTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event when the wait is over."""
+        spans.annotate({"agent_task.id": self.started.agent_task_id, "agent_task.conn_id": self.conn_id})
         try:
             decision = await self._wait()
         except AgentTaskError as error:
             decision = Decision(Verdict.ERROR, error=error)
         self._is_done = True
+        spans.annotate({"agent_task.verdict": decision.verdict.value})
         # Await nothing after the event: the triggerer cancels it.
         yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
 
@@ -134,6 +142,12 @@ class AgentTaskTrigger(BaseTrigger):
         noted = self.notes_progress if isinstance(self.notes_progress, str) else None
         return StateXComs(self.task_instance, self.log, noted_status=noted)
 
+    def _find_submission_time(self) -> float | None:
+        # A sensor, which has target states of its own, knows only when it began to wait.
+        if self.target_states != _ENDED_OR_ASKING:
+            return None
+        return self.started.started_at if self.submitted_at is None else self.submitted_at
+
     def build_wait(self) -> TaskWait:
         """Return the policy of the wait."""
         return TaskWait(
@@ -147,7 +161,9 @@ class AgentTaskTrigger(BaseTrigger):
 
     async def _wait(self) -> Decision:
         wait = self.build_wait()
-        checker = StatusChecker(self.started, wait, self.log)
+        checker = StatusChecker(
+            self.started, wait, self.log, submitted_at=self._find_submission_time(), in_triggerer=True
+        )
         # Entered before the first sleep: a new poller would not know about a rejected key or a rate limit.
         async with use_poller(self.conn_id) as poller:
             await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))

@@ -1,7 +1,7 @@
 """
-``make bench``: measure what waiting costs, compared with other providers, and print tables in Markdown.
+``make bench``: measure what waiting and streaming cost, beside other clients, and print tables in Markdown.
 
-Takes about 40 minutes and reports progress on standard error. Each contender has its own process and
+Takes about 45 minutes and reports progress on standard error. Each contender has its own process and
 processor, and so does the mock service; the first line warns if the machine does not have two processors.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.benchmarks.contenders import CONTENDERS
+from lab.benchmarks.measure_streaming import EVENTS, HEADINGS
+from lab.benchmarks.measure_streaming import measure as measure_streaming
 from lab.benchmarks.mock_service_process import run_mock_service
 from lab.benchmarks.processors import describe_processors, pin
 from lab.benchmarks.simulate_polls import simulate
@@ -36,7 +38,10 @@ PLAIN_WAITERS = (BARE, "ours", "dbt", "http")
 STARTERS = [(name, level) for level in ("INFO", "WARNING") for name in ("sleeper", "ours", "dbt")]
 #: How long a contender is measured: many rounds, even if a round takes far longer than the interval.
 MEASURED_SECONDS = 60.0
-CONTENDER_TIMEOUT = 400.0
+CONTENDER_TIMEOUT = 900.0
+#: The tasks whose live log is measured, and the seconds between two steps of each.
+LOGGED_TASKS = 10_000
+STEP_SECONDS = 5.0
 #: Seconds for a program to stop what it started, such as an Airflow.
 CLEAN_UP_SECONDS = 30.0
 
@@ -57,6 +62,8 @@ def main() -> int:
         print_waiting("2,000 tasks every 5 s, without TLS", 2000, 5.0, PLAIN_WAITERS, None)
     print_requests()
     print_triggerer_start()
+    print_table(f"A stream of {EVENTS:,} events on a worker", HEADINGS, measure_streaming())
+    print_live_log()
     return 0
 
 
@@ -134,6 +141,33 @@ def print_triggerer_start() -> None:
     print_table("1,000 triggers of one connection start at once in a real triggerer", headings, rows)
 
 
+def print_live_log() -> None:
+    found = run("lab.benchmarks.measure_live_log", [LOGGED_TASKS, STEP_SECONDS])
+    without, with_steps = found["without"], found["with"]
+    rows = [
+        (
+            title,
+            f"{one['cpu_ms']:.2f}",
+            f"{one['cpu_ms'] / without['cpu_ms']:.2f}",
+            f"{one['share']:.0%}",
+            " / ".join(f"{lag:.0f}" for lag in one["lag_ms"]),
+            one["blocked"],
+            f"{one['lines']:.1f}",
+            f"{one['pushes']:.1f}",
+            f"{one['supervisor']:.0%}",
+        )
+        for title, one in (
+            ("no steps", without),
+            (f"a new step every {STEP_SECONDS:.0f} s", with_steps),
+        )
+    ]
+    headings = (
+        *("", "CPU ms per poll", "times no steps", "polls done", "loop lag ms p50 / p99 / max"),
+        *("loop blocked", "log lines per s", "XCom pushes per s", "CPU of the supervisor"),
+    )
+    print_table(f"{LOGGED_TASKS:,} tasks of a real triggerer, each polled every 10 s", headings, rows)
+
+
 def wait_for_many(name: str, tasks: int, interval: float, certificate: Path | None) -> dict[str, Any]:
     """Run one contender against its own mock service."""
     with tempfile.TemporaryDirectory() as folder, run_mock_service(Path(folder), certificate) as url:
@@ -144,8 +178,8 @@ def wait_for_many(name: str, tasks: int, interval: float, certificate: Path | No
 def run(
     module: str, arguments: Sequence[Any], *, home: str | None = None, certificate: Path | None = None
 ) -> dict[str, Any]:
-    """Run a module for the contender in the first argument; return its last output line, parsed as JSON."""
-    title = TITLES[arguments[0]]
+    """Run a module, mostly for the contender in the first argument; return its last line, parsed as JSON."""
+    title = TITLES.get(arguments[0], module)
     print(f"{title}: {' '.join(str(one) for one in arguments[1:])} ...", file=sys.stderr, flush=True)
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(PEERS_FOLDER)])

@@ -36,6 +36,19 @@ def _build_ours(number: int, interval: float) -> Any:
     )
 
 
+def _build_with_progress(number: int, interval: float) -> Any:
+    from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
+
+    return AgentTaskTrigger(
+        conn_id=CONN_ID,
+        agent_task_id=str(number),
+        agent_id="agt_1",
+        started_at=time.time(),
+        poll_interval=interval,
+        notes_progress="running",
+    )
+
+
 def _build_dbt(number: int, interval: float) -> Any:
     from airflow.providers.dbt.cloud.hooks.dbt import DbtCloudHook
     from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
@@ -78,6 +91,11 @@ CONTENDERS = {
         "airflow-agent-tasks",
         lambda url: {"conn_type": "lightcone", "host": url, "password": "sk_bench"},
         _build_ours,
+    ),
+    "progress": Contender(
+        "airflow-agent-tasks, with the progress of Shinzo's agents",
+        lambda url: {"conn_type": "shinzo", "host": url, "password": "key"},
+        _build_with_progress,
     ),
     "dbt": Contender(
         "dbt Cloud",

@@ -3,7 +3,8 @@ The mock service that every contender polls: plain asyncio, which costs the leas
 
 Prints its address. It implements what a status check needs of each provider's API. A task's id is its number,
 and it runs until the time that ``/control/finish`` sets, on the monotonic clock that all processes of a
-machine share. ``/control/counts`` returns the counts so far.
+machine share. After ``/control/steps?seconds=5`` each task begins a new step every five seconds, not all at
+the same time. ``/control/counts`` returns the counts so far.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import uvloop
 
 from lab.command_line import build_parser
 
+#: Its multiples are spread evenly, so the tasks begin their steps at different times.
+GOLDEN_RATIO = 0.6180339887
 #: The rest of a status response.
 TEXT = "The agent works on it. " * 12
 
 
-def build_lightcone(number: int, is_over: bool) -> object:
+def build_lightcone(number: int, is_over: bool) -> dict[str, object]:
     return {
         "task_id": str(number),
         "status": "completed" if is_over else "running",
@@ -33,7 +36,16 @@ def build_lightcone(number: int, is_over: bool) -> object:
     }
 
 
-def build_dbt(number: int, is_over: bool) -> object:
+def build_shinzo(number: int, is_over: bool) -> dict[str, object]:
+    return {
+        "task_id": str(number),
+        "status": "completed" if is_over else "running",
+        "created_at": "2026-01-01T00:00:00Z",
+        "log": TEXT,
+    }
+
+
+def build_dbt(number: int, is_over: bool) -> dict[str, object]:
     status = 10 if is_over else 3
     return {
         "status": {"code": 200, "is_success": True},
@@ -41,7 +53,7 @@ def build_dbt(number: int, is_over: bool) -> object:
     }
 
 
-def build_anthropic(number: int, is_over: bool) -> object:
+def build_anthropic(number: int, is_over: bool) -> dict[str, object]:
     return {
         "id": str(number),
         "type": "session",
@@ -58,6 +70,7 @@ def build_anthropic(number: int, is_over: bool) -> object:
 #: (start of the path, function that builds the response)
 RESPONSES = [
     ("/agent/tasks/", build_lightcone),
+    ("/agent/", build_shinzo),
     ("/sensor/", build_lightcone),
     ("/api/v2/accounts/", build_dbt),
     ("/v1/sessions/", build_anthropic),
@@ -70,6 +83,7 @@ class MockService:
     def __init__(self) -> None:
         self.polls = self.connections = 0
         self.first_polled: dict[int, float] = {}
+        self.step_seconds = 0.0
         self.finish = {"at": float("inf"), "seconds": 1.0, "tasks": 1.0}
 
     def answer(self, target: str) -> tuple[int, object]:
@@ -79,6 +93,9 @@ class MockService:
         if parts.path == "/control/finish":
             self.finish = {name: float(value) for name, value in parse_qsl(parts.query)}
             return 200, {}
+        if parts.path == "/control/steps":
+            self.step_seconds = float(dict(parse_qsl(parts.query))["seconds"])
+            return 200, {}
         self.polls += 1
         number = int(parts.path.rstrip("/").rpartition("/")[2])
         self.first_polled.setdefault(number, time.monotonic())
@@ -86,7 +103,18 @@ class MockService:
         build = next(build for beginning, build in RESPONSES if parts.path.startswith(beginning))
         # The sensor waits until the response is no longer a 404.
         is_missing = parts.path.startswith("/sensor/") and not is_over
-        return 404 if is_missing else 200, build(number, is_over)
+        content = build(number, is_over)
+        if self.step_seconds and not is_over:
+            content["progress"] = self._build_progress(number)
+        return 404 if is_missing else 200, content
+
+    def _build_progress(self, number: int) -> dict[str, object]:
+        steps = int(time.monotonic() / self.step_seconds + number * GOLDEN_RATIO)
+        return {
+            "current_step": f"Reading chapter {steps}",
+            "steps_completed": steps,
+            "total_steps": 2 * steps,
+        }
 
     def _end_of(self, number: int) -> float:
         return self.finish["at"] + self.finish["seconds"] * number / self.finish["tasks"]

@@ -58,6 +58,10 @@ class MockServiceControl:
         """Let the tasks end one after the other from the time ``at``, all within ``seconds``."""
         self._control(f"finish?at={at}&seconds={seconds}&tasks={tasks}")
 
+    def change_steps(self, seconds: float) -> None:
+        """Let each task begin a new step every so many seconds; 0 for no steps."""
+        self._control(f"steps?seconds={seconds}")
+
     def _control(self, path: str) -> dict[str, float]:
         with urllib.request.urlopen(f"{self._url}/control/{path}") as response:  # noqa: S310 - our own service
             return dict(json.load(response))

@@ -11,7 +11,9 @@ import pytest
 from airflow.sdk import BaseXCom
 
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
-from airflow_agent_tasks.polling.state_xcoms import PUSH_INTERVAL, StateXComs
+from airflow_agent_tasks.lifecycle.pace import WRITE_INTERVAL
+from airflow_agent_tasks.polling import state_xcoms
+from airflow_agent_tasks.polling.state_xcoms import PUSHES_PER_SECOND, StateXComs
 from tests.airflow.polling.poller_service import Clock
 
 TASK_INSTANCE = SimpleNamespace(dag_id="dag", run_id="run", task_id="agent", map_index=2)
@@ -39,7 +41,7 @@ def test_each_change_is_pushed_once_for_the_task_instance(aset: Any) -> None:
         tasks = [seen(None, TaskState.QUEUED), seen(1), seen(1), None, seen(2), seen(2, TaskState.PAUSED)]
         for task in tasks:
             await xcoms.push(task)
-            clock.advance(PUSH_INTERVAL)
+            clock.advance(WRITE_INTERVAL)
 
     asyncio.run(push_all())
     expected = [("status", "running"), ("progress", 1), ("progress", 2), ("status", "paused")]
@@ -53,13 +55,37 @@ def test_a_trigger_of_an_earlier_version_pushes_the_status_too(aset: Any) -> Non
     assert list_pushed(aset) == [("status", "running")]
 
 
-def test_all_tasks_of_a_triggerer_share_one_push_per_second(aset: Any) -> None:
+def test_all_tasks_of_a_triggerer_share_its_pushes(aset: Any, mocker: Any) -> None:
+    tasks, seconds = 200, 1000
+    mocker.patch.object(state_xcoms, "count_waiting_tasks", return_value=tasks)
+
     async def push_many() -> None:
-        for _ in range(100):
-            await StateXComs(TASK_INSTANCE, logging.getLogger(), noted_status="running").push(seen(1))
+        clock = Clock()
+        all_xcoms = [
+            StateXComs(TASK_INSTANCE, logging.getLogger(), noted_status="running", clock=clock)
+            for _ in range(tasks)
+        ]
+        for step in range(seconds // 10):
+            for xcoms in all_xcoms:
+                await xcoms.push(seen(step))
+            clock.advance(10.0)
 
     asyncio.run(push_many())
-    assert aset.call_count == 1
+    assert aset.call_count == pytest.approx(PUSHES_PER_SECOND * seconds, rel=0.2)
+
+
+def test_status_and_progress_are_pushed_together(aset: Any) -> None:
+    async def push_twice() -> None:
+        clock = Clock()
+        xcoms = StateXComs(TASK_INSTANCE, logging.getLogger(), noted_status="running", clock=clock)
+        await xcoms.push(seen(1))
+        clock.advance(WRITE_INTERVAL / 2)
+        await xcoms.push(seen(2, TaskState.PAUSED))
+        clock.advance(WRITE_INTERVAL / 2)
+        await xcoms.push(seen(3, TaskState.PAUSED))
+
+    asyncio.run(push_twice())
+    assert list_pushed(aset) == [("progress", 1), ("status", "paused"), ("progress", 3)]
 
 
 def test_the_end_is_pushed_at_once(aset: Any) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import threading
 import time
 from types import SimpleNamespace
@@ -39,6 +40,7 @@ def test_a_trigger_is_recreated_from_what_it_serializes() -> None:
     trigger = build_trigger(
         **{"agent_id": "agt_1", "poll_interval": 3, "not_before": 4e9, "deadline": 5e9, "max_outage": 7},
         **{"target_states": ["failed", "completed"], "notes_progress": "running", "on_kill_policy": "stop"},
+        submitted_at=3e9,
     )
     path, arguments = trigger.serialize()
     assert path == "airflow_agent_tasks.triggers.agent_task.AgentTaskTrigger"
@@ -54,6 +56,44 @@ def test_a_triggerer_with_version_0_1_understands_every_argument() -> None:
     _, arguments = build_trigger(notes_progress="running", on_kill_policy="stop", deadline=5e9).serialize()
     assert set(arguments) <= known
     assert arguments["notes_progress"]  # which it takes for True
+
+
+def test_only_a_trigger_after_a_reply_has_an_argument_that_earlier_versions_do_not_know(
+    run_dag: Any, mocker: Any
+) -> None:
+    built = mocker.spy(AgentTaskTrigger, "serialize")
+    script = '#sandbox {"steps": 4, "step_seconds": 1, "ask": ["Really?"]}'
+    run = run_dag(
+        f"ShinzoTaskOperator(task_id='agent', message={script!r}, deferrable=True, poll_interval=0.1, "
+        "reply=lambda question: 'Yes.')"
+    )
+    assert run.state == "success"
+    before, after = (found[1] for found in built.spy_return_list)
+    assert "submitted_at" not in before
+    assert before["started_at"] == after["submitted_at"] < after["started_at"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        ({}, r" \(1 min 20 s since the start\)"),
+        ({"submitted_at": 1.0}, r" \(\d{6} h \d+ min since the start\)"),
+        # A sensor's trigger does not know when the agent task was submitted.
+        ({"target_states": ["completed"]}, ""),
+    ],
+    ids=["operator", "after a reply", "sensor"],
+)
+def test_the_log_tells_the_time_since_the_submission(
+    agent_task_sandbox: Any, airflow_home: Any, capfd: Any, arguments: dict[str, Any], end: str
+) -> None:
+    task = find_hook("shinzo_default").start_task(message='#sandbox {"steps": 3, "step_seconds": 0.4}')
+    trigger = build_trigger(
+        conn_id="shinzo_default",
+        **{"agent_task_id": task.task_id, "agent_id": task.agent_id},
+        **{"started_at": time.time() - 80, **arguments},
+    )
+    run_trigger(trigger)
+    assert re.search(rf"Running, step 0 of 3: Step 1 of 3{end}\s*(\[|$)", capfd.readouterr().out, re.M)
 
 
 @pytest.mark.parametrize("age", [60.0, 3600.0, 1e6])
