@@ -92,6 +92,7 @@ PUBLIC_AIRFLOW = {
     "airflow.plugins_manager": "AirflowPlugin is documented, for plugins",
     "airflow.cli.cli_config": "documented for the commands that a provider adds",
     "airflow.providers.common.compat.sdk": "another provider's public module, for all providers",
+    "airflow.providers.openlineage.extractors": "its page on operators documents OperatorLineage",
 }
 DOOR = "airflow_compat"
 

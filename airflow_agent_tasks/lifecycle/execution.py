@@ -19,6 +19,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     StopOnKill,
     warn_on_failure,
 )
+from airflow_agent_tasks.lifecycle.measurements import Measurement
 from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.state_log import StateLog
@@ -111,6 +112,9 @@ class Execution:
         self.last_started: StartedTask | None = None
         #: That agent task as last seen, or None.
         self.last_task: AgentTask | None = None
+        #: What is measured about it once it has ended. For a completed one, this is reported when Airflow has
+        #: its result: otherwise it would count twice if Airflow cannot store that and a retry attaches to it.
+        self.measurements: tuple[Measurement, ...] = ()
         #: Its event stream, while the execution follows one.
         self.stream: OpenStream | None = None
         #: What it has used, as the stream last reported it.

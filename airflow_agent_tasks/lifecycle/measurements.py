@@ -135,7 +135,7 @@ def parse_time(text: Any) -> float | None:
     try:
         found = datetime.fromisoformat(whole)
         seconds = (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     return seconds + (float(fraction[0]) if fraction else 0.0)
 

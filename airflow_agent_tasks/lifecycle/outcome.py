@@ -19,7 +19,7 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.commands import Flow, PushTask, ReadClock, info, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
-from airflow_agent_tasks.lifecycle.measurements import Measurement, measure_end, report
+from airflow_agent_tasks.lifecycle.measurements import measure_end, report
 from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
@@ -38,13 +38,10 @@ class Outcome:
 
     :param task: The agent task.
     :param skip_reason: Why the Airflow task is skipped; None if it succeeds.
-    :param measurements: What to report once Airflow has the result. If it were reported earlier, an agent
-        task would count twice when Airflow fails to store its result and a retry attaches to it.
     """
 
     task: AgentTask
     skip_reason: str | None = None
-    measurements: tuple[Measurement, ...] = ()
 
 
 def resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
@@ -103,16 +100,15 @@ def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     if task.is_terminal:
         yield from _report_usage(execution, task)
     task = yield from keep_result(execution, task)
-    measurements: tuple[Measurement, ...] = ()
     if task.is_terminal:
-        measurements = yield from _measure(execution, task)
+        yield from _measure(execution, task)
     if task.exit_code is not None and task.exit_code in settings.skip_on_exit_code:
-        yield from report(measurements)
+        yield from report(execution.measurements)
         return Outcome(task, f"{task}: exit code {task.exit_code} is one of skip_on_exit_code.")
     if task.status is TaskState.COMPLETED:
         yield from info("Completed: %s", task)
-        return Outcome(task, measurements=measurements)
-    yield from report(measurements)
+        return Outcome(task)
+    yield from report(execution.measurements)
     if task.status is TaskState.AWAITING_INPUT:
         if settings.on_awaiting_input == "return":
             yield from execution.leave()
@@ -126,11 +122,11 @@ def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     raise build_failure(task, is_final=task.exit_code in settings.no_retry_on_exit_code)
 
 
-def _measure(execution: Execution, task: AgentTask) -> Flow[tuple[Measurement, ...]]:
+def _measure(execution: Execution, task: AgentTask) -> Flow[None]:
     # Not loaded for it: the flow has the record wherever there was a question.
     questions = execution.submission.questions if execution.submission else Questions()
-    submitted_at = execution.started.started_at
-    return tuple(measure_end(task, questions, submitted_at=submitted_at, now=(yield from ReadClock())))
+    submitted_at, now = execution.started.started_at, (yield from ReadClock())
+    execution.measurements = tuple(measure_end(task, questions, submitted_at=submitted_at, now=now))
 
 
 def describe_retry(error: AgentTaskError, *, try_number: int, max_tries: int) -> str:

@@ -27,6 +27,7 @@ from airflow_agent_tasks.lifecycle.run import (
 )
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
+from airflow_agent_tasks.operators.lineage import LineageFacts, ReportsLineage
 from airflow_agent_tasks.operators.links import list_unstored
 from airflow_agent_tasks.operators.value_checks import read_id
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
@@ -41,7 +42,7 @@ CONFIG = "agent_tasks"
 MAX_XCOM_BYTES = 65_536
 
 
-class RunsAgentTask(BaseOperator):
+class RunsAgentTask(ReportsLineage, BaseOperator):
     """Runs an agent task with the arguments of ``AgentTaskOperator``."""
 
     #: The hook of the service; this base class accepts the hook of any service.
@@ -60,8 +61,8 @@ class RunsAgentTask(BaseOperator):
     artifacts_path: str | None
     max_xcom_bytes: int | None
     _driver: Driver | None = None
-    #: The execution whose result Airflow is about to store, or None.
-    _delivered: Driver | None = None
+    _last_driver: Driver | None = None
+    _is_delivered = False
 
     @cached_property
     def hook(self) -> AgentTaskHook:
@@ -104,9 +105,17 @@ class RunsAgentTask(BaseOperator):
         """Remove the record of an agent task whose result Airflow has; called after success."""
         # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
         # record the success.
-        if self._delivered and read_state(context["ti"]) == "success":
+        if self._is_delivered and read_state(context["ti"]) == "success":
             SubmissionStore(context).drop()
-            self._delivered.report_delivery()
+            if self._last_driver:
+                self._last_driver.report_delivery()
+
+    def describe_lineage(self) -> LineageFacts | None:
+        """Return what OpenLineage's facet says about the last execution's agent task, or None."""
+        execution = self._last_driver.execution if self._last_driver else None
+        if execution is None or execution.last_task is None:
+            return None
+        return LineageFacts(execution.last_task, self.conn_id, execution.measurements)
 
     def _drive(
         self, context: Context, flow: Callable[..., Flow[Outcome]], *args: Any, **kwargs: Any
@@ -120,15 +129,14 @@ class RunsAgentTask(BaseOperator):
         )
         self.operator_extra_links = list_unstored(self)
         settings = self._build_settings()
-        self._driver = driver = Driver(
+        self._driver = self._last_driver = driver = Driver(
             settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)
         )
         try:
             task = driver.run(flow(driver.execution, *args, **kwargs))
         finally:
             self._driver = None
-        is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
-        self._delivered = driver if is_delivered else None
+        self._is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
         return task.to_json()
 
     def _build_settings(self) -> TaskSettings:

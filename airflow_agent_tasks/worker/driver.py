@@ -98,21 +98,19 @@ class Driver:
         self._is_killed = False
         self._is_kill_pending = False
         self.execution = Execution(settings, describe_try(ti))
-        self._outcome: Outcome | None = None
         self._reporter = Reporter(settings.conn_id, tags=read_stats_tags(ti), carrier=read_trace_carrier(ti))
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
         """Perform a flow of the execution; return the agent task, or raise the exception Airflow expects."""
         with reported_failures(self._ti, self._log, pushes_xcoms=self._pushes_xcoms):
-            outcome = self._outcome = self._run(flow)
+            outcome = self._run(flow)
         if outcome.skip_reason:
             raise AirflowSkipException(outcome.skip_reason)
         return outcome.task
 
     def report_delivery(self) -> None:
         """Report the end of the agent task; called once Airflow has its result."""
-        if self._outcome:
-            self._reporter.report(self._outcome.measurements, self.execution.last_task)
+        self._reporter.report(self.execution.measurements, self.execution.last_task)
 
     def _run(self, flow: cmd.Flow[Outcome]) -> Outcome:
         try:
