@@ -6,7 +6,6 @@ import asyncio
 import copy
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +27,7 @@ from airflow_agent_tasks.hooks.connection_settings import (
     read_extra,
 )
 from airflow_agent_tasks.hooks.connection_test import try_connection
-from airflow_agent_tasks.hooks.event_batches import EventBatches
+from airflow_agent_tasks.hooks.event_batches import EventBatches, list_events
 from airflow_agent_tasks.hooks.task_url import read_task_url
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.http import Request, Response
@@ -102,7 +101,7 @@ class AgentTaskHook(BaseHook):
         :raises AgentTaskNotSupportedError: if the service has no stream.
         :raises AgentTaskRequestError: if the service rejected the start or the stream broke.
         """
-        return _list_events(self.open_stream(agent_id=agent_id, **fields))
+        return list_events(self.open_stream(agent_id=agent_id, **fields))
 
     def open_stream(self, *, agent_id: str | None = None, **fields: Any) -> EventBatches:
         """
@@ -291,12 +290,6 @@ class AgentTaskHook(BaseHook):
         return self.dialect.parse_task(
             request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=has_result
         )
-
-
-def _list_events(batches: EventBatches) -> Iterator[dict[str, Any]]:
-    with closing(iter(batches)) as lists:
-        for events in lists:
-            yield from events
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:
