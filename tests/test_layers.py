@@ -117,7 +117,6 @@ PURE_MODULES = {
 }
 #: The pure classes that draw: each takes a function for it, which is ``random.random`` by default.
 TAKES_CHANCE = {
-    "lifecycle.pace": ["Pace"],
     "lifecycle.wait_policy": ["TaskWait"],
     "polling.circuit_breaker": ["CircuitBreaker"],
 }

@@ -16,29 +16,18 @@ def note_end(ended: EndedTask, task: AgentTask) -> None:
     """
     Write the status of an agent task into the XCom of its Airflow task, which has no worker or trigger.
 
-    Without this, XCom would show a running agent forever, and the task's page would link to its question. The
-    status is not written for a task that pushes no XCom, or stores it elsewhere.
+    Without this, XCom would show a running agent forever, and the task's page would link to its question.
+    Nothing is written for a task that pushes no XCom, or stores it elsewhere.
     """
     with create_session() as session:
-        if link := _find(ended, QUESTION_LINK_KEY, session):
-            session.delete(link)
-        status = _find(ended, STATUS_KEY, session)
-        if status is None or status.value not in [state.value for state in TaskState]:
-            return
-        XComModel.set(
-            STATUS_KEY,
-            task.status.value,
-            dag_id=ended.scope.dag_id,
-            run_id=ended.scope.run_id,
-            task_id=ended.scope.task_id,
-            map_index=ended.scope.map_index,
-            serialize=False,  # as a worker stores it
-            session=session,
-            **_name_region(ended),
-        )
+        if _read(ended, STATUS_KEY, session) in [state.value for state in TaskState]:
+            _write(ended, STATUS_KEY, task.status.value, session)
+        if _read(ended, QUESTION_LINK_KEY, session):
+            # Not deleted, for which the supported versions have no common call; an empty link is not shown.
+            _write(ended, QUESTION_LINK_KEY, "", session)
 
 
-def _find(ended: EndedTask, key: str, session: Session) -> XComModel | None:
+def _read(ended: EndedTask, key: str, session: Session) -> Any:
     query = XComModel.get_many(
         key=key,
         run_id=ended.scope.run_id,
@@ -47,7 +36,22 @@ def _find(ended: EndedTask, key: str, session: Session) -> XComModel | None:
         map_indexes=ended.scope.map_index,
         **_name_region(ended),
     )
-    return session.scalars(query).first()
+    row = session.scalars(query).first()
+    return row.value if row else None
+
+
+def _write(ended: EndedTask, key: str, value: str, session: Session) -> None:
+    XComModel.set(
+        key,
+        value,
+        dag_id=ended.scope.dag_id,
+        run_id=ended.scope.run_id,
+        task_id=ended.scope.task_id,
+        map_index=ended.scope.map_index,
+        serialize=False,  # as a worker stores it
+        session=session,
+        **_name_region(ended),
+    )
 
 
 def _name_region(ended: EndedTask) -> dict[str, Any]:

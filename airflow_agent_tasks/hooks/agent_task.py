@@ -6,7 +6,6 @@ import asyncio
 import copy
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,12 +23,10 @@ from airflow_agent_tasks.hooks.connection_settings import (
     connection_not_found,
     describe_unknown,
     list_secrets,
-    name_connection,
     read_extra,
 )
 from airflow_agent_tasks.hooks.connection_test import try_connection
-from airflow_agent_tasks.hooks.event_batches import EventBatches
-from airflow_agent_tasks.hooks.task_url import read_task_url
+from airflow_agent_tasks.hooks.event_batches import EventBatches, list_events
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.http import Request, Response
 
@@ -102,7 +99,7 @@ class AgentTaskHook(BaseHook):
         :raises AgentTaskNotSupportedError: if the service has no stream.
         :raises AgentTaskRequestError: if the service rejected the start or the stream broke.
         """
-        return _list_events(self.open_stream(agent_id=agent_id, **fields))
+        return list_events(self.open_stream(agent_id=agent_id, **fields))
 
     def open_stream(self, *, agent_id: str | None = None, **fields: Any) -> EventBatches:
         """
@@ -243,13 +240,7 @@ class AgentTaskHook(BaseHook):
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
         """Return the settings of the connection, or else those of the environment."""
         if connection is not None:
-            has_agents = Capability.AGENT_CHOICE in self.dialect.capabilities
-            return build_settings(
-                connection,
-                extra,
-                default_base_url=self.dialect.default_base_url,
-                task_url=read_task_url(extra, name_connection(connection), has_agents=has_agents),
-            )
+            return build_settings(connection, extra, self.dialect)
         if settings := self.read_environment(self.conn_id):
             return settings
         raise connection_not_found(self.conn_id)
@@ -291,12 +282,6 @@ class AgentTaskHook(BaseHook):
         return self.dialect.parse_task(
             request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=has_result
         )
-
-
-def _list_events(batches: EventBatches) -> Iterator[dict[str, Any]]:
-    with closing(iter(batches)) as lists:
-        for events in lists:
-            yield from events
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.services.base import Dialect
@@ -48,3 +49,10 @@ class EventBatches:
         self._is_closed = True
         if self._chunks:
             self._chunks.close()
+
+
+def list_events(batches: EventBatches) -> Iterator[dict[str, Any]]:
+    """Yield the events one by one; closing the iterator closes the connection."""
+    with closing(iter(batches)) as lists:
+        for events in lists:
+            yield from events

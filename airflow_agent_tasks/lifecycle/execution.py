@@ -140,7 +140,7 @@ class Execution:
 
     def adopt(self, started: StartedTask) -> Flow[None]:
         """Make this the agent task of the execution."""
-        if self.last_started != started:
+        if self.last_started and self.last_started.agent_task_id != started.agent_task_id:
             self.artifacts = ArtifactList()
         self.last_started = started
         self.wait = None

@@ -2,53 +2,56 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+from typing import Protocol
 
 #: Seconds between two writes of one task, at least.
 WRITE_INTERVAL = 10.0
 
 
+class SharedRate(Protocol):
+    """The rate that all tasks of a process share."""
+
+    #: Writes per second of all tasks together.
+    per_second: float
+
+    def count_tasks(self) -> int:
+        """Return how many tasks share the rate."""
+
+    def take(self) -> bool:
+        """Return whether the rate allows one more write now; if so, count it."""
+
+
 class Pace:
     """
-    Spaces the writes of one task so that all waiting tasks together stay below a rate.
+    Spaces the writes of one task.
 
-    A task waits ``WRITE_INTERVAL`` seconds between two writes, or, if that many tasks would exceed the rate,
-    its equal share of the time. Nothing is shared but the number of tasks, so no task can keep another from
-    writing.
+    After a write, a task waits ``WRITE_INTERVAL`` seconds or, if so many tasks wait that they would exceed
+    the shared rate, as long as all of them need for one write each. So no task can keep another from writing,
+    whatever the order in which they ask.
 
-    :param per_second: Maximum number of writes per second of all tasks together. Default None: no maximum.
-    :param since: When the wait began, in seconds. Default 0.0.
-    :param draw: Returns a random number from 0 to 1: the part of its share that a task waits before its first
-        write, if the share is above ``WRITE_INTERVAL``; otherwise all tasks of a restarted triggerer would
-        write at once.
+    :param rate: The rate that the task shares with others. Default None: it shares none.
     """
 
-    def __init__(
-        self,
-        per_second: float | None = None,
-        *,
-        since: float = 0.0,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
-        self._per_second = per_second
-        self._last = since
-        self._is_first = True
-        self._share = draw()
+    def __init__(self, rate: SharedRate | None = None) -> None:
+        self._rate = rate
+        self._last: float | None = None
 
-    def take(self, *, now: float, waiting: int = 1, at_once: bool = False) -> bool:
+    def take(self, *, now: float, at_once: bool = False) -> bool:
         """
         Return whether the task may write now; if so, that counts as a write.
 
-        :param now: The time in seconds, by the same clock as ``since``.
-        :param waiting: The number of tasks that share the rate.
-        :param at_once: True for a write that cannot wait.
+        :param now: The time in seconds, by a clock that may be set.
+        :param at_once: True for a write that cannot wait. Default False.
         """
-        seconds = max(WRITE_INTERVAL, waiting / self._per_second) if self._per_second else WRITE_INTERVAL
-        if self._is_first:
-            seconds = seconds * self._share if seconds > WRITE_INTERVAL else 0.0
-        # A clock that was set back must not silence the task until it has caught up.
-        if not at_once and 0.0 <= now - self._last < seconds:
+        if not at_once and not self._is_due(now):
             return False
-        self._last, self._is_first = now, False
+        self._last = now
         return True
+
+    def _is_due(self, now: float) -> bool:
+        rate, seconds = self._rate, WRITE_INTERVAL
+        if rate:
+            seconds = max(seconds, rate.count_tasks() / rate.per_second)
+        # A clock that was set back must not silence the task until it has caught up.
+        is_too_soon = self._last is not None and 0.0 <= now - self._last < seconds
+        return not is_too_soon and (rate is None or rate.take())

@@ -46,7 +46,6 @@ class StateLog:
         *,
         now: float,
         submitted_at: float | None = None,
-        waiting: int = 1,
         is_last: bool = False,
     ) -> LogLine | None:
         """
@@ -55,7 +54,6 @@ class StateLog:
         :param now: The time in seconds since 1970.
         :param submitted_at: When the agent task was submitted, likewise; a line about a step tells the time
             since then. Default None: unknown.
-        :param waiting: The number of tasks that share the pace. Default 1.
         :param is_last: True if this state ends the wait: a change is logged in any case. Default False.
         """
         step = _describe_step(task)
@@ -64,24 +62,24 @@ class StateLog:
             self._logged = news
         self._is_first = False
         is_urgent = is_last or (not self._in_triggerer and task.status is not self._state)
-        if not self._take(news, now=now, waiting=waiting, at_once=is_urgent):
+        if not self._take(news, now=now, at_once=is_urgent):
             return None
         self._state = task.status
         if step and submitted_at is not None:
             news = f"{news} ({_describe_duration(now - submitted_at)} since the start)"
         return LogLine("warning" if task.status is TaskState.UNKNOWN else "info", news)
 
-    def on_failure(self, error: AgentTaskError, *, now: float, waiting: int = 1) -> LogLine | None:
-        """Return the line about a failed check, or None; the parameters are those of ``on_state``."""
+    def on_failure(self, error: AgentTaskError, *, now: float) -> LogLine | None:
+        """Return the line about a failed check, or None; ``now`` is as for ``on_state``."""
         news = f"Could not get the state: {error}"
         is_urgent = not self._in_triggerer and self._state is not None
-        if not self._take(news, now=now, waiting=waiting, at_once=is_urgent):
+        if not self._take(news, now=now, at_once=is_urgent):
             return None
         self._state = None
         return LogLine("warning", news)
 
-    def _take(self, news: str, *, now: float, waiting: int, at_once: bool) -> bool:
-        if news == self._logged or not self._pace.take(now=now, waiting=waiting, at_once=at_once):
+    def _take(self, news: str, *, now: float, at_once: bool) -> bool:
+        if news == self._logged or not self._pace.take(now=now, at_once=at_once):
             return False
         self._logged = news
         return True

@@ -12,13 +12,13 @@ from airflow.sdk import BaseXCom
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask
 from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.polling.shared_poller import count_waiting_tasks
+from airflow_agent_tasks.polling.loop_rate import LoopRate
 
 PROGRESS_KEY = "progress"
 USAGE_KEY = "usage"
-#: Pushes of all waiting tasks of a triggerer: each occupies its only supervisor thread for up to 150 ms, in
-#: which all connection lookups and log lines wait.
-PUSHES_PER_SECOND = 1.0
+#: The pushes of all waiting tasks of a triggerer: each occupies its only supervisor thread for up to 150 ms,
+#: in which all connection lookups and log lines wait.
+PUSHES = LoopRate(1.0)
 #: Seconds to wait for Airflow to store a value; the agent task is not polled in the meantime.
 PUSH_TIMEOUT = 10.0
 
@@ -46,13 +46,13 @@ class StateXComs:
         self._task_instance = task_instance
         self._log = log
         self._clock = clock
-        self._pace = Pace(PUSHES_PER_SECOND, since=clock())
+        self._pace = Pace(PUSHES)
         self._pushed: dict[str, Any] = {STATUS_KEY: noted_status}
 
     async def push(self, task: AgentTask | None) -> None:
         """Push changed values; a failed push never ends the wait."""
         changes = self._list_changes(task) if task else {}
-        if changes and self._pace.take(now=self._clock(), waiting=count_waiting_tasks()):
+        if changes and self._pace.take(now=self._clock()):
             await self._push(changes)
 
     async def push_end(self, task: AgentTask) -> None:

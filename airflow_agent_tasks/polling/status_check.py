@@ -12,11 +12,12 @@ from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.lifecycle.state_log import LogLine, StateLog
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.polling.shared_poller import SharedPoller, count_waiting_tasks
+from airflow_agent_tasks.polling.loop_rate import LoopRate
+from airflow_agent_tasks.polling.shared_poller import SharedPoller
 
-#: Log lines of all waiting tasks of a triggerer: its only supervisor thread writes them, and while that is
-#: behind, a line blocks the event loop.
-LINES_PER_SECOND = 20.0
+#: The log lines of all waiting tasks of a triggerer: its only supervisor thread writes them, and while that
+#: is behind, a line blocks the event loop.
+LINES = LoopRate(20.0)
 #: Seconds between two moments at which all tasks write their lines: the supervisor does a round of database
 #: queries each time it wakes up, and takes the lines of one moment together.
 LINE_TICK = 1.0
@@ -46,8 +47,7 @@ class StatusChecker:
         self._wait = wait
         self._log = log
         self._submitted_at = submitted_at
-        pace = Pace(LINES_PER_SECOND if in_triggerer else None, since=time.time())
-        self._state_log = StateLog(pace, in_triggerer=in_triggerer)
+        self._state_log = StateLog(Pace(LINES if in_triggerer else None), in_triggerer=in_triggerer)
         self._checked_at = time.monotonic()
 
     def check(self, hook: AgentTaskHook, *, retries: bool = False) -> Decision:
@@ -76,25 +76,25 @@ class StatusChecker:
             return self._wait.on_error(error, now=time.time())
         except AgentTaskError as error:
             self._checked_at = time.monotonic()
-            decision, line = self._on_error(error, waiting=count_waiting_tasks())
+            decision, line = self._on_error(error)
         else:
             self._checked_at = time.monotonic()
-            decision, line = self._on_state(task, waiting=count_waiting_tasks())
+            decision, line = self._on_state(task)
         if line and decision.waits:
             await asyncio.sleep(-asyncio.get_running_loop().time() % LINE_TICK)
         return self._write(line, decision)
 
-    def _on_state(self, task: AgentTask, *, waiting: int = 1) -> tuple[Decision, LogLine | None]:
+    def _on_state(self, task: AgentTask) -> tuple[Decision, LogLine | None]:
         now = time.time()
         decision = self._wait.on_state(task, now=now)
         line = self._state_log.on_state(
-            task, now=now, submitted_at=self._submitted_at, waiting=waiting, is_last=not decision.waits
+            task, now=now, submitted_at=self._submitted_at, is_last=not decision.waits
         )
         return decision, line
 
-    def _on_error(self, error: AgentTaskError, *, waiting: int = 1) -> tuple[Decision, LogLine | None]:
+    def _on_error(self, error: AgentTaskError) -> tuple[Decision, LogLine | None]:
         now = time.time()
-        line = self._state_log.on_failure(error, now=now, waiting=waiting)
+        line = self._state_log.on_failure(error, now=now)
         return self._wait.on_error(error, now=now), line
 
     def _write(self, line: LogLine | None, decision: Decision) -> Decision:

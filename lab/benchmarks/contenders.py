@@ -94,7 +94,7 @@ CONTENDERS = {
     ),
     "progress": Contender(
         "airflow-agent-tasks, with the progress of Shinzo's agents",
-        lambda url: {"conn_type": "shinzo", "host": url, "password": "key"},
+        lambda url: {"conn_type": "shinzo", "host": url, "password": "key_bench"},
         _build_with_progress,
     ),
     "dbt": Contender(

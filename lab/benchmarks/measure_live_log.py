@@ -4,7 +4,8 @@ seconds.
 
 Prints as JSON, without and with steps, for ``SECONDS`` in which all tasks wait: the CPU of the triggerer's
 event loop per poll, its lag, how often Airflow found it blocked, the log lines and XCom pushes per second
-that reached Airflow, and the CPU of the supervisor, the triggerer's other process, whose one thread takes them.
+that reached Airflow, and the CPU of the supervisor, the triggerer's other process, whose one thread takes
+them.
 """
 
 from __future__ import annotations

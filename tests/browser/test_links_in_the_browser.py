@@ -70,7 +70,8 @@ def test_the_page_of_a_task_that_waits_links_to_its_agent_task(
     required_actions.show(task, "details")
     link = visitor.page.get_by_role("link", name="Agent task", exact=True)
     link.wait_for()
-    visitor.take_screenshot(f"link-{dag_id}", folder="task-pages")
+    visitor.page.get_by_role("row").filter(has_text=task.run_id).wait_for()  # for the picture
+    visitor.take_screenshot("link" if map_index < 0 else "link-mapped", folder="task-pages")
     task_id = cluster.api.read_xcoms(task, ["task_id"])["task_id"]
     assert link.get_attribute("href") == f"{sandbox.url}/_sandbox/tasks/{task_id}"
     # It leads away from Airflow: into a window that knows nothing of this one.

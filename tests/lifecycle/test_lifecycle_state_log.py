@@ -152,40 +152,44 @@ def test_a_triggerer_logs_the_first_failure() -> None:
     assert write(StateLog(in_triggerer=True), (0, OFFLINE)) == ["Could not get the state: No connection."]
 
 
-def test_with_many_tasks_each_waits_for_its_share() -> None:
-    log = StateLog(Pace(10.0, since=START, draw=lambda: 0.5), in_triggerer=True)
-    logged = [
-        seconds
-        for seconds in range(0, 400, 5)
-        if log.on_state(at_step(seconds), now=START + seconds, waiting=1000)
-    ]
-    assert logged == [50, 150, 250, 350]
-
-
 # --- the pace ------------------------------------------------------------------------------------------
 
 
-def test_ten_thousand_tasks_together_keep_the_rate_and_each_gets_its_turn() -> None:
-    tasks, per_second, interval, seconds = 10_000, 20.0, 10, 1500
+class Rate:
+    """A shared rate by the clock of the test: so many writes each second."""
+
+    def __init__(self, per_second: float, tasks: int) -> None:
+        self.per_second = per_second
+        self.left = 0.0
+        self._tasks = tasks
+
+    def count_tasks(self) -> int:
+        return self._tasks
+
+    def take(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+
+def test_each_of_ten_thousand_tasks_gets_its_turn_whatever_the_order_in_which_they_ask() -> None:
+    tasks, rate = 10_000, Rate(20.0, 10_000)
     written = [0] * tasks
-    by_second = [0] * seconds
-    paces = [Pace(per_second) for _ in range(tasks)]
-    for second in range(seconds):
-        # Each is checked every ten seconds, and has always something to write.
-        for number in range(second % interval, tasks, interval):
-            if paces[number].take(now=float(second), waiting=tasks):
-                written[number] += 1
-                by_second[second] += 1
-    # On average over a minute: the first ones are drawn.
-    assert max(sum(by_second[at : at + 60]) for at in range(seconds - 60)) <= 60 * per_second * 1.2
-    assert {2, 3} <= set(written) <= {2, 3, 4}
-    assert sum(by_second) >= 0.9 * per_second * seconds
+    paces = [Pace(rate) for _ in range(tasks)]
+    for second in range(0, 1500, 10):
+        rate.left = 10 * rate.per_second
+        # Always in the same order: the first ones would take every write.
+        for number, pace in enumerate(paces):
+            written[number] += pace.take(now=float(second))
+    assert set(written) == {3}
 
 
-def test_few_tasks_write_at_once_and_then_every_ten_seconds() -> None:
-    pace = Pace(20.0, since=START)
-    written = [second for second in range(45) if pace.take(now=START + second, waiting=200)]
-    assert written == [0, 10, 20, 30, 40]
+@pytest.mark.parametrize(("tasks", "seconds"), [(1, 10), (200, 10), (1000, 50)])
+def test_a_task_waits_until_each_of_the_others_may_have_written(tasks: int, seconds: int) -> None:
+    rate = Rate(20.0, tasks)
+    rate.left = 1000
+    pace = Pace(rate)
+    written = [second for second in range(120) if pace.take(now=START + second)]
+    assert written == list(range(0, 120, seconds))
 
 
 def test_a_clock_that_is_set_back_does_not_silence_a_task() -> None:

@@ -13,10 +13,19 @@ from airflow.sdk import BaseXCom
 from airflow_agent_tasks.agent_task import AgentTask, Progress, TaskState
 from airflow_agent_tasks.lifecycle.pace import WRITE_INTERVAL
 from airflow_agent_tasks.polling import state_xcoms
-from airflow_agent_tasks.polling.state_xcoms import PUSHES_PER_SECOND, StateXComs
+from airflow_agent_tasks.polling.loop_rate import LoopRate
+from airflow_agent_tasks.polling.state_xcoms import StateXComs
 from tests.airflow.polling.poller_service import Clock
 
 TASK_INSTANCE = SimpleNamespace(dag_id="dag", run_id="run", task_id="agent", map_index=2)
+
+
+@pytest.fixture
+def clock(mocker: Any) -> Clock:
+    """The clock of all pushes."""
+    clock = Clock()
+    mocker.patch.object(state_xcoms, "PUSHES", LoopRate(1.0, clock=clock))
+    return clock
 
 
 @pytest.fixture
@@ -34,9 +43,8 @@ def list_pushed(aset: Any) -> list[tuple[str, Any]]:
     return [(key, value["steps_completed"] if key == "progress" else value) for key, value in pushed]
 
 
-def test_each_change_is_pushed_once_for_the_task_instance(aset: Any) -> None:
+def test_each_change_is_pushed_once_for_the_task_instance(aset: Any, clock: Clock) -> None:
     async def push_all() -> None:
-        clock = Clock()
         xcoms = StateXComs(TASK_INSTANCE, logging.getLogger(), noted_status="queued", clock=clock)
         tasks = [seen(None, TaskState.QUEUED), seen(1), seen(1), None, seen(2), seen(2, TaskState.PAUSED)]
         for task in tasks:
@@ -55,28 +63,25 @@ def test_a_trigger_of_an_earlier_version_pushes_the_status_too(aset: Any) -> Non
     assert list_pushed(aset) == [("status", "running")]
 
 
-def test_all_tasks_of_a_triggerer_share_its_pushes(aset: Any, mocker: Any) -> None:
-    tasks, seconds = 200, 1000
-    mocker.patch.object(state_xcoms, "count_waiting_tasks", return_value=tasks)
+def test_all_tasks_of_a_triggerer_share_its_pushes(aset: Any, clock: Clock) -> None:
+    tasks, seconds = 50, 200
 
     async def push_many() -> None:
-        clock = Clock()
         all_xcoms = [
             StateXComs(TASK_INSTANCE, logging.getLogger(), noted_status="running", clock=clock)
             for _ in range(tasks)
         ]
-        for step in range(seconds // 10):
+        for step in range(seconds):
             for xcoms in all_xcoms:
                 await xcoms.push(seen(step))
-            clock.advance(10.0)
+            clock.advance(1.0)
 
     asyncio.run(push_many())
-    assert aset.call_count == pytest.approx(PUSHES_PER_SECOND * seconds, rel=0.2)
+    assert aset.call_count == pytest.approx(seconds, rel=0.05)
 
 
-def test_status_and_progress_are_pushed_together(aset: Any) -> None:
+def test_status_and_progress_are_pushed_together(aset: Any, clock: Clock) -> None:
     async def push_twice() -> None:
-        clock = Clock()
         xcoms = StateXComs(TASK_INSTANCE, logging.getLogger(), noted_status="running", clock=clock)
         await xcoms.push(seen(1))
         clock.advance(WRITE_INTERVAL / 2)

@@ -14,9 +14,12 @@ from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask, Tas
 from airflow_agent_tasks.errors import AgentTaskUnavailableError
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
 from airflow_agent_tasks.polling import status_check
+from airflow_agent_tasks.polling.loop_rate import LoopRate
 from airflow_agent_tasks.polling.shared_poller import count_waiting_tasks, use_poller
-from airflow_agent_tasks.polling.status_check import LINE_TICK, LINES_PER_SECOND, StatusChecker
+from airflow_agent_tasks.polling.status_check import LINE_TICK, StatusChecker
+from tests.airflow.polling.poller_service import Clock
 
+ENDED = TaskState.COMPLETED
 OFFLINE = AgentTaskUnavailableError("No connection.")
 
 
@@ -94,19 +97,22 @@ def test_the_lines_of_all_tasks_come_together() -> None:
     assert len({round(at / LINE_TICK) for at in seconds}) <= 2
 
 
-@pytest.mark.parametrize("waiting", [1, int(10 * LINES_PER_SECOND)])
-def test_up_to_ten_seconds_worth_of_tasks_log_their_first_change_at_once(mocker: Any, waiting: int) -> None:
-    mocker.patch.object(status_check, "count_waiting_tasks", return_value=waiting)
-    handler = LineHandler()
-    asyncio.run(check_all(build_checker(handler), [at_step(1)]))
-    assert len(handler.lines) == 1
+def test_tasks_that_all_change_at_once_log_a_second_worth_of_lines_and_the_others_later(mocker: Any) -> None:
+    clock, handler = Clock(), LineHandler()
+    mocker.patch.object(status_check, "LINES", LoopRate(20.0, clock=clock))
 
+    async def check_many() -> list[int]:
+        checkers = [build_checker(handler) for _ in range(100)]
+        counts = []
+        for _ in range(3):
+            await asyncio.gather(*(check_all(checker, [at_step(1)]) for checker in checkers))
+            counts.append(len(handler.lines))
+            clock.advance(2.0)
+        await asyncio.gather(*(check_all(checker, [at_step(9, ENDED)]) for checker in checkers))
+        return [*counts, len(handler.lines)]
 
-def test_more_tasks_wait_for_their_turn_with_their_first_change_but_not_with_their_last(mocker: Any) -> None:
-    mocker.patch.object(status_check, "count_waiting_tasks", return_value=10**9)
-    handler = LineHandler()
-    asyncio.run(check_all(build_checker(handler), [at_step(1), at_step(9, TaskState.FAILED)]))
-    assert [line for _, line in handler.lines] == ["Seen: shinzo agent task tsk_1 (status failed)"]
+    # The end needs no turn.
+    assert asyncio.run(check_many()) == [pytest.approx(n, abs=3) for n in (20, 40, 60, 160)]
 
 
 def test_the_tasks_of_all_connections_are_counted() -> None:

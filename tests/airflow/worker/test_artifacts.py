@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+import resource
 import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle import commands as cmd
+from airflow_agent_tasks.lifecycle.artifact import Artifact
+from airflow_agent_tasks.worker.artifacts import ArtifactStore
+from airflow_agent_tasks.worker.xcoms import XComs
 from tests.airflow.conftest import FinishedRun
 
 LARGE = {"rows": ["x" * 100] * 900}
@@ -126,6 +134,49 @@ def test_the_retry_takes_the_result_once_storage_works(
     assert (run.state, run.tries("agent")) == ("success", 2)
     assert len(agent_task_sandbox.tasks()) == 1
     assert len(list_files(tmp_path / "folder")) == 2
+
+
+@pytest.fixture
+def store(airflow_home: Path, tmp_path: Path) -> ArtifactStore:
+    xcoms = XComs(SimpleNamespace(), logging.getLogger("artifacts"), is_wanted=False)
+    return ArtifactStore(f"{tmp_path}/kept", xcoms)
+
+
+def test_storage_that_fails_in_the_middle_keeps_the_rest(store: ArtifactStore, tmp_path: Path) -> None:
+    def keep(name: str) -> Artifact:
+        kept: Artifact = store.perform(cmd.KeepFile("tsk_1", name, "image/png", b"data"))
+        return kept
+
+    folder, aside = tmp_path / "kept" / "tsk_1", tmp_path / "aside"
+    assert keep("0001-a.png").path == str(folder / "0001-a.png")
+    folder.rename(aside)
+    folder.touch()
+    with pytest.raises(AgentTaskError, match=r"Object storage at .* failed: NotADirectoryError"):
+        keep("0002-a.png")
+    folder.unlink()
+    aside.rename(folder)
+    keep("0003-a.png")
+    listed = store.perform(cmd.ListArtifacts("tsk_1"))
+    assert sorted((one.name, one.size, one.type) for one in listed) == [
+        ("0001-a.png", 4, "image/png"),
+        ("0003-a.png", 4, "image/png"),
+    ]
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(store: ArtifactStore, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**22, before[1]))
+    try:
+        with pytest.raises(AgentTaskError, match="File too large"):
+            store.perform(cmd.KeepFile("tsk_1", "result.json", "application/json", bytes(2**23)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list_files(tmp_path) == {}
+
+
+def test_an_agent_task_that_kept_nothing_has_no_folder(store: ArtifactStore, tmp_path: Path) -> None:
+    assert store.perform(cmd.ListArtifacts("tsk_1")) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 MEMORY = """
