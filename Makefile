@@ -24,7 +24,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (8 minutes each)"
-	@echo "make fuzz     send 2,000 hostile replies to both clients and 3,000 requests to the plugin's routes, and print what they"
+	@echo "make fuzz     send 2,000 hostile replies and 500 streams to the clients, 3,000 requests to the plugin, and print what they"
 	@echo "              broke (5 minutes)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
 	@echo "make answers  answer 200 questions the moment they appear, in each setup, and print for how long that was delayed"
@@ -134,6 +134,7 @@ faults: $(INSTALLED) $(PEERS)
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m lab.fuzz.replies
+	@$(BIN)/python -m lab.fuzz.streams
 	@$(BIN)/python -m lab.fuzz.routes
 
 parked: $(INSTALLED)

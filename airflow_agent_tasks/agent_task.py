@@ -30,6 +30,9 @@ class TaskState(str, Enum):
 #: The XCom key that holds the state.
 STATUS_KEY = "status"
 
+#: The XCom keys in which Airflow looks for the links on the page of a task.
+TASK_LINK_KEY, QUESTION_LINK_KEY = "_link_AgentTaskLink", "_link_QuestionLink"
+
 #: States that an agent task never leaves.
 TERMINAL_STATES = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
 

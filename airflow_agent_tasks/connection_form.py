@@ -81,6 +81,16 @@ NETWORK_FIELDS = (
 )
 
 
+def _build_task_url_field(address: str) -> ExtraField:
+    """Return the field for the address of an agent task's page; no service documents one."""
+    return ExtraField(
+        "task_url",
+        "Agent task page",
+        f"URL of the service's own page of an agent task, such as `{address}`. The page of each Airflow task "
+        "links to it. Default: no link.",
+    )
+
+
 @dataclass(frozen=True)
 class ConnectionForm:
     """
@@ -137,7 +147,7 @@ LIGHTCONE_FORM = ConnectionForm(
     hook_name="Lightcone",
     key_label="API key",
     base_url=LightconeDialect.default_base_url,
-    fields=NETWORK_FIELDS,
+    fields=(_build_task_url_field("https://app.example.com/tasks/{task_id}"), *NETWORK_FIELDS),
 )
 SHINZO_FORM = ConnectionForm(
     conn_type="shinzo",
@@ -147,6 +157,7 @@ SHINZO_FORM = ConnectionForm(
     base_url=ShinzoDialect.default_base_url,
     fields=(
         ExtraField("agent_id", "Default agent", "Agent used when a task sets none, such as `agt_research`."),
+        _build_task_url_field("https://app.example.com/agents/{agent_id}/tasks/{task_id}"),
         *NETWORK_FIELDS,
     ),
 )

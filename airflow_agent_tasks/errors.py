@@ -22,6 +22,7 @@ Every exception of this package.
         ├── AgentTaskInputRequiredError
         ├── AgentTaskUnreachableStateError
         ├── AgentTaskTimeoutError
+        ├── AgentTaskUndeliveredError
         └── AgentTaskBudgetError                                                      final
 
 ``final`` errors would recur on every retry, so operators fail the Airflow task without one. ``transient``
@@ -77,12 +78,10 @@ class AgentTaskConnectionNotFoundError(AgentTaskConfigurationError):
     The connection does not exist, or it cannot be read now.
 
     Check the spelling of ``conn_id``, and add the connection or repair your secrets backend. Transient,
-    because Airflow reports an unavailable secrets backend in the same way as a misspelt name: a
-    retry succeeds once the connection can be read.
+    because Airflow reports an unavailable secrets backend in the same way as a misspelt name.
     """
 
-    is_final = False
-    is_transient = True
+    is_final, is_transient = False, True
 
 
 class AgentTaskInsecureError(AgentTaskConfigurationError):
@@ -94,8 +93,7 @@ class AgentTaskInsecureError(AgentTaskConfigurationError):
     Transient, because a certificate that expires during a wait looks like a missing CA.
     """
 
-    is_final = False
-    is_transient = True
+    is_final, is_transient = False, True
 
 
 class AgentTaskArgumentError(AgentTaskError, ValueError):
@@ -131,8 +129,7 @@ class AgentTaskRejectedError(AgentTaskRequestError):
     """
     The service rejected the request (an HTTP status such as 400, 409 or 422).
 
-    The message quotes the service's reason. Correct the argument or the connection's host accordingly, then
-    clear the task.
+    The message quotes the service's reason. Correct the argument or the connection, then clear the task.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -294,6 +291,9 @@ class AgentTaskBudgetError(AgentTaskOutcomeError):
     """
     The agent task used more than the operator's ``budget`` allows, and was stopped.
 
-    The message names both. Raise the budget or reduce the work, then clear the task. Airflow does not retry
-    it, because the next agent task would use as much again.
+    The message names both. Raise the budget or reduce the work, then clear the task. A retry would not help.
     """
+
+
+class AgentTaskUndeliveredError(AgentTaskOutcomeError):
+    """The result could not be stored. Do what the message says, then clear the task: it takes the result."""

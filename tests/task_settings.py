@@ -30,6 +30,7 @@ _DEFAULTS: dict[str, Any] = {
     "budget": None,
     "artifacts_path": None,
     "max_xcom_bytes": 65_536,
+    "pushes_xcoms": True,
 }
 
 

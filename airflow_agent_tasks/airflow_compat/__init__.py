@@ -6,6 +6,8 @@ All uses of Airflow's private APIs: no other folder imports anything from Airflo
 ====================== ============================================= ========================================
 module                 what it uses, and why                         the public alternative
 ====================== ============================================= ========================================
+``task_telemetry``     a task instance's ``context_carrier``, for    none: the current span has its parent,
+                       the spans of an agent task                    but only on a worker
 ``state_store``        ``context["task_state_store"]``, to find the  this is public; only the class of its
                        agent task of an earlier try                  failures is not documented
 ``task_states``        a task instance's ``get_task_states``, to     this is public on a worker; none for a

@@ -81,6 +81,11 @@ REQUIREMENTS = (
         ),
     ),
     Requirement(
+        "task_telemetry",
+        "the spans of agent tasks are not in the traces of their Airflow tasks",
+        (Part("airflow.sdk.api.datamodels._generated:TaskInstance", attributes="context_carrier"),),
+    ),
+    Requirement(
         "required_action",
         "an agent's question fails the Airflow task if the plugin cannot be reached",
         (

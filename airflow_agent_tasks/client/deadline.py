@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -45,6 +46,8 @@ class Deadline:
         self._outer: Deadline | None = None
         #: Whether the request may have reached the service.
         self.is_sent = False
+        self._socket: socket.socket | None = None
+        self._is_cancelled = False
 
     def __enter__(self) -> Deadline:
         self._outer, _thread.deadline = _thread.deadline, self
@@ -60,8 +63,23 @@ class Deadline:
         """Seconds that are left; less than 0 once the deadline has passed."""
         return self._ends_at - time.monotonic()
 
+    def cancel(self) -> None:
+        """End the operation that runs under this deadline, from another thread."""
+        self._is_cancelled = True
+        if self._socket:
+            with suppress(OSError):  # closed in the meantime
+                # Not the method of a TLS socket, which the other thread may be using.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def limit(self, connection: socket.socket) -> None:
+        """Limit the next operation of a socket; raises TimeoutError if the deadline has passed."""
+        self._socket = connection
+        connection.settimeout(self.check())
+
     def check(self) -> float:
-        """Return the seconds that are left; raises TimeoutError if the deadline has passed."""
+        """Return the seconds that are left; raises TimeoutError if it has passed or was cancelled."""
+        if self._is_cancelled:
+            raise TimeoutError("cancelled")
         if (left := self.seconds_left) > 0:
             return left
         raise TimeoutError("timed out")
@@ -78,7 +96,7 @@ class _LimitedSocket(socket.socket):
 
     def _limit(self) -> None:
         if _thread.deadline:
-            self.settimeout(_thread.deadline.check())
+            _thread.deadline.limit(self)
 
     def recv(self, *args: Any) -> bytes:
         self._limit()

@@ -173,6 +173,8 @@ def _redact_chunks(chunks: Iterable[bytes], secret: bytes) -> Iterator[bytes]:
 
 def _find_start(secret: bytes, text: bytes) -> bytes:
     """Return the longest suffix of the text that is a prefix of the secret."""
-    return next(
-        (secret[:length] for length in range(len(secret) - 1, 0, -1) if text.endswith(secret[:length])), b""
-    )
+    # Only where its first byte is: a chunk may be one byte, and a key a thousand.
+    at = text.find(secret[:1], max(0, len(text) - len(secret) + 1))
+    while at >= 0 and not secret.startswith(text[at:]):
+        at = text.find(secret[:1], at + 1)
+    return text[at:] if at >= 0 else b""

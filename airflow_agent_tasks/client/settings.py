@@ -32,6 +32,8 @@ class ClientSettings:
     :param proxy: The proxy's URL; None (default) for the environment's (``HTTPS_PROXY``, ``NO_PROXY``).
     :param requests_per_second: Maximum number of requests per second; None (default) for no limit.
     :param allow_insecure_http: Allows ``http://`` to other hosts, which sends the key unencrypted.
+    :param task_url: The pattern of the address of an agent task's page on the service, for links; None
+        (default) if it is unknown.
     :param source: Where the settings come from, as in "connection 'lightcone_default'".
     :raises AgentTaskConfigurationError: if any of these is unusable.
     """
@@ -43,6 +45,7 @@ class ClientSettings:
     proxy: str | None = field(default=None, repr=False)
     requests_per_second: float | None = None
     allow_insecure_http: bool = False
+    task_url: str | None = field(default=None, repr=False)
     source: str = "the settings"
 
     def __post_init__(self) -> None:

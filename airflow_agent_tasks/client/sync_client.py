@@ -95,9 +95,9 @@ class SyncClient:
             raise
 
     @contextmanager
-    def stream(self, request: Request) -> Iterator[tuple[Response, Iterator[bytes]]]:
+    def stream(self, request: Request) -> Iterator[tuple[Response, Chunks]]:
         """
-        Send a request once; yield the head of its response and an iterator over the chunks of its body.
+        Send a request once; yield the head of its response and the chunks of its body.
 
         The head must arrive within the timeout. Events may continue for hours, with gaps of at most 300 s.
         The head of an error response includes its body, so that it can be read like any other response.
@@ -109,12 +109,12 @@ class SyncClient:
             if 200 <= response.status_code < 300:
                 yield (
                     self._redactor.build_response(response.status_code, response.headers),
-                    self._read_chunks(request, response),
+                    Chunks(lambda limit: self._read_chunks(request, response, limit)),
                 )
             else:
                 with self._transport_errors(request, deadline), deadline:
                     error_response = self._read_response(request, response, deadline)
-                yield error_response, iter(())
+                yield error_response, Chunks(lambda limit: iter(()))
 
     def close(self) -> None:
         """Close the connections."""
@@ -149,12 +149,16 @@ class SyncClient:
             proxies={"http": self._proxy, "https": self._proxy} if self._proxy else None,
         )
 
-    def _read_chunks(self, request: Request, response: requests.Response) -> Iterator[bytes]:
-        yield from self._redactor.redact_chunks(self._read_events(request, response))
+    def _read_chunks(
+        self, request: Request, response: requests.Response, limit: Callable[[], Deadline]
+    ) -> Iterator[bytes]:
+        yield from self._redactor.redact_chunks(self._read_events(request, response, limit))
 
-    def _read_events(self, request: Request, response: requests.Response) -> Iterator[bytes]:
+    def _read_events(
+        self, request: Request, response: requests.Response, limit: Callable[[], Deadline]
+    ) -> Iterator[bytes]:
         while True:
-            deadline = Deadline(STREAM_TIMEOUT)
+            deadline = limit()
             deadline.is_sent = True
             with self._transport_errors(request, deadline, transport_errors.too_silent), deadline:
                 # read1 returns the bytes that have arrived. iter_content would wait for a full chunk, and
@@ -195,6 +199,36 @@ class SyncClient:
             if deadline.seconds_left <= 0 or isinstance(error, _TIMEOUTS):
                 raise too_slow(request, self.settings) from None
             raise transport_errors.cut_off(request, self.settings) from None
+
+
+class Chunks:
+    """
+    An iterator over the chunks of a streamed body.
+
+    :param read: Returns them; each wait for a chunk runs under a deadline that its argument returns.
+    """
+
+    def __init__(self, read: Callable[[Callable[[], Deadline]], Iterator[bytes]]) -> None:
+        self._chunks = read(self._begin_wait)
+        self._deadline = Deadline(STREAM_TIMEOUT)
+        self._is_closed = False
+
+    def __iter__(self) -> Chunks:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Cut the connection, from any thread; the iteration then ends with an error."""
+        self._is_closed = True
+        self._deadline.cancel()
+
+    def _begin_wait(self) -> Deadline:
+        self._deadline = Deadline(STREAM_TIMEOUT)
+        if self._is_closed:
+            self._deadline.cancel()
+        return self._deadline
 
 
 def _explain_unsent(error: Exception, request: Request, settings: ClientSettings) -> AgentTaskError:

@@ -26,8 +26,8 @@ from airflow_agent_tasks.hooks.connection_settings import (
     read_extra,
 )
 from airflow_agent_tasks.hooks.connection_test import try_connection
+from airflow_agent_tasks.hooks.event_batches import EventBatches, list_events
 from airflow_agent_tasks.services.base import Capability, Dialect
-from airflow_agent_tasks.services.event_stream import EventStreamParser
 from airflow_agent_tasks.services.http import Request, Response
 
 if TYPE_CHECKING:
@@ -99,8 +99,16 @@ class AgentTaskHook(BaseHook):
         :raises AgentTaskNotSupportedError: if the service has no stream.
         :raises AgentTaskRequestError: if the service rejected the start or the stream broke.
         """
+        return list_events(self.open_stream(agent_id=agent_id, **fields))
+
+    def open_stream(self, *, agent_id: str | None = None, **fields: Any) -> EventBatches:
+        """
+        Return the events of ``stream_task``, with the same parameters, in lists as they arrive together.
+
+        :raises AgentTaskNotSupportedError: if the service has no stream.
+        """
         request = self.dialect.build_stream(fields, agent_id=self.resolve_agent_id(agent_id))
-        return self._read_events(request)
+        return EventBatches(self._client, self.dialect, request)
 
     def get_task(
         self, task_id: str, agent_id: str | None = None, *, retries: bool = True, has_result: bool = True
@@ -232,7 +240,7 @@ class AgentTaskHook(BaseHook):
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
         """Return the settings of the connection, or else those of the environment."""
         if connection is not None:
-            return build_settings(connection, extra, default_base_url=self.dialect.default_base_url)
+            return build_settings(connection, extra, self.dialect)
         if settings := self.read_environment(self.conn_id):
             return settings
         raise connection_not_found(self.conn_id)
@@ -274,14 +282,6 @@ class AgentTaskHook(BaseHook):
         return self.dialect.parse_task(
             request, response, task_id=task_id, agent_id=agent_id, now=time.time(), has_result=has_result
         )
-
-    def _read_events(self, request: Request) -> Iterator[dict[str, Any]]:
-        with self._client.stream(request) as (response, chunks):
-            self.dialect.check_status(request, response, now=time.time())
-            parser = EventStreamParser(response.redact)
-            for chunk in chunks:
-                yield from parser.feed(chunk)
-            yield from parser.finish()
 
 
 def _require_end(task: AgentTask, refusal: AgentTaskRejectedError | None) -> AgentTask:

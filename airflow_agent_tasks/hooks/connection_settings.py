@@ -13,6 +13,8 @@ from urllib.request import getproxies
 from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
 from airflow_agent_tasks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER, ConnectionForm
 from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
+from airflow_agent_tasks.hooks.task_url import is_usable_pattern
+from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.http import ID_RULE, is_usable_id
 from airflow_agent_tasks.text import shorten
 
@@ -43,26 +45,25 @@ def read_extra(connection: Connection) -> Mapping[str, Any]:
     return extra
 
 
-def build_settings(
-    connection: Connection, extra: Mapping[str, Any], *, default_base_url: str
-) -> ClientSettings:
+def build_settings(connection: Connection, extra: Mapping[str, Any], dialect: Dialect) -> ClientSettings:
     """
     Return the client settings of a connection.
 
     :param connection: The Airflow connection.
     :param extra: Its parsed extra.
-    :param default_base_url: The base URL if the connection has no host.
+    :param dialect: The service's dialect, which has the base URL if the connection has no host.
     :raises AgentTaskConfigurationError: for an unusable field, which it names.
     """
     source = _name(connection)
     return ClientSettings(
-        base_url=_read_base_url(connection, default_base_url),
+        base_url=_read_base_url(connection, dialect.default_base_url),
         api_key=(connection.password or "").strip(),
         timeout=_read_number(extra, "timeout", source) or DEFAULT_TIMEOUT,
         verify=_read_verify(extra, source),
         proxy=read_text(extra, "proxy", source),
         requests_per_second=_read_number(extra, "requests_per_second", source),
         allow_insecure_http=_read_boolean(extra, "allow_insecure_http", source),
+        task_url=_read_task_url(extra, source, dialect),
         source=source,
     )
 
@@ -153,6 +154,19 @@ def _bracket_ipv6(host: str) -> str:
         return f"[{ipaddress.IPv6Address(host)}]"
     except ValueError:
         return host
+
+
+def _read_task_url(extra: Mapping[str, Any], source: str, dialect: Dialect) -> str | None:
+    pattern = read_text(extra, "task_url", source)
+    has_agents = Capability.AGENT_CHOICE in dialect.capabilities
+    placeholders = ("{task_id}", "{agent_id}") if has_agents else ("{task_id}",)
+    if pattern and not is_usable_pattern(pattern, placeholders):
+        allowed = (
+            "an http:// or https:// URL without user and password, with no placeholder but "
+            f"{' and '.join(placeholders)}, and with none before its path"
+        )
+        raise _wrong("task_url", source, allowed, pattern)
+    return pattern
 
 
 def _read_number(extra: Mapping[str, Any], name: str, source: str) -> float | None:

@@ -23,7 +23,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     MakeForm,
     Notify,
     Park,
-    PushAnswers,
+    PushQuestions,
     ReadClock,
     ReadForm,
     ShowForm,
@@ -32,6 +32,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.measurements import Count
 from airflow_agent_tasks.lifecycle.question_form import (
     Asking,
     format_time,
@@ -63,7 +64,7 @@ def resume_questions(execution: Execution, found: Submission | None, task: Agent
     if found is None or (last := found.questions.last) is None:
         return
     if found.task_id == task.task_id:
-        yield from PushAnswers(found.questions.list_answers())
+        yield from PushQuestions(found.questions)
         if decision := found.questions.stop_decision:
             yield from _stop(execution, last, decision)
     elif last.stage is Stage.ASKED:
@@ -79,6 +80,7 @@ def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | No
     settings = execution.settings
     asks_people = settings.on_awaiting_input == "ask"
     if not asks_people and not settings.has_reply:
+        yield from Count("questions")
         return None
     questions = yield from execution.require_questions()
     # Otherwise an agent that keeps asking would be answered forever.
@@ -91,6 +93,7 @@ def answer_question(execution: Execution, task: AgentTask) -> Flow[Decision | No
         return (yield from check(execution))
     if standing is Standing.NEW:
         questions = questions.add(task, now)
+        yield from Count("questions")
         reply = yield from _reply_automatically(execution, task, questions)
         if reply is None:
             return (yield from _ask(execution, task, questions)) if asks_people else None

@@ -28,7 +28,10 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.measurements import Count, measure_start
+from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.lifecycle.stop import stop_and_look
+from airflow_agent_tasks.lifecycle.stream_commands import StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.start_fields import read_rendered
@@ -116,7 +119,12 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
     # first try from the retries would fail once a user edits them.
     if found.max_tries not in (None, execution.task_try.max_tries):
-        return (yield from _start_over(start, found))
+        if not found.is_undelivered:
+            return (yield from _start_over(start, found))
+        # The user has made room for the result, and cleared the task to get it.
+        yield from info("The result of %s was not delivered before the clear; taking it now.", found.task_id)
+        found = replace(found, max_tries=execution.task_try.max_tries)
+        yield from _record(start, found)
     started = start.locate(found)
     if started is None:
         return (yield from _repeat(start, found))
@@ -154,7 +162,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     agent_id = start.execution.settings.agent_id
     fields = start.service.put_idempotency_key(start.fields, submission.idempotency_key)
     try:
-        task = yield from StartTask(agent_id, fields)
+        task = yield from _start_task(start, agent_id, fields)
     except AgentTaskUncertainError as error:
         if start.is_idempotent:
             # The next try sends the same key, and so gets the agent task of this start, if there is one.
@@ -168,7 +176,24 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
     yield from start.execution.adopt(started)
     yield from _record(start, submission.with_task(started))
+    yield from measure_start(task)
     yield from info("%s %s", "Already started:" if task.reused else "Started", task)
+    return task
+
+
+def _start_task(start: _Start, agent_id: str | None, fields: Mapping[str, Any]) -> Flow[AgentTask]:
+    execution = start.execution
+    if not (execution.settings.stream and start.is_idempotent):
+        return (yield from StartTask(agent_id, fields))
+    try:
+        task = yield from StreamTask(agent_id, fields)
+    except AgentTaskError as error:
+        if error.is_final and not isinstance(error, AgentTaskUncertainError):
+            raise
+        # The same key: if the stream has started an agent task, this finds it.
+        yield from warning("%s Starting without the stream, with the same idempotency key.", error)
+        return (yield from StartTask(agent_id, fields))
+    execution.stream = OpenStream((yield from ReadClock()))
     return task
 
 
@@ -221,6 +246,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
             raise
         yield from warning("Attached to %s, %s; its state is not available now. %s", task_id, origin, error)
         yield from start.execution.adopt(started)
+        yield from Count("attached")
         return AgentTask(start.service.service, task_id, TaskState.UNKNOWN, agent_id=started.agent_id)
     # If a user chose to stop the agent, no new one is started.
     is_settled = start.execution.is_settled_by(task) or found.questions.stop_decision is not None
@@ -228,11 +254,12 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
         yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
         return (yield from _submit(start))
     if must_stop and not task.is_terminal:
-        task = yield from stop_and_look(started)
+        task = yield from stop_and_look(started, task)
         if task.status is not TaskState.COMPLETED:
             yield from info("Finished stopping %s, %s; starting a new one.", task, origin)
             return (yield from _submit(start))
     yield from start.execution.adopt(started)
+    yield from Count("attached")
     yield from info("Attached to %s, %s, %s", task_id, origin, STATES_IN_WORDS.get(task.status, "ended"))
     if found.on_kill_policy != start.on_kill_policy:
         yield from _record(start, replace(found, on_kill_policy=start.on_kill_policy))
@@ -261,7 +288,7 @@ def _stop_earlier(start: _Start, found: Submission, old: StartedTask) -> Flow[No
     try:
         task = yield from GetTask(old)
         if not task.is_terminal:
-            task = yield from stop_and_look(old)
+            task = yield from stop_and_look(old, task)
     except AgentTaskNotFoundError as error:
         start.check_gone(found, error)
         yield from info(

@@ -31,7 +31,7 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     """
     wait = yield from execution.require_wait()
     try:
-        task = yield from GetTask(execution.started, retries=retries)
+        task = yield from execution.complete((yield from GetTask(execution.started, retries=retries)))
     except AgentTaskError as error:
         now = yield from ReadClock()
         yield from _log(execution.state_log.on_failure(error, now=now))

@@ -16,8 +16,9 @@ import msgspec
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.question_form import Asking
-from airflow_agent_tasks.lifecycle.question_log import Reply
+from airflow_agent_tasks.lifecycle.question_log import Questions, Reply
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.services.base import Dialect
 
@@ -60,6 +61,7 @@ def perform_all(flow: Flow[T], perform: Callable[[Command[Any]], Any]) -> T:
             result = perform(command)
         except AgentTaskError as failure:
             error = failure
+        del command  # it may hold a file, and the next one is made before this one is replaced
 
 
 # --- the submission record, in Airflow's task state store ---------------------------------------------
@@ -186,10 +188,31 @@ class PushTask(Command[None], frozen=True):
     task: AgentTask
 
 
-class PushAnswers(Command[None], frozen=True):
-    """Push the answers and who gave them to XCom, if they changed. Never fails."""
+class PushQuestions(Command[None], frozen=True):
+    """Push the answers and who gave them to XCom, and link to an open question, if changed. Never fails."""
 
-    answers: list[dict[str, Any]]
+    questions: Questions
+
+
+class KeepFile(Command[Artifact], frozen=True):
+    """Store a file in the agent task's folder below ``artifacts_path``; an existing one is replaced."""
+
+    folder: str
+    name: str
+    media_type: str
+    data: bytes
+
+
+class ListArtifacts(Command[list[Artifact]], frozen=True):
+    """Return what earlier executions kept, as XCom and the folder show it."""
+
+    folder: str
+
+
+class PushArtifacts(Command[None], frozen=True):
+    """Push the list of artifacts to XCom, if it changed. Never fails."""
+
+    artifacts: list[dict[str, Any]]
 
 
 class Log(Command[None], frozen=True):

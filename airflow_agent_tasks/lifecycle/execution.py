@@ -8,16 +8,19 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.artifact import ArtifactList
 from airflow_agent_tasks.lifecycle.commands import (
     DropSubmission,
     Flow,
     LoadSubmission,
-    PushAnswers,
+    PushQuestions,
     ReadClock,
     SaveSubmission,
     StopOnKill,
     warn_on_failure,
 )
+from airflow_agent_tasks.lifecycle.measurements import Measurement
+from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.state_log import StateLog
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -34,6 +37,7 @@ class TaskSettings:
 
     :param start_fields: The rendered start fields by name.
     :param execution_timeout: Airflow's own ``execution_timeout`` in seconds, or None.
+    :param pushes_xcoms: Airflow's own ``do_xcom_push``.
     """
 
     start_fields: Mapping[str, Any]
@@ -60,6 +64,7 @@ class TaskSettings:
     budget: Mapping[str, float] | None
     artifacts_path: str | None
     max_xcom_bytes: int
+    pushes_xcoms: bool
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,19 @@ class Execution:
         self.last_started: StartedTask | None = None
         #: That agent task as last seen, or None.
         self.last_task: AgentTask | None = None
+        #: What is measured about it once it has ended. For a completed one, this is reported when Airflow has
+        #: its result: otherwise it would count twice if Airflow cannot store that and a retry attaches to it.
+        self.measurements: tuple[Measurement, ...] = ()
+        #: Its event stream, while the execution follows one.
+        self.stream: OpenStream | None = None
+        #: What it has used, as the stream last reported it.
+        self.streamed_usage: Mapping[str, Any] | None = None
+        #: What that agent task made.
+        self.artifacts = ArtifactList()
+        #: True while its result is being stored.
+        self.is_keeping_result = False
+        #: True once files were dropped, because there is no ``artifacts_path``.
+        self.has_dropped_files = False
 
     @property
     def started(self) -> StartedTask:
@@ -122,9 +140,21 @@ class Execution:
 
     def adopt(self, started: StartedTask) -> Flow[None]:
         """Make this the agent task of the execution."""
+        if self.last_started and self.last_started.agent_task_id != started.agent_task_id:
+            self.artifacts = ArtifactList()
         self.last_started = started
         self.wait = None
         yield from StopOnKill(started)
+
+    def complete(self, task: AgentTask) -> Flow[AgentTask]:
+        """Return the agent task with what its status lacks and only its stream has reported."""
+        if task.usage is None and self.streamed_usage:
+            task = replace(task, usage=self.streamed_usage)
+        if self.settings.stream and task.is_terminal and task.result is None:
+            submission = yield from warn_on_failure(self.load())
+            if submission and submission.task_id == task.task_id:
+                task = replace(task, result=submission.result)
+        return task
 
     # --- the record
 
@@ -173,7 +203,7 @@ class Execution:
         submission = yield from self.require_submission()
         yield from self.save(replace(submission, questions=questions))
         self.wait = None  # the limits and the poll interval have changed
-        yield from PushAnswers(questions.list_answers())
+        yield from PushQuestions(questions)
 
     # --- limits
 

@@ -16,10 +16,14 @@ from airflow_agent_tasks.errors import (
     AgentTaskUnavailableError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.lifecycle.commands import Flow, PushTask, info, warning
+from airflow_agent_tasks.lifecycle.artifacts import keep_result
+from airflow_agent_tasks.lifecycle.commands import Flow, PushTask, ReadClock, info, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.measurements import measure_end, report
+from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from airflow_agent_tasks.services.embedded_files import drop_files
 from airflow_agent_tasks.services.usage import describe_usage, list_passed, list_unreported
 from airflow_agent_tasks.text import shorten
 
@@ -91,14 +95,20 @@ def _report_usage(execution: Execution, task: AgentTask) -> Flow[None]:
 
 def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     settings = execution.settings
+    task = yield from execution.complete(task)
     yield from PushTask(task)
     if task.is_terminal:
         yield from _report_usage(execution, task)
+    task = yield from keep_result(execution, task)
+    if task.is_terminal:
+        yield from _measure(execution, task)
     if task.exit_code is not None and task.exit_code in settings.skip_on_exit_code:
+        yield from report(execution.measurements)
         return Outcome(task, f"{task}: exit code {task.exit_code} is one of skip_on_exit_code.")
     if task.status is TaskState.COMPLETED:
         yield from info("Completed: %s", task)
         return Outcome(task)
+    yield from report(execution.measurements)
     if task.status is TaskState.AWAITING_INPUT:
         if settings.on_awaiting_input == "return":
             yield from execution.leave()
@@ -110,6 +120,13 @@ def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
             task=task,
         )
     raise build_failure(task, is_final=task.exit_code in settings.no_retry_on_exit_code)
+
+
+def _measure(execution: Execution, task: AgentTask) -> Flow[None]:
+    # Not loaded for it: the flow has the record wherever there was a question.
+    questions = execution.submission.questions if execution.submission else Questions()
+    submitted_at, now = execution.started.started_at, (yield from ReadClock())
+    execution.measurements = tuple(measure_end(task, questions, submitted_at=submitted_at, now=now))
 
 
 def describe_retry(error: AgentTaskError, *, try_number: int, max_tries: int) -> str:
@@ -154,5 +171,6 @@ def describe_words(task: AgentTask) -> str:
     """Return the agent's result as a sentence to append to an error, or an empty string."""
     if task.result is None:
         return ""
-    said = task.result if isinstance(task.result, str) else json.dumps(task.result, ensure_ascii=False)
+    result = drop_files(task.result)
+    said = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
     return f" The agent said: {shorten(said, MAX_SAID)!r}."

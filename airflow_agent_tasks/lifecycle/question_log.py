@@ -171,6 +171,11 @@ class Questions:
         return self.last.changed_at if self.last else 0.0
 
     @property
+    def is_asking(self) -> bool:
+        """True while the newest question waits for someone's answer."""
+        return self.last is not None and self.last.stage is Stage.ASKED
+
+    @property
     def is_unsettled(self) -> bool:
         """True until the outcome of the newest question is known."""
         is_under_way = self.last and self.last.stage in (Stage.ASKED, Stage.ANSWERED, Stage.SENDING)

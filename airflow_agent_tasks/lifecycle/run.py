@@ -13,10 +13,12 @@ from typing import Any
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
+from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
 from airflow_agent_tasks.lifecycle.check_status import check, check_after, check_still_wanted
 from airflow_agent_tasks.lifecycle.commands import (
     Defer,
+    FindService,
     Flow,
     PushTask,
     ReadClock,
@@ -24,6 +26,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.follow_stream import end_stream, finish_stream, follow_stream
 from airflow_agent_tasks.lifecycle.outcome import Outcome, resolve
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 
@@ -36,7 +39,7 @@ def run(execution: Execution) -> Flow[Outcome]:
     yield from resume_questions(execution, found, task)
     yield from PushTask(task)
     if not execution.settings.wait_for_completion:
-        return Outcome(task)
+        return Outcome((yield from keep_result(execution, task)))
     # The worker makes the first check: a trigger that fires at once can fail its task.
     decision = yield from check(execution)
     if execution.settings.deferrable and decision.waits:
@@ -106,13 +109,23 @@ def _finish(execution: Execution, decision: Decision) -> Flow[Outcome]:
         asking = decision.task if decision.asks else None
         answered = (yield from answer_question(execution, asking)) if asking else None
         if answered is None:
+            yield from _leave_stream(execution, decision)
             return (yield from resolve(execution, decision))
         decision = answered
+
+
+def _leave_stream(execution: Execution, decision: Decision) -> Flow[None]:
+    if execution.stream and decision.task and decision.task.is_terminal:
+        yield from finish_stream(execution, (yield from FindService()))
+    yield from end_stream(execution)
 
 
 def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
     """Wait on the worker, or in the triggerer if ``deferrable``, until the decision is not to wait."""
     while decision.waits:
+        if execution.stream:
+            decision = yield from follow_stream(execution, (yield from FindService()), decision)
+            continue
         if execution.settings.deferrable:
             limit = yield from execution.find_limit()
             questions = execution.submission.questions if execution.submission else None

@@ -13,15 +13,18 @@ from airflow_agent_tasks.lifecycle.commands import (
     warn_on_failure,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.measurements import measure_stop, report
 
 #: Seconds before each further check of an agent task that still runs after the service accepted the stop.
 PAUSES_BEFORE_LOOKS = (1.0, 2.0, 4.0)
 
 
-def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
+def stop_and_look(started: StartedTask, before: AgentTask | None) -> Flow[AgentTask]:
     """
     Stop an agent task, and return it as reported by a status check after the stop.
 
+    :param started: The agent task.
+    :param before: The agent task as last seen, or None.
     :raises AgentTaskError: if stopping it failed, or it still runs after a few seconds.
     """
     task = yield from StopTask(started)
@@ -29,9 +32,10 @@ def stop_and_look(started: StartedTask) -> Flow[AgentTask]:
         return (yield from GetTask(started))  # StopTask does not read the result
     for seconds in PAUSES_BEFORE_LOOKS:
         if task.is_stopped:
-            return task
+            break
         yield from Sleep(seconds, minds_kill=False)
         task = yield from GetTask(started)
+    yield from report(measure_stop(task, before))
     if not task.is_stopped:
         raise AgentTaskError(f"The service accepted the stop, but the agent task {describe_stop(task)}.")
     return task
@@ -57,7 +61,7 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     # Even if this fails, stop the agent task: left running, it would cost money with nothing waiting for it.
     yield from warn_on_failure(execution.mark(is_stopping=True))
     try:
-        task = yield from stop_and_look(execution.started)
+        task = yield from stop_and_look(execution.started, execution.last_task)
     except AgentTaskError as error:
         return None, f"Stopping it failed, so it may still be running: {error}"
     execution.last_task = task
@@ -78,12 +82,16 @@ def stop_on_execution_timeout(execution: Execution) -> Flow[AgentTaskTimeoutErro
 
     :return: The failure to raise.
     """
+    # Read again: the interruption may have come between a save and its return.
+    execution.submission = None
     submission = yield from warn_on_failure(execution.load())
     started = submission.started if submission else execution.last_started
     limit = f"The execution_timeout of {execution.settings.execution_timeout or 0:g} s passed"
     if started is None:
         return AgentTaskTimeoutError(f"{limit} before the service confirmed the start of an agent task.")
     yield from execution.adopt(started)
+    if execution.is_keeping_result:  # object storage was too slow
+        yield from warn_on_failure(execution.mark(is_undelivered=True))
     fate = (yield from stop_or_leave(execution))[1]
     return AgentTaskTimeoutError(f"{limit} before {execution.name} ended. {fate}", task=execution.last_task)
 

@@ -37,7 +37,10 @@ class Submission:
     :param on_kill_policy: What happens to it when someone ends its Airflow task: ``"stop"`` or ``"leave"``.
     :param is_stopping: True from just before the agent task is stopped. The next try finishes the stop;
         otherwise it would wait forever for a paused agent task.
+    :param is_undelivered: True if the agent task completed but its result could not be stored. The next try
+        takes it, even after a clear.
     :param questions: The agent's questions and the replies to them.
+    :param result: Its result, if only its event stream had it; None otherwise.
     """
 
     idempotency_key: _Text
@@ -49,7 +52,9 @@ class Submission:
     conn_id: str = ""
     on_kill_policy: _Policy = "leave"
     is_stopping: bool = False
+    is_undelivered: bool = False
     questions: Questions = field(default_factory=Questions)
+    result: Any = None
 
     @property
     def started(self) -> StartedTask | None:

@@ -13,6 +13,7 @@ from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.operators.argument_names import check_names, complete_docstring
 from airflow_agent_tasks.operators.arguments import COMMON_CHECKS, CheckedArguments
+from airflow_agent_tasks.operators.links import TASK_LINKS, list_unstored
 from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.operators.value_checks import (
     check_name,
@@ -22,6 +23,7 @@ from airflow_agent_tasks.operators.value_checks import (
     read_text,
 )
 from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
+from airflow_agent_tasks.worker.links import Links
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,6 +46,7 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
+    operator_extra_links = TASK_LINKS
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -70,7 +73,10 @@ class AgentTaskActionOperator(CheckedArguments, BaseOperator):
         with reported, airflow_failures():
             self.agent_task_id = read_text("agent_task_id", self.agent_task_id)
             self.agent_id = read_id(self.agent_id)
-            task = self.act(find_hook(self.conn_id))
+            hook = find_hook(self.conn_id)
+            self.operator_extra_links = list_unstored(self)
+            Links(context["ti"], lambda: hook, self.log).show_task(self.agent_task_id, self.agent_id)
+            task = self.act(hook)
         self.log.info("%s: %s", type(self).__name__, task)
         return task.to_json()
 

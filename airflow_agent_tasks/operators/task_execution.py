@@ -27,6 +27,8 @@ from airflow_agent_tasks.lifecycle.run import (
 )
 from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
+from airflow_agent_tasks.operators.lineage import LineageFacts, ReportsLineage
+from airflow_agent_tasks.operators.links import list_unstored
 from airflow_agent_tasks.operators.value_checks import read_id
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
@@ -40,7 +42,8 @@ CONFIG = "agent_tasks"
 MAX_XCOM_BYTES = 65_536
 
 
-class RunsAgentTask(BaseOperator):
+# BaseOperator first: with another class before it, Airflow's partial() gives mapped tasks None as inlets.
+class RunsAgentTask(BaseOperator, ReportsLineage):
     """Runs an agent task with the arguments of ``AgentTaskOperator``."""
 
     #: The hook of the service; this base class accepts the hook of any service.
@@ -53,12 +56,14 @@ class RunsAgentTask(BaseOperator):
     input_timeout: float | None
     input_default: str | None
     wait_for_completion: bool
+    stream: bool
     reply: Callable[[str], str | None] | None
     notifiers: Collection[BaseNotifier]
     assigned_users: Collection[HITLUser]
     artifacts_path: str | None
     max_xcom_bytes: int | None
     _driver: Driver | None = None
+    _last_driver: Driver | None = None
     _is_delivered = False
 
     @cached_property
@@ -104,6 +109,15 @@ class RunsAgentTask(BaseOperator):
         # record the success.
         if self._is_delivered and read_state(context["ti"]) == "success":
             SubmissionStore(context).drop()
+            if self._last_driver:
+                self._last_driver.report_delivery()
+
+    def describe_lineage(self) -> LineageFacts | None:
+        """Return what OpenLineage's facet says about the last execution's agent task, or None."""
+        execution = self._last_driver.execution if self._last_driver else None
+        if execution is None or execution.last_task is None:
+            return None
+        return LineageFacts(execution.last_task, self.conn_id, execution.measurements)
 
     def _drive(
         self, context: Context, flow: Callable[..., Flow[Outcome]], *args: Any, **kwargs: Any
@@ -115,8 +129,9 @@ class RunsAgentTask(BaseOperator):
             notifiers=self.notifiers,
             assigned_users=self.assigned_users,
         )
+        self.operator_extra_links = list_unstored(self)
         settings = self._build_settings()
-        self._driver = driver = Driver(
+        self._driver = self._last_driver = driver = Driver(
             settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)
         )
         try:
@@ -135,6 +150,7 @@ class RunsAgentTask(BaseOperator):
             "execution_timeout": execution_timeout.total_seconds() if execution_timeout else None,
             "has_reply": self.reply is not None,
             "has_notifiers": bool(self.notifiers),
+            "pushes_xcoms": bool(self.do_xcom_push),
             # Read here, so that a change of Airflow's settings applies to tasks that exist already.
             "artifacts_path": self.artifacts_path
             or conf.get(CONFIG, "artifacts_path", fallback=None)

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 
+from airflow.providers.common.compat.sdk import Stats  # noqa: F401 - the first metric imports it, in a thread
+
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.ended_tasks import (
     REPLACED,
@@ -33,9 +35,11 @@ from airflow_agent_tasks.documentation import STILL_RUNNING
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.measurements import measure_stop
 from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.plugin.background_calls import BackgroundCalls
 from airflow_agent_tasks.provider_info import get_provider_info
+from airflow_agent_tasks.telemetry.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +118,10 @@ def find_orphan(ended: EndedTask) -> Waits:
 def stop_orphan(ended: EndedTask, conn_id: str, task_id: str, agent_id: str | None) -> None:
     """Stop the agent task that an ended Airflow task has abandoned, if it is still active."""
     with _reported(ended):
-        task, outcome = stop_if_active(find_hook(conn_id), task_id, agent_id)
+        hook, scope = find_hook(conn_id), ended.scope
+        tags = {"dag_id": scope.dag_id, "task_id": scope.task_id}
+        reporter = Reporter(conn_id, hook.dialect.service, tags)
+        task, outcome = stop_if_active(hook, task_id, agent_id, reporter)
         log.info("%s%s", ended, outcome)
         _write_status(ended, task)
 
@@ -137,17 +144,22 @@ def _reported(ended: EndedTask) -> Iterator[None]:
         log.exception("%s, but its agent task may still be running. See %s", ended, STILL_RUNNING)
 
 
-def stop_if_active(hook: AgentTaskHook, task_id: str, agent_id: str | None) -> tuple[AgentTask, str]:
+def stop_if_active(
+    hook: AgentTaskHook, task_id: str, agent_id: str | None, reporter: Reporter
+) -> tuple[AgentTask, str]:
     """Stop an agent task unless it has ended; return it, and the outcome as the end of a sentence."""
     try:
-        task = hook.get_task(task_id, agent_id, has_result=False)
+        seen = task = hook.get_task(task_id, agent_id, has_result=False)
     except AgentTaskError as error:
         if not error.is_transient:
             raise
+        seen = None
     else:
         if task.is_terminal:
             return task, f"; its agent task had already ended: {task}."
     task = hook.stop_task(task_id, agent_id)
+    if not (seen and seen.is_stopped):  # the trigger may have paused it already, and counted that
+        reporter.report(measure_stop(task, seen))
     joint = "so" if task.is_stopped else "but"
     return task, f", {joint} agent task {task.task_id} {describe_stop(task)}."
 

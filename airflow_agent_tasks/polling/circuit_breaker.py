@@ -60,6 +60,11 @@ class CircuitBreaker:
         return self._error is not None and now < self._probe_at
 
     @property
+    def is_closed(self) -> bool:
+        """Whether all requests may be sent: no failure has opened the circuit."""
+        return self._error is None
+
+    @property
     def is_key_rejected(self) -> bool:
         """Whether the circuit opened because of the key; then no request may send it."""
         return is_key_rejected(self._error)

@@ -85,10 +85,11 @@ async def _aread_state(poller: SharedPoller, task_instance: Any) -> str | None:
 async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str) -> tuple[AgentTask, str]:
     """Stop the agent task if it is active; return it, and the outcome as the end of a sentence."""
     try:
-        task = await poller.get_task(started.agent_task_id, started.agent_id)
+        seen = task = await poller.get_task(started.agent_task_id, started.agent_id)
     except AgentTaskError as error:
         if not error.is_transient:
             raise
+        seen = None
     else:
         # on_awaiting_input="return" also leads to a success with an open question. If a user marked the task,
         # the API server, which can distinguish the two, stops the agent task.
@@ -96,4 +97,6 @@ async def _stop_if_active(poller: SharedPoller, started: StartedTask, state: str
         if task.is_terminal or is_returned:
             return task, f"{'had already ended' if task.is_terminal else 'was not changed'} ({task.status})"
     task = await poller.stop_task(started.agent_task_id, started.agent_id)
+    if not (seen and seen.is_stopped):  # the API server may have paused it already, and counted that
+        poller.metrics.count_stop(task, seen)
     return task, describe_stop(task)

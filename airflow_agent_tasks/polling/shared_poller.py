@@ -13,6 +13,7 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.polling.circuit_breaker import CircuitBreaker, is_key_rejected
 from airflow_agent_tasks.polling.connection_cache import CachedHook
+from airflow_agent_tasks.polling.poll_metrics import PollMetrics
 from airflow_agent_tasks.polling.rate_limiter import RateLimiter
 
 #: Maximum number of connections to the service, and so of requests in flight.
@@ -37,7 +38,7 @@ class SharedPoller:
         self._breaker = CircuitBreaker()
         #: Held while one user of this poller gets the state of its task instance from Airflow.
         self.state_lock = asyncio.Lock()
-        self.users = 0
+        self.metrics = PollMetrics(conn_id)
 
     async def get_task(self, task_id: str, agent_id: str | None, *, since: float = 0.0) -> AgentTask:
         """
@@ -80,6 +81,7 @@ class SharedPoller:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._cached_hook.aclose()
+        await self.metrics.aclose()
 
     async def _get_task_now(self, task_id: str, agent_id: str | None) -> AgentTask:
         hook = await self._get_hook()
@@ -87,10 +89,14 @@ class SharedPoller:
         if not breaker.admit(now=sent_at):
             self._limiter.refund()
             raise breaker.build_rejection(now=sent_at)
+        self.metrics.polls += 1
         try:
             task = await hook.aget_task(task_id, agent_id)
         except AgentTaskError as error:
+            was_closed = breaker.is_closed
             is_news = breaker.on_error(error, sent_at=sent_at, now=self._clock())
+            self.metrics.poll_errors += 1
+            self.metrics.opened_circuits += was_closed and not breaker.is_closed
             if not is_key_rejected(error):
                 raise
             if not is_news:
@@ -115,6 +121,7 @@ class SharedPoller:
                 self._breaker = CircuitBreaker(half_open_since=self._clock())
                 self._limiter.set_rate(hook.settings.requests_per_second)
             self._hook = hook
+            self.metrics.service = hook.dialect.service
         return hook
 
 
@@ -123,7 +130,7 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedPoller]] 
 
 def count_waiting_tasks() -> int:
     """Return how many tasks wait in this event loop, over all connections."""
-    return sum(poller.users for poller in _pollers.get(asyncio.get_running_loop(), {}).values())
+    return sum(poller.metrics.waiting for poller in _pollers.get(asyncio.get_running_loop(), {}).values())
 
 
 @asynccontextmanager
@@ -136,13 +143,14 @@ async def use_poller(conn_id: str) -> AsyncIterator[SharedPoller]:
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     if conn_id not in pollers:
         pollers[conn_id] = SharedPoller(conn_id)
+        pollers[conn_id].metrics.start()
     poller = pollers[conn_id]
-    poller.users += 1
+    poller.metrics.waiting += 1
     try:
         yield poller
     finally:
-        poller.users -= 1
-        if not poller.users:
+        poller.metrics.waiting -= 1
+        if not poller.metrics.waiting:
             # This also discards the state of its circuit breaker.
             del pollers[conn_id]
             await poller.aclose()

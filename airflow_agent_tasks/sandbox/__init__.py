@@ -33,8 +33,9 @@ def build_connection_variables(url: str, api_key: str = DEFAULT_API_KEY) -> dict
 
 def build_connection(service: str, url: str, api_key: str) -> str:
     """Return a connection of a service's type to a sandbox, as Airflow reads it from the environment."""
-    extra = {"extra": {"agent_id": DEFAULT_AGENT_ID}} if service == "shinzo" else {}
-    return json.dumps({"conn_type": service, "host": url, "password": api_key, **extra})
+    extra = {"agent_id": DEFAULT_AGENT_ID} if service == "shinzo" else {}
+    extra["task_url"] = f"{url}/_sandbox/tasks/{{task_id}}"
+    return json.dumps({"conn_type": service, "host": url, "password": api_key, "extra": extra})
 
 
 def name_variable(conn_id: str) -> str:

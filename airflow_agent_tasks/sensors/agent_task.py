@@ -27,6 +27,7 @@ from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from airflow_agent_tasks.operators.argument_names import check_names
 from airflow_agent_tasks.operators.arguments import COMMON_CHECKS, CheckedArguments
+from airflow_agent_tasks.operators.links import TASK_LINKS, list_unstored
 from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.operators.value_checks import (
     as_list,
@@ -41,6 +42,7 @@ from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.text import shorten
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
 from airflow_agent_tasks.worker.failures import airflow_failures, reported_failures
+from airflow_agent_tasks.worker.links import Links
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -94,6 +96,7 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
 
     template_fields: Sequence[str] = ("agent_task_id", "agent_id", "conn_id")
     ui_color = "#f1eefb"
+    operator_extra_links = TASK_LINKS
     argument_checks = {**COMMON_CHECKS, "target_states": read_states}  # noqa: RUF012
 
     def __init__(
@@ -128,6 +131,7 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait for a target state, in the triggerer if ``deferrable``."""
+        self.operator_extra_links = list_unstored(self)
         if not self.deferrable:
             with self._reported(context):
                 return super().execute(context)
@@ -136,6 +140,7 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; ``never_fail`` also covers our own errors, as it does while poking."""
+        self.operator_extra_links = list_unstored(self)
         with self._reported(context):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -156,7 +161,10 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
         """Check once; done when the agent task has reached a target state."""
         with airflow_failures():
             if self._watch is None:
-                self._watch = self._build_watch(self._start())
+                started = self._start()
+                self._watch = self._build_watch(started)
+                links = Links(context["ti"], lambda: self.hook, self.log)
+                links.show_task(started.agent_task_id, started.agent_id)
             return self._judge(self._watch.check(self.hook))
 
     def execute_complete(self, context: Context, event: Any) -> Any:

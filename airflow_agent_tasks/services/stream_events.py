@@ -17,6 +17,7 @@ from airflow_agent_tasks.services import response_values
 from airflow_agent_tasks.services.base import Dialect
 from airflow_agent_tasks.services.event_lines import describe, find_tool
 from airflow_agent_tasks.services.http import is_usable_id
+from airflow_agent_tasks.services.usage import read_usage
 from airflow_agent_tasks.text import shorten
 
 COMPLETION = "completion"
@@ -29,7 +30,6 @@ _SCREENSHOT_KEYS = ("screenshots", "screenshot", "screenshot_url", "images", "im
 _FILE_KEYS = ("files", "file", "attachments", "artifacts", "downloads")
 _PROGRESS_KEYS = ("current_step", "steps_completed", "total_steps")
 _PERCENT_KEYS = ("percent", "percentage", "progress")
-_USAGE_KEYS = ("usage", "cost", "tokens")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class StreamEvent:
     :param task: The agent task as the event describes it, or None if the event has no state.
     :param progress: The progress it reports, also without a state.
     :param percent: The percentage it reports, 0 to 100.
-    :param usage: Its ``usage``, ``cost`` and ``tokens``, unchanged; None without them.
+    :param usage: The usage it reports, also without a state, see ``read_usage``. Whether it counts from the
+        start or is that of one step is the service's choice.
     :param delta: A piece of the agent's text, to be joined with the pieces before and after it.
     :param screenshots: How many screenshots it has.
     :param files: How many files it has.
@@ -88,14 +89,14 @@ def read_event(
     percent = _read_percent(event, inner)
     images = _find_entries(event, _SCREENSHOT_KEYS)
     files = _find_entries(event, _FILE_KEYS) or _find_entries(event.get("result"), _FILE_KEYS)
-    own_id = response_values.identifier(event.get("task_id"))
-    own_id = own_id if own_id is not None and is_usable_id(own_id) else None
+    own_id = _read_id(event, task_id)
     is_ours = task_id is None or own_id is None or own_id == task_id
     task = None
     if is_ours and (known_id := task_id or own_id) and _may_have_state(event, kind):
         reply = {**event, "progress": inner if _has_progress(inner) else None}
         task = dialect.read_task(reply, task_id=known_id, agent_id=agent_id)
     progress = task.progress if task else response_values.progress(inner if _has_progress(inner) else None)
+    usage = task.usage if task else read_usage(event) if is_ours else None
     line = None
     if "delta" not in event:  # ten thousand of these may have the same step
         numbers = range(screenshots + 1, screenshots + 1 + len(images))
@@ -107,12 +108,18 @@ def read_event(
         task=task,
         progress=progress,
         percent=percent,
-        usage={key: event[key] for key in _USAGE_KEYS if event.get(key) is not None} or None,
+        usage=usage,
         delta=_read_delta(event.get("delta")),
         screenshots=len(images),
         files=len(files),
         line=line,
     )
+
+
+def _read_id(event: Mapping[str, Any], known_id: str | None) -> str | None:
+    found = response_values.identifier(event.get("task_id"))
+    # Compared first: ten thousand events may have the same id.
+    return found if found is not None and (found == known_id or is_usable_id(found)) else None
 
 
 def _may_have_state(event: Mapping[str, Any], kind: str) -> bool:

@@ -21,6 +21,7 @@ from airflow_agent_tasks.polling.kill import run_in_background, stop_if_orphaned
 from airflow_agent_tasks.polling.shared_poller import use_poller
 from airflow_agent_tasks.polling.state_xcoms import StateXComs
 from airflow_agent_tasks.polling.status_check import StatusChecker
+from airflow_agent_tasks.telemetry import spans
 
 _ENDED_OR_ASKING = sorted(state.value for state in ENDED_OR_ASKING)
 
@@ -112,11 +113,13 @@ class AgentTaskTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event when the wait is over."""
+        spans.annotate({"agent_task.id": self.started.agent_task_id, "agent_task.conn_id": self.conn_id})
         try:
             decision = await self._wait()
         except AgentTaskError as error:
             decision = Decision(Verdict.ERROR, error=error)
         self._is_done = True
+        spans.annotate({"agent_task.verdict": decision.verdict.value})
         # Await nothing after the event: the triggerer cancels it.
         yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
 

@@ -14,18 +14,27 @@ from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout, read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
+from airflow_agent_tasks.airflow_compat.task_telemetry import read_stats_tags, read_trace_carrier
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
-from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings, TaskTry
+from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings
+from airflow_agent_tasks.lifecycle.measurements import Measurement, measure_failure, measure_stop
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
+from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.logger_protocol import Log
+from airflow_agent_tasks.telemetry.reporter import Reporter
+from airflow_agent_tasks.worker.artifacts import ArtifactStore
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
+from airflow_agent_tasks.worker.links import Links
 from airflow_agent_tasks.worker.notifiers import notify
+from airflow_agent_tasks.worker.streams import Streams
+from airflow_agent_tasks.worker.task_try import describe_try
+from airflow_agent_tasks.worker.transcripts import TranscriptKeeper
 from airflow_agent_tasks.worker.xcoms import XComs
 
 if TYPE_CHECKING:
@@ -77,12 +86,19 @@ class Driver:
         self._log = log
         self._pushes_xcoms = pushes_xcoms
         self._store = SubmissionStore(context)
+        self._links = Links(ti, callbacks.find_hook, log)
         self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
+        self._artifacts = ArtifactStore(settings.artifacts_path, self._xcoms)
+        transcripts = TranscriptKeeper(
+            self._xcoms, self._artifacts, log, keeps_all=settings.artifacts_path is not None
+        )
+        self._streams = Streams(callbacks.find_hook, transcripts, self._check_not_killed)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
         self._is_killed = False
         self._is_kill_pending = False
-        self.execution = Execution(settings, _describe_try(ti))
+        self.execution = Execution(settings, describe_try(ti))
+        self._reporter = Reporter(settings.conn_id, tags=read_stats_tags(ti), carrier=read_trace_carrier(ti))
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
         """Perform a flow of the execution; return the agent task, or raise the exception Airflow expects."""
@@ -92,15 +108,25 @@ class Driver:
             raise AirflowSkipException(outcome.skip_reason)
         return outcome.task
 
+    def report_delivery(self) -> None:
+        """Report the end of the agent task; called once Airflow has its result."""
+        self._reporter.report(self.execution.measurements, self.execution.last_task)
+
     def _run(self, flow: cmd.Flow[Outcome]) -> Outcome:
         try:
             return self.perform(flow)
         except AgentTaskError as error:
+            self._reporter.report([measure_failure(error)], self.execution.last_task)
             error.task = error.task or self.execution.last_task
             raise build_airflow_failure(error) from None
         except AirflowTaskTimeout:
             late = self.perform(stop_on_execution_timeout(self.execution))
+            self._reporter.report([measure_failure(late)], self.execution.last_task)
             raise build_airflow_failure(late, AirflowTaskTimeout) from None
+        finally:
+            self._streams.end()
+            # So that the span of an execution that defers or parks names the agent task too.
+            self._reporter.report([], self.execution.last_task)
 
     def on_kill(self) -> None:
         """Stop the agent task unless another try will attach to it; runs in a signal handler."""
@@ -127,10 +153,18 @@ class Driver:
                 return self._forms.perform(command)
             case cmd.PushTask() if self._is_stopped_by_kill:
                 return None  # the status from before the kill is out of date
-            case cmd.PushTask() | cmd.PushAnswers():
+            case cmd.KeepFile() | cmd.ListArtifacts():
+                return self._artifacts.perform(command)
+            case cmd.PushTask() | cmd.PushQuestions() | cmd.PushArtifacts():
+                self._links.perform(command)
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)
+            case StreamTask():
+                self._kill = None  # the earlier agent task has ended
+                return self._streams.perform(command)
+            case NextEvents() | RecordEvent() | EndStream():
+                return self._streams.perform(command)
             case cmd.ReadClock():
                 return time.time()
             case cmd.Sleep(seconds, minds_kill):
@@ -149,6 +183,8 @@ class Driver:
                 return notify(self._callbacks.notifiers, self._context, question, self._log)
             case cmd.Log(level, message, args):
                 return getattr(self._log, level)(message, *args)
+            case Measurement():
+                return self._reporter.report([command], self.execution.last_task)
         raise TypeError(f"the worker does not know the command {type(command).__name__}")
 
     def _use_store(self, command: cmd.Command[Any]) -> Any:
@@ -161,6 +197,7 @@ class Driver:
 
     def _call_service(self, command: cmd.Command[Any]) -> Any:
         hook = self._callbacks.find_hook()
+        self._reporter.service = hook.dialect.service
         match command:
             case cmd.StartTask(agent_id, fields):
                 self._kill = None  # the earlier agent task has ended
@@ -180,11 +217,15 @@ class Driver:
             started,
             self._ti,
             self._log,
-            self._xcoms.push_status,
+            self._on_stopped_by_kill,
             has_next_try=self.execution.task_try.has_next,
         )
         # If the kill came during the start, the id is saved before the kill decides what to do with it.
         self._is_kill_pending = self._is_killed
+
+    def _on_stopped_by_kill(self, task: AgentTask) -> None:
+        self._xcoms.push_status(task)
+        self._reporter.report(measure_stop(task, self.execution.last_task), self.execution.last_task)
 
     def _sleep(self, seconds: float, *, minds_kill: bool) -> None:
         if minds_kill:
@@ -250,16 +291,3 @@ class Driver:
             self._log.warning("Airflow did not report the task's state: %s", error)
             return None
         return state if state in FINAL_STATES else None
-
-
-def _describe_try(ti: Any) -> TaskTry:
-    return TaskTry(
-        # The id distinguishes this task instance from one with the same names in another Airflow that uses
-        # the same API key; the try number distinguishes one intended start from the next.
-        owner=(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number, ti.id),
-        task_instance_id=str(ti.id),
-        try_number=ti.try_number,
-        max_tries=ti.max_tries,
-        began_at=ti.start_date.timestamp(),
-        log_url=ti.log_url,
-    )

@@ -32,7 +32,7 @@ class WorkerKill:
     :param started: The agent task.
     :param task_instance: The Airflow task instance.
     :param log: The task's log.
-    :param push_status: Pushes the status of the stopped agent task to XCom.
+    :param on_stopped: Called with the agent task after the stop, in a thread.
     :param has_next_try: True if Airflow will try again after a failure.
     """
 
@@ -42,7 +42,7 @@ class WorkerKill:
         started: StartedTask,
         task_instance: Any,
         log: Log,
-        push_status: Callable[[AgentTask], None],
+        on_stopped: Callable[[AgentTask], None],
         *,
         has_next_try: bool,
     ) -> None:
@@ -50,7 +50,7 @@ class WorkerKill:
         self._started = started
         self._ti = task_instance
         self._log = log
-        self._push_status = push_status
+        self._on_stopped = on_stopped
         self._has_next_try = has_next_try
         self._state: str | None = None
         self.has_stopped = False
@@ -98,7 +98,7 @@ class WorkerKill:
         self.has_stopped = task.is_stopped
         log = self._log.info if task.is_stopped else self._log.warning
         log("The task was killed, and its agent task %s", describe_stop(task))
-        self._push_status(task)
+        self._on_stopped(task)
 
 
 def _run_for(seconds: float, work: Callable[[], None]) -> None:

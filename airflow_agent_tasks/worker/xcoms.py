@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
-from airflow_agent_tasks.lifecycle.commands import Command, PushAnswers, PushTask
+from airflow_agent_tasks.lifecycle.artifact import ARTIFACTS_KEY
+from airflow_agent_tasks.lifecycle.commands import Command, PushArtifacts, PushQuestions, PushTask
 from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import list_moving_values
@@ -28,7 +29,7 @@ class XComs:
     def __init__(
         self, task_instance: Any, log: Log, *, is_wanted: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._xcom_push = task_instance.xcom_push
+        self._task_instance = task_instance
         self._log = log
         self._is_wanted = is_wanted
         self._clock = clock
@@ -43,8 +44,10 @@ class XComs:
         match command:
             case PushTask(task):
                 self._push_task(task)
-            case PushAnswers(answers):
-                self._push("answers", answers)
+            case PushArtifacts(artifacts):
+                self._push(ARTIFACTS_KEY, artifacts)
+            case PushQuestions(questions):
+                self._push("answers", questions.list_answers())
 
     def push_status(self, task: AgentTask) -> None:
         """Push only the status, when the worker is being killed."""
@@ -55,6 +58,22 @@ class XComs:
         """Push why the Airflow task fails."""
         if self._is_wanted:
             self._push(ERROR_KEY, reason)
+
+    def push_transcript(self, transcript: dict[str, Any]) -> None:
+        """Push the last events of a stream."""
+        if self._is_wanted:
+            self._push("transcript", transcript)
+
+    def pull_artifacts(self) -> Any:
+        """Return the list of artifacts in XCom, if an earlier execution of this try has pushed it."""
+        ti = self._task_instance
+        if not self._is_wanted:
+            return None
+        try:
+            return ti.xcom_pull(task_ids=ti.task_id, key=ARTIFACTS_KEY, map_indexes=ti.map_index)
+        except Exception as error:  # would keep the agent's result from being delivered
+            self._log.warning("Could not read the artifacts in XCom: %r", error)
+            return None
 
     def _push_task(self, task: AgentTask) -> None:
         has_new_state = self._pushed.get(STATUS_KEY) != task.status.value
@@ -76,7 +95,7 @@ class XComs:
         if key in self._pushed and value == self._pushed[key]:
             return
         try:
-            self._xcom_push(key=key, value=value)
+            self._task_instance.xcom_push(key=key, value=value)
         except Exception as error:  # would end the wait, or hide why it ended or failed
             self._log.warning("Could not push the %s to XCom: %r", key, error)
         else:

@@ -1,5 +1,5 @@
 """
-``make bench``: measure what waiting costs, compared with other providers, and print tables in Markdown.
+``make bench``: measure what waiting and streaming cost, beside other clients, and print tables in Markdown.
 
 Takes about 45 minutes and reports progress on standard error. Each contender has its own process and
 processor, and so does the mock service; the first line warns if the machine does not have two processors.
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.benchmarks.contenders import CONTENDERS
+from lab.benchmarks.measure_streaming import EVENTS, HEADINGS
+from lab.benchmarks.measure_streaming import measure as measure_streaming
 from lab.benchmarks.mock_service_process import run_mock_service
 from lab.benchmarks.processors import describe_processors, pin
 from lab.benchmarks.simulate_polls import simulate
@@ -60,6 +62,7 @@ def main() -> int:
         print_waiting("2,000 tasks every 5 s, without TLS", 2000, 5.0, PLAIN_WAITERS, None)
     print_requests()
     print_triggerer_start()
+    print_table(f"A stream of {EVENTS:,} events on a worker", HEADINGS, measure_streaming())
     print_live_log()
     return 0
 

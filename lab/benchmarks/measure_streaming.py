@@ -27,6 +27,7 @@ from airflow_agent_tasks.services.event_text import SentenceJoiner
 from airflow_agent_tasks.services.stream_events import read_event
 from airflow_agent_tasks.services.transcript import Transcript
 from lab.command_line import build_parser, print_table, run_command
+from lab.paths import ROOT
 
 EVENTS = 10_000
 STEPS = 100
@@ -62,7 +63,7 @@ def measure() -> list[tuple[str, ...]]:
     with serve() as url:
         for title in READERS:
             command = [sys.executable, "-m", "lab.benchmarks.measure_streaming", "--read", title, url]
-            result = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+            result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)  # noqa: S603
             one = json.loads(result.stdout.splitlines()[-1])
             microseconds = 1e6 * one["cpu"] / one["events"]
             figures = (f"{one['events']:,}", f"{one['cpu']:.2f}", f"{microseconds:.0f}", f"{one['mib']:.1f}")

@@ -56,6 +56,11 @@ _KEYS = [
     *("task_id", "status", "exit_code", "result", "error", "message", "detail", "msg", "reused", "question"),
     *("prompt", "input_request", "progress", "current_step", "steps_completed", "total_steps", "created_at"),
 ]
+_EVENT_KINDS = ["progress_update", "completion", "error", "screenshots", "tool_call", "thinking", ""]
+_EVENT_KEYS = [
+    *("delta", "tool", "tool_call", "name", "arguments", "screenshots", "files", "percent", "usage", "text"),
+    *("content", "data", "cost", "tokens", "screenshot", "input", "action", "percentage", "summary", "file"),
+]
 _STATUSES = [200] * 12 + [201, 202, 204, 206, 101, 302, 304, 307, 400, 401, 403, 404, 408, 409, 422, 425, 429]
 _STATUSES += [444, 499, 500, 502, 503, 504, 520, 529, 600, 999]
 _PIECES = [
@@ -130,6 +135,24 @@ def generate(seed: int, number: int) -> GeneratedReply:
     elif kind < 0.15:
         data = b"HTTP/1.1 102 Processing\r\n\r\n" * draw.choice([1, 3, 5_000]) + data
     return GeneratedReply(data)
+
+
+def generate_stream(seed: int, number: int) -> list[bytes]:
+    """Return the event stream with this number, in the chunks in which it arrives."""
+    draw = random.Random(f"{seed}/stream/{number}")  # noqa: S311 - it must be the same again
+    end = draw.choice([b"\n", b"\r", b"\r\n"])
+    frames = []
+    for _ in range(draw.randrange(1, 8)):
+        body = _draw_body(draw)
+        if draw.random() < 0.7 and body.startswith(b"{"):
+            extra = {name: _draw_value(draw, 2) for name in draw.sample(_EVENT_KEYS, 4)}
+            kind = {"type": draw.choice([*_EVENT_KINDS, _spell(draw)])}
+            body = json.dumps(kind | extra).encode()[:-1] + b"," + body[1:]
+        lines = draw.choice([b"event: x", b": hello", b"id: 5", b"retry: 1", b"\xef\xbb\xbf", b""])
+        frames.append(lines + end + b"data: " + body.replace(b"\n", end + b"data: ") + end + end)
+    stream = b"".join(frames)
+    size = draw.choice([1, 7, 1_000] if len(stream) < 20_000 else [1_000, 65_536])
+    return [stream[at : at + size] for at in range(0, len(stream), size)]
 
 
 def _draw_body(draw: random.Random) -> bytes:

@@ -154,6 +154,7 @@ WRONG_EXTRAS: dict[str, list[Any]] = {
     "proxy": [5, True, [], "proxy.example.com:3128", "socks5://user:pass-word@example.com", "http://"],
     "allow_insecure_http": ["yes", 0, 1, "1", [], {}],
     "agent_id": [5, True, [], {"id": "a"}],
+    "task_url": [5, True, [], "app.example.com/{task_id}", "https://user:pass-word@a.example/{task_id}"],
 }
 
 

@@ -32,6 +32,7 @@ from tests.simulated.world import World, describe
 FAILED, COMPLETED = TaskState.FAILED, TaskState.COMPLETED
 THREE = ("Which one?", "What colour?", "Sure?")
 PROGRAM = {"has_reply": True, "on_awaiting_input": "fail"}
+STREAM = {"stream": True}
 
 #: Lives on either service, waiting on the worker and in the triggerer.
 COMMON: dict[str, Script] = {
@@ -69,6 +70,11 @@ COMMON: dict[str, Script] = {
     "short outage": Script(LIGHTCONE, outage=(3.0, 200.0), downtime=60.0),
     "long outage": Script(LIGHTCONE, {"max_outage": 60.0}, outage=(3.0, 200.0), downtime=60.0),
     "no retries": Script(LIGHTCONE, retries=0),
+    "a large result": Script(LIGHTCONE, {"max_xcom_bytes": 8, "artifacts_path": "files:"}),
+    "object storage fails once": Script(
+        LIGHTCONE, {"max_xcom_bytes": 8, "artifacts_path": "files:"}, failures=(Failure("KeepFile"),)
+    ),
+    "a large result and no path": Script(LIGHTCONE, {"max_xcom_bytes": 8}, retries=2, end="failed"),
     "completes while it is stopped": Script(
         LIGHTCONE, {"timeout": 5.0}, work=11.2, retries=2, end="failed", other_end="success"
     ),
@@ -94,6 +100,16 @@ COMMON: dict[str, Script] = {
     ),
 }
 OF_LIGHTCONE = {
+    "streamed": Script(LIGHTCONE, STREAM),
+    "streamed, breaks": Script(LIGHTCONE, STREAM, stream="breaks"),
+    "streamed, stalls": Script(LIGHTCONE, STREAM, work=200.0, stream="stalls"),
+    "streamed, ends without completion": Script(LIGHTCONE, STREAM, stream="no completion"),
+    "streamed, answered by a program": Script(LIGHTCONE, {**PROGRAM, **STREAM}, questions=THREE),
+    "streamed, answered by someone": Script(LIGHTCONE, STREAM, questions=THREE[:2]),
+    "streamed, fails": Script(LIGHTCONE, STREAM, ends=(FAILED, COMPLETED)),
+    "streamed, timeout": Script(LIGHTCONE, {**STREAM, "timeout": 5.0}, work=100.0, retries=2, end="failed"),
+    "streamed, the answer to the start is lost": Script(LIGHTCONE, STREAM, lost_answers=("start",)),
+    "streamed, the start is refused once": Script(LIGHTCONE, STREAM, failures=(Failure("StreamTask"),)),
     "skipped by exit code": Script(
         LIGHTCONE, {"skip_on_exit_code": frozenset({3})}, ends=(FAILED,), exit_code=3, end="skipped"
     ),
@@ -210,11 +226,22 @@ def check_success(world: World) -> None:
     delivered, settings = world.service.tasks[world.result.task_id], world.settings
     assert world.xcoms["status"] == world.result.status.value
     if settings.wait_for_completion and settings.on_awaiting_input != "return":
-        assert world.result.result == f"result of {delivered.task_id}"
+        assert world.result.result == expect_result(world, delivered.task_id)
         assert len(delivered.heard) == len(world.script.questions), "a question was never answered"
         sent = [answer for answer in world.xcoms.get("answers", ()) if answer["sent"]]
         assert len(sent) == len(delivered.heard), f"XCom has {len(sent)} answers that were sent"
         assert world.desk.form is None or world.desk.form.response, "a form is left open"
+
+
+def expect_result(world: World, task_id: str) -> Any:
+    if world.settings.stream and task_id not in world.saved_results:
+        return None  # only the stream had it, and the worker was lost, or the stream broke, before it came
+    result, path = f"result of {task_id}", f"{task_id}/result.txt"
+    if len(result) <= world.settings.max_xcom_bytes:
+        return result
+    assert world.files[path] == result.encode()
+    assert f"files:{path}" in [entry["path"] for entry in world.xcoms["artifacts"]]
+    return {"path": f"files:{path}", "size": len(result), "type": "text/plain", "preview": result}
 
 
 def check_no_result_was_dropped(world: World) -> None:
@@ -356,7 +383,7 @@ MISTAKES = {
     "the answers are not pushed": (
         "lightcone, on the worker: answered by someone",
         "execution",
-        "        yield from PushAnswers(questions.list_answers())\n",
+        "        yield from PushQuestions(questions)\n",
         "",
     ),
 }
@@ -389,3 +416,11 @@ def find_failure(name: str) -> None:
     """Live a life with each interruption, until one fails."""
     for interruptions in itertools.chain([()], list_singles(LIVES[name])):
         live(World(LIVES[name], interruptions))
+
+
+@pytest.mark.parametrize("where", ["on the worker", "deferred"])
+@pytest.mark.parametrize("name", ["streamed", "streamed, answered by a program", "streamed, fails"])
+def test_a_quiet_stream_delivers_its_result(name: str, where: str) -> None:
+    world = World(LIVES[f"lightcone, {where}: {name}"]).live()
+    assert world.result is not None
+    assert world.result.result == f"result of {world.result.task_id}"

@@ -10,8 +10,9 @@ def test_it_points_the_default_connections_to_itself(agent_task_sandbox):
     lightcone = json.loads(os.environ["AIRFLOW_CONN_LIGHTCONE_DEFAULT"])
     shinzo = json.loads(os.environ["AIRFLOW_CONN_SHINZO_DEFAULT"])
     common = {"host": agent_task_sandbox.url, "password": agent_task_sandbox.api_key}
-    assert lightcone == {"conn_type": "lightcone", **common}
-    assert shinzo == {"conn_type": "shinzo", **common, "extra": {"agent_id": "agt_sandbox"}}
+    page = {"task_url": f"{agent_task_sandbox.url}/_sandbox/tasks/{{task_id}}"}
+    assert lightcone == {"conn_type": "lightcone", **common, "extra": page}
+    assert shinzo == {"conn_type": "shinzo", **common, "extra": {"agent_id": "agt_sandbox", **page}}
 
 
 A_TEST_OF_A_USER = """

@@ -198,6 +198,17 @@ def test_a_percentage_is_0_to_100_or_a_share(event: dict[str, Any], percent: int
     assert read(event).percent == percent
 
 
+def test_usage_is_read_with_a_state_and_without() -> None:
+    usage = {"usage": {"steps": 2}, "cost": 0.5, "tokens": None}
+    for event in ({**RUNNING, **usage}, {"type": "tool_call", "name": "search", **usage}, usage):
+        assert read(event, task_id="t-1").usage == {"steps": 2, "cost": 0.5}
+    task = read({**RUNNING, **usage}).task
+    assert task is not None
+    assert task.usage == {"steps": 2, "cost": 0.5}
+    assert read({**RUNNING, **usage}, task_id="t-2").usage is None
+    assert read(RUNNING).usage is None
+
+
 @pytest.mark.parametrize(
     ("delta", "text"),
     [

@@ -61,6 +61,8 @@ class Script:
     :param has_triggerer: False where no triggerer is alive: a deferral ends by its own timeout.
     :param has_plugin: False where the API server has no plugin for the form.
     :param has_form_per_try: True as on Airflow 3.4: each try has a form of its own. On 3.3 it survives tries.
+    :param stream: What the event stream does with ``stream``: ``whole``, ``breaks``, ``stalls``, or
+        ``no completion``.
     :param end: How the Airflow task ends.
     :param other_end: How else, where an interruption gives the agent the time to complete.
     """
@@ -80,6 +82,7 @@ class Script:
     has_triggerer: bool = True
     has_plugin: bool = True
     has_form_per_try: bool = False
+    stream: str = "whole"
     end: str = "success"
     other_end: str = ""
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
@@ -14,8 +15,10 @@ from airflow_agent_tasks.errors import (
     AgentTaskError,
 )
 from airflow_agent_tasks.lifecycle import commands as cmd
+from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
+from airflow_agent_tasks.lifecycle.measurements import Count, Time
 from airflow_agent_tasks.lifecycle.outcome import Outcome, describe_retry
 from airflow_agent_tasks.lifecycle.run import (
     resume_after_wait,
@@ -24,17 +27,21 @@ from airflow_agent_tasks.lifecycle.run import (
     run,
 )
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
+from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
 from tests.simulated.form import FormDesk, answer_to
 from tests.simulated.script import CLEAR_AFTER_THE_END, Interruption, Script
 from tests.simulated.service import BEGIN, SimulatedService
+from tests.simulated.stream import SimulatedStream
 from tests.task_settings import build_settings
 
 T = TypeVar("T")
 
 #: Seconds that each command takes: the agent goes on meanwhile.
 BETWEEN_COMMANDS = 0.4
+#: What only tells, and cannot fail.
+NOTES = {cmd.Log, Count, Time}
 #: No life takes more: one that goes round for ever is a fault.
 MOST_COMMANDS = 600
 
@@ -71,6 +78,8 @@ class World:
         self.now = BEGIN
         self.store: Submission | None = None
         self.xcoms: dict[str, Any] = {}
+        #: What is in object storage.
+        self.files: dict[str, bytes] = {}
         #: How often each command was performed, by the name of its class.
         self.performed: Counter[str] = Counter()
         self.state = "running"
@@ -79,6 +88,9 @@ class World:
         self.try_number, self.max_tries = 1, script.retries
         self.began_at = BEGIN
         self.armed: StartedTask | None = None
+        self.stream: SimulatedStream | None = None
+        self.saved_results: set[str] = set()
+        self.transcript: list[dict[str, Any]] = []
         self.is_killed = False
         self.is_ended_by_server = False
         self.pending = list(interruptions)
@@ -131,6 +143,7 @@ class World:
             owner, own_id, self.try_number, self.max_tries, self.began_at, "http://airflow/log"
         )
         self.armed = None
+        self.stream = None
         self.execution = Execution(self.settings, task_try)
         return entry(self.execution, *args, **kwargs)
 
@@ -251,7 +264,16 @@ class World:
         """Return a world of its own that is as this one is now, but for the worker's process."""
         other = copy(self)
         other.service, other.desk = self.service.fork(), self.desk.fork()
-        for name in ("xcoms", "performed", "journal", "kinds", "delivered"):
+        for name in (
+            "xcoms",
+            "files",
+            "performed",
+            "journal",
+            "kinds",
+            "delivered",
+            "saved_results",
+            "transcript",
+        ):
             setattr(other, name, copy(getattr(self, name)))
         other.since_last = 0
         other.on_command = None
@@ -320,7 +342,7 @@ class World:
         # By identity, which is quicker than a pattern: there are ten million of them.
         if type(command) is cmd.ReadClock:
             return self.now
-        if type(command) is cmd.Log:
+        if type(command) in NOTES:
             self.journal.append(command)
             return None
         self.since_last += 1
@@ -359,7 +381,9 @@ class World:
                 raise failure.build_error()
         match command:  # the most frequent ones first
             case cmd.GetTask(started):
-                return self.service.get_task(started, self.now)
+                task = self.service.get_task(started, self.now)
+                # The status of a service with streams has no result.
+                return replace(task, result=None) if self.settings.stream else task
             case cmd.Sleep(seconds, minds_kill):
                 if self.is_killed and minds_kill:
                     raise AgentTaskCancelledError("killed") if self.armed is None else WorkerLostError
@@ -375,6 +399,8 @@ class World:
                     assert Submission.from_json(stored) == submission, "the store changes the record"
                 if submission.task_id:
                     self.service.recorded.add(submission.task_id)
+                    if submission.result is not None:
+                        self.saved_results.add(submission.task_id)
             case cmd.DropSubmission():
                 self.store = None
             case cmd.FindService():
@@ -382,6 +408,22 @@ class World:
             case cmd.StartTask(_, fields):
                 self.armed = None
                 return self.service.start(fields, self.now)
+            case StreamTask(_, fields):
+                self.armed = None
+                task = self.service.start(fields, self.now)
+                self.stream = SimulatedStream(self.script.stream, task.task_id, self.now)
+                return replace(task, result=None)
+            case NextEvents(seconds):
+                if self.is_killed:
+                    raise AgentTaskCancelledError("killed") if self.armed is None else WorkerLostError
+                if self.stream is None:
+                    return None
+                events, self.now = self.stream.wait(self.service, self.now, seconds)
+                return events
+            case EndStream():
+                self.stream = None
+            case RecordEvent(event):
+                self.transcript.append(event)
             case cmd.SendMessage(started, text):
                 self.service.send(started, text, self.now)
             case cmd.StopTask(started):
@@ -395,8 +437,16 @@ class World:
                 raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None
-            case cmd.PushAnswers(answers):
-                self.xcoms["answers"] = answers
+            case cmd.PushArtifacts(artifacts):
+                self.xcoms["artifacts"] = artifacts
+            case cmd.KeepFile(folder, file_name, media_type, data):
+                self.files[f"{folder}/{file_name}"] = data
+                return Artifact(file_name, f"files:{folder}/{file_name}", len(data), media_type)
+            case cmd.ListArtifacts(folder):
+                kept = [path.removeprefix(f"{folder}/") for path in self.files]
+                return [Artifact(file_name, f"files:{folder}/{file_name}") for file_name in kept]
+            case cmd.PushQuestions(questions):
+                self.xcoms["answers"] = questions.list_answers()
             case cmd.CallReply(question):
                 return call_reply(answer_to, question, _Silent(), clock=lambda: self.now)
             case _:

@@ -33,6 +33,18 @@ def test_the_status_of_one_mapped_task_is_replaced(run_dag: Any) -> None:
     assert [run.xcom("agent", "status", index) for index in (0, 1)] == [before[0], "cancelled"]
 
 
+@pytest.mark.parametrize("stored", ["http://localhost/dags/d/runs/r/tasks/agent/required_actions", None])
+def test_the_link_to_a_question_is_emptied_and_none_is_made(run_dag: Any, stored: str | None) -> None:
+    from airflow.models.xcom import XComModel
+
+    run = run_dag(STARTS.format(""))
+    names = {"dag_id": run.dag_run.dag_id, "run_id": run.dag_run.run_id, "task_id": "agent"}
+    if stored:
+        XComModel.set("_link_QuestionLink", stored, serialize=False, map_index=1, **names)
+    note_end(run, 1)
+    assert run.xcom("agent", "_link_QuestionLink", 1) == ("" if stored else None)
+
+
 def test_a_task_that_pushes_no_xcom_gets_none(run_dag: Any) -> None:
     run = run_dag(STARTS.format(", do_xcom_push=False"))
     note_end(run, 0)

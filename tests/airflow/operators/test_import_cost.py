@@ -9,6 +9,8 @@ import pytest
 
 #: Slow to import: each costs 50 ms or more, and several times as much under load.
 SLOW = ("requests", "urllib3", "aiohttp", "fastapi", "starlette", "sqlalchemy", "airflow.models")
+#: And what metrics, traces and lineage need only where they are switched on.
+SLOW += ("opentelemetry.sdk", "opentelemetry.exporter", "statsd", "openlineage")
 
 
 @pytest.mark.parametrize(

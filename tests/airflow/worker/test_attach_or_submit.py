@@ -132,6 +132,20 @@ def test_a_clear_after_success_starts_anew_and_stops_nothing(
 
 
 @BOTH
+def test_a_clear_takes_a_result_that_could_not_be_stored(life: Life, states: Any, caplog: Any) -> None:
+    life.script = {"steps": 1, "step_seconds": 0}
+    first = life.run_try()
+    life.store[RECORD_KEY]["is_undelivered"] = True
+    life.clear()
+    assert life.run_try().task_id == first.task_id
+    assert f"The result of {first.task_id} was not delivered before the clear" in caplog.text
+    # Until it is stored, further tries and clears take it too.
+    life.clear()
+    assert life.run_try().task_id == life.run_try().task_id == first.task_id
+    assert states() == ["completed"]
+
+
+@BOTH
 def test_a_clear_starts_nothing_while_the_old_task_cannot_be_stopped(
     life: Life, agent_task_sandbox: Any, states: Any, service: str
 ) -> None:
