@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -145,7 +146,7 @@ def _describe_arguments(event: Mapping[str, Any]) -> str:
 
 
 def _list_values(values: Mapping[str, Any]) -> str:
-    """Return the first simple values as "key=value, …"."""
+    """Return the first simple values as ``number=1, text="a"``."""
     shown = [
         f"{to_line(str(key), _MAX_VALUE)}={_show(value)}"
         for key, value in list(values.items())[: 4 * _MAX_SHOWN]
@@ -156,7 +157,8 @@ def _list_values(values: Mapping[str, Any]) -> str:
 
 def _show(value: Any) -> str:
     if isinstance(value, str):
-        return to_line(value, _MAX_VALUE)
+        # In quotation marks: the UI turns URLs into links, and includes a bracket or comma that follows.
+        return json.dumps(to_line(value, _MAX_VALUE), ensure_ascii=False)
     return "…" if isinstance(value, list | dict) else str(value)
 
 

@@ -45,7 +45,7 @@ LINES: dict[str, tuple[dict[str, Any], str | None]] = {
     "a tool": ({"type": "tool_call", "tool": "search"}, "Tool: search"),
     "a tool with arguments": (
         {"type": "tool_call", "name": "search", "arguments": {"query": "a b", "n": 5, "deep": [1]}},
-        "Tool: search(query=a b, n=5, deep=…)",
+        'Tool: search(query="a b", n=5, deep=…)',
     ),
     "a tool with many arguments": (
         {"tool_name": "fill", "input": dict.fromkeys("abcdefg", 1)},
@@ -60,10 +60,18 @@ LINES: dict[str, tuple[dict[str, Any], str | None]] = {
         "Tool: click(x=1)",
     ),
     "an action": ({"type": "browser_action", "action": "scroll"}, "Tool: scroll"),
-    "a name that is no tool's": ({"type": "log", "name": "root", "level": 2}, "log: name=root, level=2"),
+    "a tool with an address": (
+        {"type": "tool_call", "name": "open", "arguments": {"url": "https://shop.example/a?b=1"}},
+        'Tool: open(url="https://shop.example/a?b=1")',
+    ),
+    "a tool with a quotation": (
+        {"type": "tool_call", "name": "type", "arguments": {"text": 'a", b="'}},
+        'Tool: type(text="a\\", b=\\"")',
+    ),
+    "a name that is no tool's": ({"type": "log", "name": "root", "level": 2}, 'log: name="root", level=2'),
     "a tool with a picture": (
         {"type": "tool_call", "name": "type", "arguments": {"image": IMAGE}},
-        "Tool: type(image=[data]…)",
+        'Tool: type(image="[data]…")',
     ),
     "a screenshot": ({"type": "screenshots", "screenshots": [{"base64": IMAGE}]}, "Screenshot 3"),
     "two screenshots": ({"type": "screenshots", "screenshots": [IMAGE, IMAGE]}, "Screenshots 3 to 4"),
