@@ -56,6 +56,7 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
     input_timeout: float | None
     input_default: str | None
     wait_for_completion: bool
+    stream: bool
     reply: Callable[[str], str | None] | None
     notifiers: Collection[BaseNotifier]
     assigned_users: Collection[HITLUser]
