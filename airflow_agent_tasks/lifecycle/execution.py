@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_agent_tasks.agent_task import AgentTask, StartedTask
+from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.artifact import ArtifactList
 from airflow_agent_tasks.lifecycle.commands import (
@@ -119,6 +119,8 @@ class Execution:
         self.stream: OpenStream | None = None
         #: What it has used, as the stream last reported it.
         self.streamed_usage: Mapping[str, Any] | None = None
+        #: How far it is, likewise.
+        self.streamed_progress: Progress | None = None
         #: What that agent task made.
         self.artifacts = ArtifactList()
         #: True while its result is being stored.
@@ -155,6 +157,14 @@ class Execution:
             if submission and submission.task_id == task.task_id:
                 task = replace(task, result=submission.result)
         return task
+
+    def count_steps(self, task: AgentTask) -> AgentTask:
+        """
+        Return the agent task, for a budget, with the steps that only its stream has reported.
+
+        Not part of ``complete``: steps distinguish a question from the next one, and a retry has no stream.
+        """
+        return task if task.progress else replace(task, progress=self.streamed_progress)
 
     # --- the record
 

@@ -153,6 +153,7 @@ def _take_progress(
     if known is None or not (progress or usage):
         return False
     execution.streamed_usage = usage or execution.streamed_usage
+    execution.streamed_progress = progress or execution.streamed_progress
     # The state comes from the status only: an event may be older than it.
     task = replace(known, progress=progress or known.progress, usage=execution.streamed_usage or known.usage)
     execution.last_task = task
