@@ -83,9 +83,9 @@ class OurCaseRun(CaseRun):
         }
         return {f"AIRFLOW_CONN_{self.case.connection_id.upper()}": json.dumps(connection)}
 
-    def write_dag(self, dags_folder: Path) -> None:
+    def write_dag(self, dags_folder: Path, artifacts_folder: Path) -> None:
         """Write the file from which ``fault_dags.py`` builds the case's DAG."""
-        self.artifacts = ArtifactsFolder(dags_folder.parent / "artifacts" / self.case.name)
+        self.artifacts = ArtifactsFolder(artifacts_folder / self.case.name)
         self._dag_file = dags_folder / CASES_FOLDER / f"{self.case.name}.json"
         self._dag_file.parent.mkdir(exist_ok=True)
         self._write_dag(has_artifacts_path=self.case.has_artifacts_path)
