@@ -23,12 +23,10 @@ from airflow_agent_tasks.hooks.connection_settings import (
     connection_not_found,
     describe_unknown,
     list_secrets,
-    name_connection,
     read_extra,
 )
 from airflow_agent_tasks.hooks.connection_test import try_connection
 from airflow_agent_tasks.hooks.event_batches import EventBatches, list_events
-from airflow_agent_tasks.hooks.task_url import read_task_url
 from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.http import Request, Response
 
@@ -242,13 +240,7 @@ class AgentTaskHook(BaseHook):
     def build_settings(self, connection: Connection | None, extra: Mapping[str, Any]) -> ClientSettings:
         """Return the settings of the connection, or else those of the environment."""
         if connection is not None:
-            has_agents = Capability.AGENT_CHOICE in self.dialect.capabilities
-            return build_settings(
-                connection,
-                extra,
-                default_base_url=self.dialect.default_base_url,
-                task_url=read_task_url(extra, name_connection(connection), has_agents=has_agents),
-            )
+            return build_settings(connection, extra, self.dialect)
         if settings := self.read_environment(self.conn_id):
             return settings
         raise connection_not_found(self.conn_id)

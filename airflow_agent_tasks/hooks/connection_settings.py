@@ -13,6 +13,8 @@ from urllib.request import getproxies
 from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
 from airflow_agent_tasks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER, ConnectionForm
 from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
+from airflow_agent_tasks.hooks.task_url import is_usable_pattern
+from airflow_agent_tasks.services.base import Capability, Dialect
 from airflow_agent_tasks.services.http import ID_RULE, is_usable_id
 from airflow_agent_tasks.text import shorten
 
@@ -39,34 +41,29 @@ def read_extra(connection: Connection) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, Mapping):
-        raise AgentTaskConfigurationError(
-            f"The extra of {name_connection(connection)} must be a JSON object."
-        )
+        raise AgentTaskConfigurationError(f"The extra of {_name(connection)} must be a JSON object.")
     return extra
 
 
-def build_settings(
-    connection: Connection, extra: Mapping[str, Any], *, default_base_url: str, task_url: str | None
-) -> ClientSettings:
+def build_settings(connection: Connection, extra: Mapping[str, Any], dialect: Dialect) -> ClientSettings:
     """
     Return the client settings of a connection.
 
     :param connection: The Airflow connection.
     :param extra: Its parsed extra.
-    :param default_base_url: The base URL if the connection has no host.
-    :param task_url: The pattern in its extra for the page of an agent task, or None.
+    :param dialect: The service's dialect, which has the base URL if the connection has no host.
     :raises AgentTaskConfigurationError: for an unusable field, which it names.
     """
-    source = name_connection(connection)
+    source = _name(connection)
     return ClientSettings(
-        base_url=_read_base_url(connection, default_base_url),
+        base_url=_read_base_url(connection, dialect.default_base_url),
         api_key=(connection.password or "").strip(),
         timeout=_read_number(extra, "timeout", source) or DEFAULT_TIMEOUT,
         verify=_read_verify(extra, source),
         proxy=read_text(extra, "proxy", source),
         requests_per_second=_read_number(extra, "requests_per_second", source),
         allow_insecure_http=_read_boolean(extra, "allow_insecure_http", source),
-        task_url=task_url,
+        task_url=_read_task_url(extra, source, dialect),
         source=source,
     )
 
@@ -114,7 +111,7 @@ def read_text(extra: Mapping[str, Any], name: str, source: str) -> str | None:
     """Return a text field of the extra, or None; raises AgentTaskConfigurationError for other types."""
     value = extra.get(name)
     if value is not None and not isinstance(value, str):
-        raise wrong_field(name, source, "a string", value)
+        raise _wrong(name, source, "a string", value)
     return (value or "").strip() or None
 
 
@@ -122,17 +119,15 @@ def read_id(extra: Mapping[str, Any], name: str, source: str) -> str | None:
     """Return the id in a field of the extra, or None; raises AgentTaskConfigurationError."""
     value = read_text(extra, name, source)
     if value and not is_usable_id(value):
-        raise wrong_field(name, source, f"an id ({ID_RULE})", value)
+        raise _wrong(name, source, f"an id ({ID_RULE})", value)
     return value
 
 
-def name_connection(connection: Connection) -> str:
-    """Return the name of a connection in messages."""
+def _name(connection: Connection) -> str:
     return f"connection {connection.conn_id!r}"
 
 
-def wrong_field(name: str, source: str, allowed: str, value: Any) -> AgentTaskConfigurationError:
-    """Return the error of an extra field whose value is not one of those allowed."""
+def _wrong(name: str, source: str, allowed: str, value: Any) -> AgentTaskConfigurationError:
     # Without the value: someone may have put a password into any field by mistake.
     return AgentTaskConfigurationError(
         f"The extra field {name!r} of {source} must be {allowed}. Its value has the type "
@@ -161,6 +156,19 @@ def _bracket_ipv6(host: str) -> str:
         return host
 
 
+def _read_task_url(extra: Mapping[str, Any], source: str, dialect: Dialect) -> str | None:
+    pattern = read_text(extra, "task_url", source)
+    has_agents = Capability.AGENT_CHOICE in dialect.capabilities
+    placeholders = ("{task_id}", "{agent_id}") if has_agents else ("{task_id}",)
+    if pattern and not is_usable_pattern(pattern, placeholders):
+        allowed = (
+            "an http:// or https:// URL without user and password, with no placeholder but "
+            f"{' and '.join(placeholders)}, and with none before its path"
+        )
+        raise _wrong("task_url", source, allowed, pattern)
+    return pattern
+
+
 def _read_number(extra: Mapping[str, Any], name: str, source: str) -> float | None:
     value = extra.get(name)
     if value is None or value == "":
@@ -170,21 +178,21 @@ def _read_number(extra: Mapping[str, Any], name: str, source: str) -> float | No
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not SMALLEST_NUMBER <= number <= LARGEST_NUMBER:
-        raise wrong_field(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", value)
+        raise _wrong(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", value)
     return number
 
 
 def _read_boolean(extra: Mapping[str, Any], name: str, source: str) -> bool:
     value = _read_word(extra.get(name))
     if value is not None and not isinstance(value, bool):
-        raise wrong_field(name, source, "true or false", value)
+        raise _wrong(name, source, "true or false", value)
     return bool(value)
 
 
 def _read_verify(extra: Mapping[str, Any], source: str) -> bool | str:
     value = _read_word(extra.get("verify"))
     if value is not None and not isinstance(value, bool | str):
-        raise wrong_field("verify", source, "true, false or the path of a CA file", value)
+        raise _wrong("verify", source, "true, false or the path of a CA file", value)
     return True if value is None else value
 
 

@@ -183,7 +183,7 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
 
 def _start_task(start: _Start, agent_id: str | None, fields: Mapping[str, Any]) -> Flow[AgentTask]:
     execution = start.execution
-    if not (execution.settings.stream and execution.settings.wait_for_completion and start.is_idempotent):
+    if not (execution.settings.stream and start.is_idempotent):
         return (yield from StartTask(agent_id, fields))
     try:
         task = yield from StreamTask(agent_id, fields)

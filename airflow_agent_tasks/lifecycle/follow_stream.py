@@ -37,6 +37,10 @@ from airflow_agent_tasks.services.usage import list_passed, read_usage
 MAX_LEFT = 10.0
 #: Seconds without an event after which the execution waits without the stream, and may leave the worker.
 MAX_SILENCE = 120.0
+#: Seconds between two status checks that the stream asks for.
+MIN_CHECK_INTERVAL = 1.0
+#: Lines of one stream in the log: a stream may never end, but the disk of the log does.
+MAX_LINES = 20_000
 
 
 def follow_stream(execution: Execution, service: Dialect, decision: Decision) -> Flow[Decision]:
@@ -48,10 +52,10 @@ def follow_stream(execution: Execution, service: Dialect, decision: Decision) ->
     :param decision: The decision of the last status check, which is to wait.
     """
     stream = execution.stream
-    check_at = (yield from ReadClock()) + decision.seconds
+    checked_at = yield from ReadClock()
+    check_at = checked_at + decision.seconds
     while stream and decision.waits:
         now = yield from ReadClock()
-        is_news = False
         if now < check_at:
             try:
                 events = yield from NextEvents(check_at - now)
@@ -67,10 +71,13 @@ def follow_stream(execution: Execution, service: Dialect, decision: Decision) ->
             if events:
                 stream.last_event_at = now
             for event in events:
-                is_news |= yield from _take(execution, service, stream, event)
-        if is_news or now >= check_at:
+                if (yield from _take(execution, service, stream, event)):
+                    # Not at every such event: a stream may repeat what the status denies.
+                    check_at = min(check_at, checked_at + MIN_CHECK_INTERVAL)
+        if now >= check_at:
             decision = yield from check(execution)
-            check_at = (yield from ReadClock()) + decision.seconds
+            checked_at = yield from ReadClock()
+            check_at = checked_at + decision.seconds
         if decision.waits and now - stream.last_event_at >= MAX_SILENCE:
             yield from warning("The event stream has been silent for %.0f s.", MAX_SILENCE)
             yield from end_stream(execution)
@@ -81,14 +88,15 @@ def follow_stream(execution: Execution, service: Dialect, decision: Decision) ->
 def finish_stream(execution: Execution, service: Dialect) -> Flow[None]:
     """Read what is left of the stream of an agent task that has ended, such as its result, and end it."""
     end_at = (yield from ReadClock()) + MAX_LEFT
-    while execution.stream and (now := (yield from ReadClock())) < end_at:
+    stream = execution.stream
+    while stream and not stream.is_complete and (now := (yield from ReadClock())) < end_at:
         try:
             events = yield from NextEvents(end_at - now)
         except AgentTaskError as error:
             yield from warning("The event stream broke off. %s", error)
             break
         for event in events or ():
-            yield from _take(execution, service, execution.stream, event)
+            yield from _take(execution, service, stream, event)
         if not events:
             break
     yield from end_stream(execution)
@@ -119,15 +127,16 @@ def _take(execution: Execution, service: Dialect, stream: OpenStream, event: dic
         screenshots=stream.screenshots,
     )
     stream.screenshots += found.screenshots
+    stream.is_complete |= found.is_completion
     if found.is_completion:
         event = yield from _take_result(execution, event)
     if execution.settings.artifacts_path:
         event = yield from keep_files(execution, event, found.kind)
     yield from RecordEvent(event)
     for line in stream.sentences.add(found.delta) if found.delta else ():
-        yield from _log_words(line)
+        yield from _log(stream, f"Agent: {line}")
     if found.line:
-        yield from info("%s", found.line)
+        yield from _log(stream, found.line)
     is_settled = found.task and (found.task.is_terminal or found.task.status is TaskState.AWAITING_INPUT)
     if found.is_completion or is_settled:
         yield from _flush(stream)
@@ -163,8 +172,12 @@ def _take_progress(
 
 def _flush(stream: OpenStream) -> Flow[None]:
     for line in stream.sentences.flush():
-        yield from _log_words(line)
+        yield from _log(stream, f"Agent: {line}")
 
 
-def _log_words(line: str) -> Flow[None]:
-    yield from info("Agent: %s", line)
+def _log(stream: OpenStream, line: str) -> Flow[None]:
+    stream.lines += 1
+    if stream.lines <= MAX_LINES:
+        yield from info("%s", line)
+    elif stream.lines == MAX_LINES + 1:
+        yield from warning("The event stream has written %s lines; the log leaves the others out.", MAX_LINES)

@@ -15,8 +15,12 @@ class OpenStream:
     :param last_event_at: When the last event arrived, in seconds since 1970.
     :param sentences: Joins the agent's words for the log.
     :param screenshots: How many screenshots have arrived.
+    :param lines: How many lines it has written to the log.
+    :param is_complete: True once an event said that the agent task has ended.
     """
 
     last_event_at: float
     sentences: SentenceJoiner = field(default_factory=SentenceJoiner)
     screenshots: int = 0
+    lines: int = 0
+    is_complete: bool = False

@@ -42,7 +42,8 @@ CONFIG = "agent_tasks"
 MAX_XCOM_BYTES = 65_536
 
 
-class RunsAgentTask(ReportsLineage, BaseOperator):
+# BaseOperator first: with another class before it, Airflow's partial() gives mapped tasks None as inlets.
+class RunsAgentTask(BaseOperator, ReportsLineage):
     """Runs an agent task with the arguments of ``AgentTaskOperator``."""
 
     #: The hook of the service; this base class accepts the hook of any service.
@@ -55,6 +56,7 @@ class RunsAgentTask(ReportsLineage, BaseOperator):
     input_timeout: float | None
     input_default: str | None
     wait_for_completion: bool
+    stream: bool
     reply: Callable[[str], str | None] | None
     notifiers: Collection[BaseNotifier]
     assigned_users: Collection[HITLUser]

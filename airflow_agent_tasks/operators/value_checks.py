@@ -192,6 +192,12 @@ def check_input_timeout(input_default: str | None, input_timeout: float | None) 
         )
 
 
+def check_stream(*, stream: bool, wait_for_completion: bool) -> None:
+    """Raise AgentTaskArgumentError for a stream that nobody would follow."""
+    if stream and not wait_for_completion:
+        raise AgentTaskArgumentError("stream=True follows the agent, so it needs wait_for_completion=True.")
+
+
 def check_budget(name: str, value: Mapping[str, float] | None) -> dict[str, float] | None:
     """Return the limits by name, or None."""
     if value is None:

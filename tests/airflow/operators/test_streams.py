@@ -174,3 +174,11 @@ def test_a_service_without_a_stream_refuses_it(run_dag: Any) -> None:
 
     with pytest.raises(AgentTaskArgumentError, match="ShinzoTaskOperator does not accept stream"):
         ShinzoTaskOperator(task_id="agent", message="Do it", stream=True)
+
+
+def test_a_stream_that_nobody_follows_is_refused() -> None:
+    from airflow_agent_tasks.errors import AgentTaskArgumentError
+    from airflow_agent_tasks.operators.lightcone import LightconeTaskOperator
+
+    with pytest.raises(AgentTaskArgumentError, match="needs wait_for_completion=True"):
+        LightconeTaskOperator(task_id="agent", instruction="Do it", stream=True, wait_for_completion=False)
