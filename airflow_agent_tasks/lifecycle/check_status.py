@@ -43,7 +43,7 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     yield from _settle_question(execution, task)
     # Built again, because settling a question changes the poll interval.
     wait = yield from execution.require_wait()
-    return wait.on_state(task, now=(yield from ReadClock()))
+    return wait.on_state(task, now=(yield from ReadClock()), used=execution.count_steps(task))
 
 
 def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:

@@ -153,10 +153,17 @@ class Execution:
             result = self.submission.result
         return replace(
             task,
-            progress=task.progress or self.streamed.progress,
             usage=task.usage or self.streamed.usage,
             result=result if task.is_terminal and task.result is None else task.result,
         )
+
+    def count_steps(self, task: AgentTask) -> AgentTask:
+        """
+        Return the agent task, for a budget, with the steps that only its stream has reported.
+
+        Not part of ``complete``: steps distinguish a question from the next one, and a retry has no stream.
+        """
+        return task if task.progress else replace(task, progress=self.streamed.progress)
 
     # --- the record
 

@@ -153,12 +153,12 @@ def _take_result(execution: Execution, stream: OpenStream, event: dict[str, Any]
 
 def _push_progress(execution: Execution, stream: OpenStream) -> Flow[bool]:
     """Push what the agent task has done and used, at a pace; return whether it is more than its budget."""
-    if execution.last_task is None:
+    known, streamed = execution.last_task, execution.streamed
+    if known is None:
         return False
     # The state comes from the status only: an event may be older than it.
-    task = execution.last_task = execution.complete(
-        replace(execution.last_task, progress=execution.streamed.progress, usage=execution.streamed.usage)
-    )
+    task = replace(known, progress=streamed.progress or known.progress, usage=streamed.usage or known.usage)
+    execution.last_task = task
     if stream.pace.take(now=(yield from ReadClock())):
         yield from PushTask(task)
     return bool(list_passed(task, execution.settings.budget or {}))

@@ -77,7 +77,8 @@ def resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
 
 
 def _resolve_budget(execution: Execution) -> Flow[Outcome]:
-    passing, budget = execution.last_task, execution.settings.budget or {}
+    budget = execution.settings.budget or {}
+    passing = execution.count_steps(execution.last_task) if execution.last_task else None
     yield from warn_on_failure(execution.mark(is_over_budget=True))
     task, fate = yield from stop(execution)
     if task and task.status is TaskState.COMPLETED:
@@ -95,7 +96,7 @@ def _resolve_budget(execution: Execution) -> Flow[Outcome]:
 def _report_usage(execution: Execution, task: AgentTask) -> Flow[None]:
     if task.usage:
         yield from info("Usage: %s", describe_usage(task.usage))
-    budget = execution.settings.budget or {}
+    budget, task = execution.settings.budget or {}, execution.count_steps(task)
     if passed := list_passed(task, budget):
         yield from warning("The agent task ended before its budget could stop it: %s", ", ".join(passed))
     if unreported := list_unreported(task, budget):
