@@ -32,6 +32,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.follow_stream import end_stream
 from airflow_agent_tasks.lifecycle.measurements import Count
 from airflow_agent_tasks.lifecycle.question_form import (
     Asking,
@@ -225,6 +226,7 @@ def _park(execution: Execution, question: Question) -> Flow[Decision]:
     seconds = settings.input_recheck_interval
     if settings.input_timeout is not None:
         seconds = min(seconds, question.asked_at + settings.input_timeout - (yield from ReadClock()))
+    yield from end_stream(execution)
     return (yield from Park(question.id, seconds))
 
 

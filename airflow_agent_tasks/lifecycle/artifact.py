@@ -11,7 +11,7 @@ import msgspec
 from airflow_agent_tasks.services.embedded_files import make_safe_name
 
 ARTIFACTS_KEY = "artifacts"
-#: The number of entries in XCom; the rest is only in the folder.
+#: The number of entries in the list; the other files are only in the folder.
 MAX_ENTRIES = 1_000
 
 
@@ -48,7 +48,9 @@ class ArtifactList:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Artifact] = {}
-        self._last_number = 0
+        self._left_out = 0
+        #: The last number that was given.
+        self.last_number = 0
         #: True once the list has what earlier executions kept; until then, a new number may be taken.
         self.is_loaded = False
         #: True if it was tried to load them.
@@ -61,27 +63,35 @@ class ArtifactList:
 
     def load(self, earlier: Iterable[Artifact]) -> None:
         """Add what earlier executions kept."""
-        self._by_name = {**{artifact.name: artifact for artifact in earlier}, **self._by_name}
-        self._last_number = max(map(_read_number, self._by_name), default=0)
+        found = {**{artifact.name: artifact for artifact in earlier}, **self._by_name}
+        self.last_number = max(map(_read_number, found), default=0)
+        self._by_name = {}
+        for name in sorted(found):
+            self.add(found[name])
         self.is_loaded = self.is_changed = True
 
     def number(self, name: str) -> str:
         """Return a name that no other artifact of the agent task has: ``0001-screenshot.png``."""
-        self._last_number += 1
-        return f"{self._last_number:04}-{name}"
+        self.last_number += 1
+        return f"{self.last_number:04}-{name}"
 
     def add(self, artifact: Artifact) -> None:
-        """Add an artifact, or replace the one of the same name."""
-        self._by_name[artifact.name] = artifact
+        """Add an artifact, or replace the one of the same name; only count it if the list is full."""
+        if artifact.name in self._by_name or len(self._by_name) < MAX_ENTRIES:
+            self._by_name[artifact.name] = artifact
+            self.is_changed = True
+        else:
+            self.leave_out()
+
+    def leave_out(self) -> None:
+        """Count an artifact that the list does not show."""
+        self._left_out += 1
         self.is_changed = True
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the entries for XCom; if they are too many, the first ones, and how many are left out."""
+        """Return the entries for XCom, and last how many are left out, if there are any."""
         entries = [self._by_name[name].to_json() for name in sorted(self._by_name)]
-        left_out = len(entries) - MAX_ENTRIES
-        if left_out > 0:
-            entries[MAX_ENTRIES:] = [{"left_out": left_out}]
-        return entries
+        return [*entries, {"left_out": self._left_out}] if self._left_out else entries
 
 
 def _read_number(name: str) -> int:
@@ -89,9 +99,17 @@ def _read_number(name: str) -> int:
     return int(digits) if digits.isdecimal() and digits.isascii() else 0
 
 
-def name_folder(agent_task_id: str) -> str:
-    """Return the name of an agent task's folder: its id, or what a path may hold of it and a fingerprint."""
-    safe = make_safe_name(agent_task_id)
-    if safe == agent_task_id:
+def name_folder(conn_id: str, agent_task_id: str) -> str:
+    """
+    Return the folder of an agent task, below that of its connection: two services may use the same ids.
+
+    Of an id that a path cannot hold, it has what a path may hold, and a fingerprint.
+    """
+    return f"{_name_part(conn_id)}/{_name_part(agent_task_id)}"
+
+
+def _name_part(name: str) -> str:
+    safe = make_safe_name(name)
+    if safe == name:
         return safe
-    return f"{safe}-{hashlib.sha256(agent_task_id.encode('utf-8', 'replace')).hexdigest()[:12]}"
+    return f"{safe}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"

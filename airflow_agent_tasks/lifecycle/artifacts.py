@@ -44,6 +44,10 @@ PAUSE = 60.0
 MAX_PREVIEW = 2_000
 #: The number of files that are kept of one JSON value; the others stay in a result and are cut from an event.
 MAX_FILES = 1_000
+#: The number of files of one agent task's events that are kept.
+MAX_FILES_OF_TASK = 10_000
+#: The number of characters of an address in the list.
+MAX_URL = 500
 
 HOW_TO_SET = (
     "Set artifacts_path on the operator, [agent_tasks] artifacts_path in airflow.cfg, or the environment "
@@ -141,18 +145,18 @@ def _replace_files(
 def _keep_or_drop(execution: Execution, file: EmbeddedFile, count: int) -> Flow[Any]:
     """Store a file that may be lost, and return what replaces it."""
     reference = {"size": file.size, "type": file.media_type}
-    if count > MAX_FILES:
-        return reference
     if not execution.settings.artifacts_path:
         if not execution.has_dropped_files:
             yield from warning("The agent sent files, which are not kept. %s to keep them.", HOW_TO_SET)
         execution.has_dropped_files = True
         return reference
     artifacts, now = execution.artifacts, (yield from ReadClock())
+    is_paused = artifacts.failures >= MAX_FAILURES and now - artifacts.failed_at < PAUSE
+    if count > MAX_FILES or artifacts.last_number >= MAX_FILES_OF_TASK or is_paused:
+        artifacts.leave_out()
+        return reference
     name = file.name
     try:
-        if artifacts.failures >= MAX_FAILURES and now - artifacts.failed_at < PAUSE:
-            raise AgentTaskError("not tried, because the last files could not be stored")
         yield from _load(execution)
         name = artifacts.number(file.name)
         stored = yield from _keep(execution, name, file.media_type, file.read())
@@ -198,7 +202,7 @@ def _require_kept(execution: Execution, name: str, media_type: str, data: bytes,
 
 
 def _keep(execution: Execution, name: str, media_type: str, data: bytes) -> Flow[Artifact]:
-    folder = name_folder(execution.started.agent_task_id)
+    folder = _find_folder(execution)
     artifact = yield from KeepFile(folder, name, media_type, data)
     execution.artifacts.add(artifact)
     return artifact
@@ -207,7 +211,14 @@ def _keep(execution: Execution, name: str, media_type: str, data: bytes) -> Flow
 def _add_link(execution: Execution, link: LinkedFile) -> Flow[None]:
     yield from _try_load(execution)
     artifacts = execution.artifacts
-    artifacts.add(Artifact(artifacts.number(link.name), url=link.url))
+    if len(link.url) > MAX_URL:
+        artifacts.leave_out()
+    else:
+        artifacts.add(Artifact(artifacts.number(link.name), url=link.url))
+
+
+def _find_folder(execution: Execution) -> str:
+    return name_folder(execution.settings.conn_id, execution.started.agent_task_id)
 
 
 # --- the list
@@ -217,7 +228,7 @@ def _load(execution: Execution) -> Flow[None]:
     """Add to the list what earlier executions have kept, once."""
     execution.artifacts.is_load_tried = True
     if not execution.artifacts.is_loaded:
-        folder = name_folder(execution.started.agent_task_id)
+        folder = _find_folder(execution)
         execution.artifacts.load((yield from ListArtifacts(folder)))
 
 

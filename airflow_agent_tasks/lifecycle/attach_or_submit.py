@@ -8,12 +8,13 @@ stopped if it still runs, and then a new one is started.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
+    AgentTaskBudgetError,
     AgentTaskError,
     AgentTaskNotFoundError,
     AgentTaskUncertainError,
@@ -28,12 +29,13 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.intended_start import IntendedStart
 from airflow_agent_tasks.lifecycle.measurements import Count, measure_start
 from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.lifecycle.stop import stop_and_look
 from airflow_agent_tasks.lifecycle.stream_commands import StreamTask
-from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission, build_idempotency_key
-from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
+from airflow_agent_tasks.services.base import Capability
 from airflow_agent_tasks.services.start_fields import read_rendered
 
 STATES_IN_WORDS = {
@@ -45,65 +47,6 @@ STATES_IN_WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class _Start:
-    """The start that this try would make."""
-
-    execution: Execution
-    service: Dialect
-    fields: Mapping[str, Any]
-
-    @property
-    def is_idempotent(self) -> bool:
-        return Capability.IDEMPOTENT_START in self.service.capabilities
-
-    @property
-    def resubmits(self) -> bool:
-        return self.execution.settings.on_uncertain_submit == "resubmit"
-
-    @property
-    def on_kill_policy(self) -> str:
-        # Without wait_for_completion, the agent task is meant to outlive its Airflow task.
-        settings = self.execution.settings
-        return settings.on_kill_policy if settings.wait_for_completion else "leave"
-
-    def build_submission(self, key: str) -> Submission:
-        task_try, conn_id = self.execution.task_try, self.execution.settings.conn_id
-        policy = self.on_kill_policy
-        return Submission(
-            key, task_try.try_number, task_try.max_tries, conn_id=conn_id, on_kill_policy=policy
-        )
-
-    def locate(self, found: Submission) -> StartedTask | None:
-        """Return the agent task of a record; if the record no longer names its agent, use this try's."""
-        started = found.started
-        return (
-            replace(started, agent_id=self.execution.settings.agent_id)
-            if started and self._is_lost(found)
-            else started
-        )
-
-    def check_gone(self, found: Submission, error: AgentTaskNotFoundError) -> None:
-        """Raise a final AgentTaskError if the agent task may still exist under an agent that is unknown."""
-        if self._is_lost(found):
-            failure = AgentTaskError(
-                f"The record of agent task {found.task_id} no longer names its agent, so the agent task may "
-                f"still be running. {error} Search {self.service.title} for it, and stop it. Then delete the "
-                f"key {RECORD_KEY!r} in Airflow's task state store, and clear the task."
-            )
-            failure.is_final = True
-            raise failure from None
-
-    def _is_lost(self, found: Submission) -> bool:
-        return found.agent_id is None and Capability.AGENT_CHOICE in self.service.capabilities
-
-    def describe_search(self, submission: Submission) -> str:
-        return (
-            f"Search {self.service.title} for a task with the metadata idempotency_key = "
-            f"{submission.idempotency_key!r}, and stop it if it is running."
-        )
-
-
 def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[AgentTask]:
     """
     Return the agent task of this try, found or newly started.
@@ -113,7 +56,11 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     :raises AgentTaskError: if the service rejected the start, or the state store cannot be used.
     """
     service = yield from FindService()
-    start = _Start(execution, service, read_rendered(service.start_fields, execution.settings.start_fields))
+    if execution.settings.stream:
+        service.require(Capability.STREAM)
+    start = IntendedStart(
+        execution, service, read_rendered(service.start_fields, execution.settings.start_fields)
+    )
     if found is None:
         return (yield from _submit(start))
     # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
@@ -131,14 +78,14 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     return (yield from _attach(start, found, started))
 
 
-def _submit(start: _Start) -> Flow[AgentTask]:
+def _submit(start: IntendedStart) -> Flow[AgentTask]:
     key = start.fields.get("idempotency_key") or build_idempotency_key(
         start.execution.task_try.owner, start.fields
     )
     submission = start.build_submission(str(key))
     yield from start.execution.save(submission)
     try:
-        task = yield from _send(start, submission)
+        task = yield from _send(start, submission, streams=start.execution.settings.stream)
         _require_new(task)
     except AgentTaskUncertainError:
         raise
@@ -158,11 +105,14 @@ def _require_new(task: AgentTask) -> None:
         )
 
 
-def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
+def _send(start: IntendedStart, submission: Submission, *, streams: bool = False) -> Flow[AgentTask]:
     agent_id = start.execution.settings.agent_id
     fields = start.service.put_idempotency_key(start.fields, submission.idempotency_key)
     try:
-        task = yield from _start_task(start, agent_id, fields)
+        if streams:
+            task = yield from _start_with_stream(start, fields)
+        else:
+            task = yield from StartTask(agent_id, fields)
     except AgentTaskUncertainError as error:
         if start.is_idempotent:
             # The next try sends the same key, and so gets the agent task of this start, if there is one.
@@ -181,19 +131,26 @@ def _send(start: _Start, submission: Submission) -> Flow[AgentTask]:
     return task
 
 
-def _start_task(start: _Start, agent_id: str | None, fields: Mapping[str, Any]) -> Flow[AgentTask]:
-    execution = start.execution
-    if not (execution.settings.stream and start.is_idempotent):
-        return (yield from StartTask(agent_id, fields))
+def _start_with_stream(start: IntendedStart, fields: Mapping[str, Any]) -> Flow[AgentTask]:
+    """Start the agent task through its stream or, with the same key, without it; never twice."""
+    execution, agent_id = start.execution, start.execution.settings.agent_id
+    execution.stream = None
     try:
         task = yield from StreamTask(agent_id, fields)
+    except AgentTaskUncertainError as error:
+        yield from warning("%s Starting without the stream, with the same idempotency key.", error)
+        return (yield from _resend(agent_id, fields))
     except AgentTaskError as error:
-        if error.is_final and not isinstance(error, AgentTaskUncertainError):
+        if error.is_final:
             raise
-        # The same key: if the stream has started an agent task, this finds it.
         yield from warning("%s Starting without the stream, with the same idempotency key.", error)
         return (yield from StartTask(agent_id, fields))
-    execution.stream = OpenStream((yield from ReadClock()))
+    execution.stream = OpenStream()
+    if "idempotency_key" in start.fields:
+        # A user's own key may find an agent task that was stopped earlier, and no event says so.
+        started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
+        seen = yield from GetTask(started)
+        task = replace(seen, reused=task.reused or seen.status is TaskState.PAUSED)
     return task
 
 
@@ -207,7 +164,7 @@ def _resend(agent_id: str | None, fields: Mapping[str, Any]) -> Flow[AgentTask]:
         raise failure from None
 
 
-def _record(start: _Start, submission: Submission) -> Flow[None]:
+def _record(start: IntendedStart, submission: Submission) -> Flow[None]:
     start.execution.submission = submission
     try:
         yield from start.execution.save(submission)
@@ -216,7 +173,7 @@ def _record(start: _Start, submission: Submission) -> Flow[None]:
         yield from warning("%s If this worker is lost, a retry may not find the agent task.", error)
 
 
-def _repeat(start: _Start, found: Submission) -> Flow[AgentTask]:
+def _repeat(start: IntendedStart, found: Submission) -> Flow[AgentTask]:
     lost = f"Try {found.try_number} sent a start, but was lost before the response came."
     if start.is_idempotent:
         yield from info("%s Sending it again with the same idempotency key.", lost)
@@ -231,7 +188,7 @@ def _repeat(start: _Start, found: Submission) -> Flow[AgentTask]:
     )
 
 
-def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[AgentTask]:
+def _attach(start: IntendedStart, found: Submission, started: StartedTask) -> Flow[AgentTask]:
     task_id, origin = started.agent_task_id, f"started by try {found.try_number}"
     # If a user chose to stop the agent, resume_questions does that.
     must_stop = found.is_stopping and found.questions.stop_decision is None
@@ -256,6 +213,13 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
     if must_stop and not task.is_terminal:
         task = yield from stop_and_look(started, task)
         if task.status is not TaskState.COMPLETED:
+            if found.is_over_budget:
+                yield from start.execution.drop()
+                raise AgentTaskBudgetError(
+                    f"{task}, {origin}, had passed its budget. Finished stopping it.",
+                    task=task,
+                    is_final=True,
+                )
             yield from info("Finished stopping %s, %s; starting a new one.", task, origin)
             return (yield from _submit(start))
     yield from start.execution.adopt(started)
@@ -266,7 +230,7 @@ def _attach(start: _Start, found: Submission, started: StartedTask) -> Flow[Agen
     return task
 
 
-def _start_over(start: _Start, found: Submission) -> Flow[AgentTask]:
+def _start_over(start: IntendedStart, found: Submission) -> Flow[AgentTask]:
     lost = f"The start of try {found.try_number}, before the clear, got no response."
     old = start.locate(found)
     if old is None and start.is_idempotent:
@@ -283,7 +247,7 @@ def _start_over(start: _Start, found: Submission) -> Flow[AgentTask]:
     return (yield from _submit(start))
 
 
-def _stop_earlier(start: _Start, found: Submission, old: StartedTask) -> Flow[None]:
+def _stop_earlier(start: IntendedStart, found: Submission, old: StartedTask) -> Flow[None]:
     try_number = found.try_number
     try:
         task = yield from GetTask(old)

@@ -31,7 +31,7 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     """
     wait = yield from execution.require_wait()
     try:
-        task = yield from execution.complete((yield from GetTask(execution.started, retries=retries)))
+        task = execution.complete((yield from GetTask(execution.started, retries=retries)))
     except AgentTaskError as error:
         now = yield from ReadClock()
         yield from _log(execution.state_log.on_failure(error, now=now))
@@ -43,7 +43,7 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     yield from _settle_question(execution, task)
     # Built again, because settling a question changes the poll interval.
     wait = yield from execution.require_wait()
-    return wait.on_state(task, now=(yield from ReadClock()))
+    return wait.on_state(task, now=(yield from ReadClock()), used=execution.count_steps(task))
 
 
 def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:

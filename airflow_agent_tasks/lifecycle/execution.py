@@ -20,7 +20,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warn_on_failure,
 )
 from airflow_agent_tasks.lifecycle.measurements import Measurement
-from airflow_agent_tasks.lifecycle.open_stream import OpenStream
+from airflow_agent_tasks.lifecycle.open_stream import OpenStream, Streamed
 from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.state_log import StateLog
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -117,8 +117,8 @@ class Execution:
         self.measurements: tuple[Measurement, ...] = ()
         #: Its event stream, while the execution follows one.
         self.stream: OpenStream | None = None
-        #: What it has used, as the stream last reported it.
-        self.streamed_usage: Mapping[str, Any] | None = None
+        #: What only that stream has reported.
+        self.streamed = Streamed()
         #: What that agent task made.
         self.artifacts = ArtifactList()
         #: True while its result is being stored.
@@ -146,15 +146,24 @@ class Execution:
         self.wait = None
         yield from StopOnKill(started)
 
-    def complete(self, task: AgentTask) -> Flow[AgentTask]:
+    def complete(self, task: AgentTask) -> AgentTask:
         """Return the agent task with what its status lacks and only its stream has reported."""
-        if task.usage is None and self.streamed_usage:
-            task = replace(task, usage=self.streamed_usage)
-        if self.settings.stream and task.is_terminal and task.result is None:
-            submission = yield from warn_on_failure(self.load())
-            if submission and submission.task_id == task.task_id:
-                task = replace(task, result=submission.result)
-        return task
+        result = self.streamed.result
+        if result is None and self.submission and self.submission.task_id == task.task_id:
+            result = self.submission.result
+        return replace(
+            task,
+            usage=task.usage or self.streamed.usage,
+            result=result if task.is_terminal and task.result is None else task.result,
+        )
+
+    def count_steps(self, task: AgentTask) -> AgentTask:
+        """
+        Return the agent task, for a budget, with the steps that only its stream has reported.
+
+        Not part of ``complete``: steps distinguish a question from the next one, and a retry has no stream.
+        """
+        return task if task.progress else replace(task, progress=self.streamed.progress)
 
     # --- the record
 

@@ -8,13 +8,12 @@ ends early costs log lines, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_agent_tasks.agent_task import Progress, TaskState
+from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
-from airflow_agent_tasks.lifecycle.artifacts import keep_files
+from airflow_agent_tasks.lifecycle.artifacts import keep_files, push_artifacts
 from airflow_agent_tasks.lifecycle.check_status import check
 from airflow_agent_tasks.lifecycle.commands import (
     Flow,
@@ -31,12 +30,10 @@ from airflow_agent_tasks.lifecycle.wait_policy import Decision
 from airflow_agent_tasks.services.base import Dialect
 from airflow_agent_tasks.services.embedded_files import drop_files
 from airflow_agent_tasks.services.stream_events import read_event
-from airflow_agent_tasks.services.usage import list_passed, read_usage
+from airflow_agent_tasks.services.usage import list_passed
 
 #: Seconds for the last events of an agent task that has ended.
 MAX_LEFT = 10.0
-#: Seconds without an event after which the execution waits without the stream, and may leave the worker.
-MAX_SILENCE = 120.0
 #: Seconds between two status checks that the stream asks for.
 MIN_CHECK_INTERVAL = 1.0
 #: Lines of one stream in the log: a stream may never end, but the disk of the log does.
@@ -68,8 +65,6 @@ def follow_stream(execution: Execution, service: Dialect, decision: Decision) ->
                 yield from info("The event stream has ended.")
                 return (yield from _wait_without_stream(execution))
             now = yield from ReadClock()
-            if events:
-                stream.last_event_at = now
             for event in events:
                 if (yield from _take(execution, service, stream, event)):
                     # Not at every such event: a stream may repeat what the status denies.
@@ -78,28 +73,25 @@ def follow_stream(execution: Execution, service: Dialect, decision: Decision) ->
             decision = yield from check(execution)
             checked_at = yield from ReadClock()
             check_at = checked_at + decision.seconds
-        if decision.waits and now - stream.last_event_at >= MAX_SILENCE:
-            yield from warning("The event stream has been silent for %.0f s.", MAX_SILENCE)
-            yield from end_stream(execution)
-            return decision
     return decision
 
 
 def finish_stream(execution: Execution, service: Dialect) -> Flow[None]:
-    """Read what is left of the stream of an agent task that has ended, such as its result, and end it."""
+    """Read what is left of the stream of an agent task that has ended, such as its result."""
     end_at = (yield from ReadClock()) + MAX_LEFT
     stream = execution.stream
     while stream and not stream.is_complete and (now := (yield from ReadClock())) < end_at:
         try:
             events = yield from NextEvents(end_at - now)
+        except AgentTaskCancelledError:
+            raise
         except AgentTaskError as error:
             yield from warning("The event stream broke off. %s", error)
-            break
+            return
         for event in events or ():
             yield from _take(execution, service, stream, event)
         if not events:
-            break
-    yield from end_stream(execution)
+            return
 
 
 def end_stream(execution: Execution) -> Flow[None]:
@@ -109,6 +101,7 @@ def end_stream(execution: Execution) -> Flow[None]:
         yield from _flush(stream)
         if transcript := (yield from EndStream()):
             execution.artifacts.add(transcript)
+        yield from push_artifacts(execution)
 
 
 def _wait_without_stream(execution: Execution) -> Flow[Decision]:
@@ -127,45 +120,47 @@ def _take(execution: Execution, service: Dialect, stream: OpenStream, event: dic
         screenshots=stream.screenshots,
     )
     stream.screenshots += found.screenshots
-    stream.is_complete |= found.is_completion
     if found.is_completion:
-        event = yield from _take_result(execution, event)
-    if execution.settings.artifacts_path:
-        event = yield from keep_files(execution, event, found.kind)
+        event = yield from _take_result(execution, stream, event)
+    event = yield from keep_files(execution, event, found.kind)
     yield from RecordEvent(event)
     for line in stream.sentences.add(found.delta) if found.delta else ():
         yield from _log(stream, f"Agent: {line}")
     if found.line:
         yield from _log(stream, found.line)
+    if found.task_id not in (None, started.agent_task_id):
+        return False  # about another agent task
+    execution.streamed.progress = found.progress or execution.streamed.progress
+    execution.streamed.usage = found.usage or execution.streamed.usage
     is_settled = found.task and (found.task.is_terminal or found.task.status is TaskState.AWAITING_INPUT)
     if found.is_completion or is_settled:
         yield from _flush(stream)
-        execution.streamed_usage = read_usage(event) or execution.streamed_usage
         return True
-    return (yield from _take_progress(execution, found.progress, read_usage(event)))
+    return bool(found.progress or found.usage) and (yield from _push_progress(execution, stream))
 
 
-def _take_result(execution: Execution, event: dict[str, Any]) -> Flow[dict[str, Any]]:
+def _take_result(execution: Execution, stream: OpenStream, event: dict[str, Any]) -> Flow[dict[str, Any]]:
     """Save the result, and return the event without the files in it: the outcome keeps or refuses those."""
-    if event.get("result") is None:
-        return event
-    # Lightcone's status has no result, so a worker lost from here on would lose it.
-    yield from warn_on_failure(execution.mark(result=event["result"]))
-    return {**event, "result": drop_files(event["result"])}
+    result = event.get("result")
+    # Only once: a stream may repeat it, and each save rewrites the record.
+    if not stream.is_complete and result is not None:
+        execution.streamed.result = result
+        # Lightcone's status has no result, so a worker lost from here on would lose it.
+        yield from warn_on_failure(execution.mark(result=result))
+    stream.is_complete = True
+    return event if result is None else {**event, "result": drop_files(result)}
 
 
-def _take_progress(
-    execution: Execution, progress: Progress | None, usage: Mapping[str, Any] | None
-) -> Flow[bool]:
-    """Push what the agent task has done and used; return whether that is more than its budget."""
-    known = execution.last_task
-    if known is None or not (progress or usage):
+def _push_progress(execution: Execution, stream: OpenStream) -> Flow[bool]:
+    """Push what the agent task has done and used, at a pace; return whether it is more than its budget."""
+    known, streamed = execution.last_task, execution.streamed
+    if known is None:
         return False
-    execution.streamed_usage = usage or execution.streamed_usage
     # The state comes from the status only: an event may be older than it.
-    task = replace(known, progress=progress or known.progress, usage=execution.streamed_usage or known.usage)
+    task = replace(known, progress=streamed.progress or known.progress, usage=streamed.usage or known.usage)
     execution.last_task = task
-    yield from PushTask(task)
+    if stream.pace.take(now=(yield from ReadClock())):
+        yield from PushTask(task)
     return bool(list_passed(task, execution.settings.budget or {}))
 
 

@@ -17,8 +17,17 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.lifecycle.artifacts import keep_result
-from airflow_agent_tasks.lifecycle.commands import Flow, PushTask, ReadClock, info, warning
+from airflow_agent_tasks.lifecycle.commands import (
+    FindService,
+    Flow,
+    PushTask,
+    ReadClock,
+    info,
+    warn_on_failure,
+    warning,
+)
 from airflow_agent_tasks.lifecycle.execution import Execution
+from airflow_agent_tasks.lifecycle.follow_stream import finish_stream
 from airflow_agent_tasks.lifecycle.measurements import measure_end, report
 from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
@@ -68,7 +77,9 @@ def resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
 
 
 def _resolve_budget(execution: Execution) -> Flow[Outcome]:
-    passing, budget = execution.last_task, execution.settings.budget or {}
+    budget = execution.settings.budget or {}
+    passing = execution.count_steps(execution.last_task) if execution.last_task else None
+    yield from warn_on_failure(execution.mark(is_over_budget=True))
     task, fate = yield from stop(execution)
     if task and task.status is TaskState.COMPLETED:
         return (yield from _resolve_state(execution, task))
@@ -77,14 +88,15 @@ def _resolve_budget(execution: Execution) -> Flow[Outcome]:
     raise AgentTaskBudgetError(
         f"{execution.name} passed its budget: {passed or describe_usage(budget)}.{usage} {fate}",
         task=task or passing,
-        is_final=True,
+        # If the stop failed, the next try finishes it.
+        is_final=task is not None,
     )
 
 
 def _report_usage(execution: Execution, task: AgentTask) -> Flow[None]:
     if task.usage:
         yield from info("Usage: %s", describe_usage(task.usage))
-    budget = execution.settings.budget or {}
+    budget, task = execution.settings.budget or {}, execution.count_steps(task)
     if passed := list_passed(task, budget):
         yield from warning("The agent task ended before its budget could stop it: %s", ", ".join(passed))
     if unreported := list_unreported(task, budget):
@@ -95,7 +107,9 @@ def _report_usage(execution: Execution, task: AgentTask) -> Flow[None]:
 
 def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
     settings = execution.settings
-    task = yield from execution.complete(task)
+    if execution.stream and task.is_terminal:
+        yield from finish_stream(execution, (yield from FindService()))
+    task = execution.complete(task)
     yield from PushTask(task)
     if task.is_terminal:
         yield from _report_usage(execution, task)

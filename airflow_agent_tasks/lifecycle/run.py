@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_agent_tasks.agent_task import StartedTask
+from airflow_agent_tasks.agent_task import StartedTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
 from airflow_agent_tasks.lifecycle.artifacts import keep_result
@@ -26,7 +26,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
-from airflow_agent_tasks.lifecycle.follow_stream import end_stream, finish_stream, follow_stream
+from airflow_agent_tasks.lifecycle.follow_stream import end_stream, follow_stream
 from airflow_agent_tasks.lifecycle.outcome import Outcome, resolve
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 
@@ -58,7 +58,9 @@ def resume_after_wait(
     :param has_questions: True if the agent has asked questions, one of which may have been settled since.
     """
     yield from execution.adopt(started)
-    submission = (yield from execution.load()) if has_questions else None
+    # Without questions or a stream, the record has nothing that this execution needs.
+    is_needed = has_questions or execution.settings.stream
+    submission = (yield from execution.load()) if is_needed else None
     if submission and submission.started and submission.task_id == started.agent_task_id:
         # The trigger counts from the last reply, but the limits count from the start.
         execution.last_started = submission.started
@@ -109,15 +111,21 @@ def _finish(execution: Execution, decision: Decision) -> Flow[Outcome]:
         asking = decision.task if decision.asks else None
         answered = (yield from answer_question(execution, asking)) if asking else None
         if answered is None:
-            yield from _leave_stream(execution, decision)
-            return (yield from resolve(execution, decision))
+            return (yield from _resolve(execution, decision))
         decision = answered
 
 
-def _leave_stream(execution: Execution, decision: Decision) -> Flow[None]:
-    if execution.stream and decision.task and decision.task.is_terminal:
-        yield from finish_stream(execution, (yield from FindService()))
+def _resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
+    # The stream last: keeping its transcript may take long, and the agent may have to be stopped.
+    try:
+        outcome = yield from resolve(execution, decision)
+    except AgentTaskError:
+        yield from end_stream(execution)
+        raise
+    execution.is_keeping_result = bool(execution.stream) and outcome.task.status is TaskState.COMPLETED
     yield from end_stream(execution)
+    execution.is_keeping_result = False
+    return outcome
 
 
 def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:

@@ -40,6 +40,7 @@ class Submission:
     :param is_undelivered: True if the agent task completed but its result could not be stored. The next try
         takes it, even after a clear.
     :param questions: The agent's questions and the replies to them.
+    :param is_over_budget: True from just before it is stopped because it passed its budget.
     :param result: Its result, if only its event stream had it; None otherwise.
     """
 
@@ -55,6 +56,7 @@ class Submission:
     is_undelivered: bool = False
     questions: Questions = field(default_factory=Questions)
     result: Any = None
+    is_over_budget: bool = False
 
     @property
     def started(self) -> StartedTask | None:

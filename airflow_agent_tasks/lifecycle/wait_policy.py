@@ -112,11 +112,17 @@ class TaskWait:
         """Return the wait before the first check, if another process has just made one."""
         return self._wait(self._interval(now), now)
 
-    def on_state(self, task: AgentTask, *, now: float) -> Decision:
-        """Decide after a successful check."""
+    def on_state(self, task: AgentTask, *, now: float, used: AgentTask | None = None) -> Decision:
+        """
+        Decide after a successful check.
+
+        :param task: The agent task.
+        :param now: The time in seconds since 1970.
+        :param used: The agent task with what is known of its usage from elsewhere. Default: ``task``.
+        """
         self._outage_started_at = None
         self._failures = 0
-        if self.budget and not task.is_terminal and list_passed(task, self.budget):
+        if self.budget and not task.is_terminal and list_passed(used or task, self.budget):
             return Decision(Verdict.BUDGET, task=task)
         if task.status in self.targets:
             return Decision(Verdict.REACHED, task=task)

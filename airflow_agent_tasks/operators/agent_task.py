@@ -25,7 +25,7 @@ from airflow_agent_tasks.operators.running_task_actions import (
 )
 from airflow_agent_tasks.operators.task_documentation import build_documentation
 from airflow_agent_tasks.operators.task_execution import RunsAgentTask
-from airflow_agent_tasks.operators.value_checks import check_constants, check_input_timeout, check_stream
+from airflow_agent_tasks.operators.value_checks import check_constants, check_input_timeout, check_waiting
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier
@@ -183,7 +183,7 @@ class AgentTaskOperator(CheckedArguments, RunsAgentTask):
         self.max_outage = self.max_outage or MAX_OUTAGE
         self.input_recheck_interval = self.input_recheck_interval or INPUT_RECHECK_INTERVAL
         check_input_timeout(self.input_default, self.input_timeout)
-        check_stream(stream=self.stream, wait_for_completion=self.wait_for_completion)
+        check_waiting(wait_for_completion=self.wait_for_completion, stream=self.stream, budget=self.budget)
 
     def _set_start_fields(self, start_fields: Mapping[str, Any]) -> None:
         self._check_start_fields(start_fields)

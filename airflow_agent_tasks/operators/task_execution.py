@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,7 +29,7 @@ from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
 from airflow_agent_tasks.operators.lineage import LineageFacts, ReportsLineage
 from airflow_agent_tasks.operators.links import list_unstored
-from airflow_agent_tasks.operators.value_checks import read_id
+from airflow_agent_tasks.operators.value_checks import read_artifacts_path, read_id
 from airflow_agent_tasks.worker.driver import Callbacks, Driver
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
     input_default: str | None
     wait_for_completion: bool
     stream: bool
+    budget: Mapping[str, float] | None
     reply: Callable[[str], str | None] | None
     notifiers: Collection[BaseNotifier]
     assigned_users: Collection[HITLUser]
@@ -152,7 +153,7 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
             "has_notifiers": bool(self.notifiers),
             "pushes_xcoms": bool(self.do_xcom_push),
             # Read here, so that a change of Airflow's settings applies to tasks that exist already.
-            "artifacts_path": self.artifacts_path
+            "artifacts_path": read_artifacts_path(self.artifacts_path)
             or conf.get(CONFIG, "artifacts_path", fallback=None)
             or None,
             "max_xcom_bytes": self.max_xcom_bytes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.services.base import Dialect
-from airflow_agent_tasks.services.start_fields import RENDERED_LATER, read_rendered, text
+from airflow_agent_tasks.services.start_fields import RENDERED_LATER, is_none_text, read_rendered, text
 from airflow_agent_tasks.services.usage import BUDGET_NAMES
 from airflow_agent_tasks.text import shorten
 
@@ -192,10 +192,11 @@ def check_input_timeout(input_default: str | None, input_timeout: float | None) 
         )
 
 
-def check_stream(*, stream: bool, wait_for_completion: bool) -> None:
-    """Raise AgentTaskArgumentError for a stream that nobody would follow."""
-    if stream and not wait_for_completion:
-        raise AgentTaskArgumentError("stream=True follows the agent, so it needs wait_for_completion=True.")
+def check_waiting(*, wait_for_completion: bool, **needing: object) -> None:
+    """Raise AgentTaskArgumentError for an argument that has no effect if nobody waits for the agent task."""
+    for name, value in needing.items():
+        if value and not wait_for_completion:
+            raise AgentTaskArgumentError(f"{name} needs wait_for_completion=True, to follow the agent task.")
 
 
 def check_budget(name: str, value: Mapping[str, float] | None) -> dict[str, float] | None:
@@ -219,6 +220,11 @@ def check_artifacts_path(name: str, value: Any) -> Any:
     """Return a folder or the URL of an object storage, checked unless Airflow renders it later; or None."""
     # Airflow renders only text, and an ObjectStoragePath need not be imported to be recognised.
     return check_optional_name(name, str(value) if hasattr(value, "protocol") else value)
+
+
+def read_artifacts_path(value: str | None) -> str | None:
+    """Return the rendered path; None if its template had no value."""
+    return None if value is None or not value.strip() or is_none_text(value) else value
 
 
 def check_bytes(name: str, value: int | None) -> int | None:

@@ -36,21 +36,23 @@ class PollMetrics:
         """Send the counts every few seconds from now on."""
         self._timer = asyncio.get_running_loop().call_later(SEND_INTERVAL, self._send_and_go_on)
 
-    async def aclose(self) -> None:
-        """Send the rest; nothing waits any more."""
+    def close(self) -> None:
+        """Send the rest; nothing waits any more. A trigger that is done must not wait for it."""
         if self._timer:
             self._timer.cancel()
-        await self._send()
+        self._send()
 
     def count_stop(self, task: AgentTask, before: AgentTask | None) -> None:
         """Report that an agent task was stopped, because someone ended its Airflow task."""
-        Reporter(self._conn_id, self.service).report(measure_stop(task, before))
+        # In a thread, as in _send.
+        report = Reporter(self._conn_id, self.service).report
+        asyncio.get_running_loop().run_in_executor(None, report, [*measure_stop(task, before)])
 
     def _send_and_go_on(self) -> None:
         self._send()
         self.start()
 
-    def _send(self) -> asyncio.Future[None]:
+    def _send(self) -> None:
         counts = {
             "polls": self.polls,
             "poll_errors": self.poll_errors,
@@ -58,8 +60,7 @@ class PollMetrics:
         }
         self.polls = self.poll_errors = self.opened_circuits = 0
         # In a thread: the first send of a process resolves the receiver's name, which may block.
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(None, _send, counts, self.waiting, self._tags)
+        asyncio.get_running_loop().run_in_executor(None, _send, counts, self.waiting, self._tags)
 
     @property
     def _tags(self) -> dict[str, str]:

@@ -81,7 +81,7 @@ class SharedPoller:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._cached_hook.aclose()
-        await self.metrics.aclose()
+        self.metrics.close()
 
     async def _get_task_now(self, task_id: str, agent_id: str | None) -> AgentTask:
         hook = await self._get_hook()

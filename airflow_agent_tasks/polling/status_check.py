@@ -17,7 +17,7 @@ from airflow_agent_tasks.polling.shared_poller import SharedPoller
 
 #: The log lines of all waiting tasks of a triggerer: its only supervisor thread writes them, and while that
 #: is behind, a line blocks the event loop.
-LINES = LoopRate(20.0)
+LINES = LoopRate(10.0)
 #: Seconds between two moments at which all tasks write their lines: the supervisor does a round of database
 #: queries each time it wakes up, and takes the lines of one moment together.
 LINE_TICK = 1.0

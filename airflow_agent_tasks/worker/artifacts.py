@@ -64,7 +64,9 @@ class ArtifactStore:
         try:
             _write(path, source)
         except FileNotFoundError:
-            # Only a file system needs folders: object storage would ask whether the bucket exists.
+            # Only a file system needs folders; some object storages would make a bucket of that name.
+            if path.protocol not in ("", "file", "local"):
+                raise
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, source)
         return Artifact(name, path=str(path), size=source.tell(), type=media_type)

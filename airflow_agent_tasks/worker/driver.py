@@ -90,7 +90,11 @@ class Driver:
         self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
         self._artifacts = ArtifactStore(settings.artifacts_path, self._xcoms)
         transcripts = TranscriptKeeper(
-            self._xcoms, self._artifacts, log, keeps_all=settings.artifacts_path is not None
+            settings.conn_id,
+            self._xcoms,
+            self._artifacts,
+            log,
+            keeps_all=settings.artifacts_path is not None,
         )
         self._streams = Streams(callbacks.find_hook, transcripts, self._check_not_killed)
         self._forms = Forms(ti, callbacks.assigned_users, log)

@@ -50,6 +50,9 @@ class Links:
         except Exception as error:
             self._log.warning("Could not build the link to the agent task: %r", error)
         else:
+            if url and url != self._stored.get(TASK_LINK_KEY):
+                # Airflow shows links in another tab than the log.
+                self._log.info("Watch the agent at %s", url)
             self._store(TASK_LINK_KEY, url)
 
     def _build_form_url(self) -> str:

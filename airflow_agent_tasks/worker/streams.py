@@ -23,6 +23,8 @@ from airflow_agent_tasks.worker.transcripts import TranscriptKeeper
 
 #: Seconds until an event must have named the agent task.
 MAX_WAIT_FOR_ID = 60.0
+#: So many events may come before it.
+MAX_EARLY = 100
 #: Seconds between two looks for a kill.
 KILL_CHECK_INTERVAL = 1.0
 
@@ -73,6 +75,7 @@ class Streams:
         return self._transcripts.keep()
 
     def _start(self, command: StreamTask) -> AgentTask:
+        self.end()  # of an earlier agent task
         hook = self._find_hook()
         # A client of its own: this thread goes on to check the status.
         fork = hook.fork()
@@ -88,7 +91,7 @@ class Streams:
 
     def _read_task(self, reader: _Reader, hook: AgentTaskHook, agent_id: str | None) -> AgentTask:
         dialect, deadline = hook.dialect, time.monotonic() + MAX_WAIT_FOR_ID
-        while batch := self._read_first(reader, deadline):
+        while len(self._early) < MAX_EARLY and (batch := self._read_first(reader, deadline)):
             self._early += batch
             for event in batch:
                 found = read_event(event, dialect, agent_id=agent_id)

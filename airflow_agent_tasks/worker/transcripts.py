@@ -23,13 +23,17 @@ class TranscriptKeeper:
     """
     The transcript of one stream.
 
+    :param conn_id: The Airflow connection.
     :param xcoms: The XCom of the task instance.
     :param artifacts: The object storage of the task.
     :param keeps_all: True if the task has an ``artifacts_path``, to keep all events there.
     :param log: The task's log.
     """
 
-    def __init__(self, xcoms: XComs, artifacts: ArtifactStore, log: Log, *, keeps_all: bool) -> None:
+    def __init__(
+        self, conn_id: str, xcoms: XComs, artifacts: ArtifactStore, log: Log, *, keeps_all: bool
+    ) -> None:
+        self._conn_id = conn_id
         self._xcoms = xcoms
         self._artifacts = artifacts
         self._log = log
@@ -37,17 +41,27 @@ class TranscriptKeeper:
         self._folder = ""
         self._last = Transcript()
         self._file: IO[bytes] | None = None
+        self._is_full = False
 
     def begin(self, task_id: str) -> None:
         """Begin the transcript of an agent task."""
-        self._folder, self._last = name_folder(task_id), Transcript()
-        # On disk, because object storage cannot append, and the events of hours do not fit into memory.
-        self._file = tempfile.TemporaryFile() if self._keeps_all else None  # noqa: SIM115 - closed by keep
+        self._folder, self._last = name_folder(self._conn_id, task_id), Transcript()
+        self._file = None
+        if self._keeps_all:
+            try:
+                # Object storage cannot append, and the events of hours do not fit into memory.
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by keep
+            except OSError as error:  # the agent task runs already, so this must not fail
+                self._log.warning("The transcript is not kept in full: %s", error)
 
     def add(self, event: dict[str, Any]) -> None:
         """Add an event, which has no files in it; never raises."""
         self._last.add(event)
-        if self._file is None or self._file.tell() > MAX_FILE_BYTES:
+        if self._file is None or self._is_full:
+            return
+        if self._file.tell() > MAX_FILE_BYTES:
+            self._is_full = True
+            self._log.warning("The file of the transcript has %s bytes and ends here.", self._file.tell())
             return
         try:
             self._file.write(json.dumps(event, ensure_ascii=False).encode("utf-8", "replace") + b"\n")

@@ -20,7 +20,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from lab.benchmarks.contenders import CONN_ID, CONTENDERS
 from lab.benchmarks.measure_triggerer_start import Metrics

@@ -43,7 +43,7 @@ class ProbeTrigger(BaseTrigger):
             while True:
                 lags = [await self._measure_lag() for _ in range(BEATS_PER_LINE)]
                 file.write(json.dumps([time.monotonic(), time.process_time(), lags]) + "\n")
-        yield TriggerEvent(None)  # type: ignore[no-untyped-call]
+        yield TriggerEvent(None)
 
     async def _measure_lag(self) -> float:
         due = time.perf_counter() + BEAT

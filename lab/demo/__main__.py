@@ -1,5 +1,5 @@
 """
-``make demo``: run five of the example DAGs in a real Airflow, with the sandbox.
+``make demo``: run six of the example DAGs in a real Airflow, with the sandbox.
 
 Exits with 0 only if every run ended as ``lab/demo/expected_runs.py`` says.
 """
@@ -13,9 +13,11 @@ from lab.cluster.airflow_api import AirflowApiError
 from lab.cluster.airflow_cluster import AirflowCluster
 from lab.cluster.cluster_programs import ClusterError, ClusterTimeoutError
 from lab.command_line import build_parser, log_progress, run_command
-from lab.demo.expected_runs import EXPECTED_RUNS, RESEARCH_ROWS, REVIEWER_REPLIES
+from lab.demo.expected_runs import EXPECTED_RUNS, LIVE, RESEARCH_ROWS, REVIEWER_REPLIES
+from lab.demo.live_log import LiveLog
 from lab.demo.report import (
     compare,
+    print_artifacts,
     print_database,
     print_failures,
     print_questions,
@@ -63,13 +65,19 @@ def run_all(cluster: AirflowCluster) -> list[str]:
     runs = {dag_id: cluster.api.trigger(dag_id) for dag_id in EXPECTED_RUNS}
     log_progress(f"Started {', '.join(runs)}")
     reviewer = Reviewer(cluster.api, REVIEWER_REPLIES)
+    live_log = LiveLog(cluster.api, LIVE, runs[LIVE.dag_id])
+
+    def look() -> None:
+        live_log.print_news()
+        reviewer.answer_open_questions()
+
     problems = []
     try:
         cluster.wait_for_runs(
             runs,
             timeout=RUN_TIMEOUT,
             on_end=lambda dag_id, state: log_progress(f"{dag_id} ended: {state}"),
-            on_poll=reviewer.answer_open_questions,
+            on_poll=look,
         )
     except ClusterTimeoutError as error:
         problems.append(str(error))
@@ -78,11 +86,14 @@ def run_all(cluster: AirflowCluster) -> list[str]:
     print_tasks(finished)
     print("\nThe agents' questions and the answers:")
     print_questions(finished)
+    print("\nThe files that the agents made:")
+    print_artifacts(finished)
     print_failures(cluster.api, finished)
     print("\nThe rows that company_research wrote:")
     rows = print_database(cluster.home / RESEARCH_DATABASE)
     print()
     problems += [line for run in finished for line in compare(EXPECTED_RUNS[run.dag_id], run)]
+    problems += live_log.check()
     if rows != RESEARCH_ROWS:
         problems.append(
             f"company_research: expected {RESEARCH_ROWS} rows in {RESEARCH_DATABASE}, found {rows}"

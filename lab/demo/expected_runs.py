@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class ExpectedTask:
     :param status: The agent task's final status; None accepts any.
     :param exit_code: The agent task's exit code; None accepts any.
     :param answers: The replies to its questions and their senders, as ``name: reply``.
+    :param artifacts: The number of files that its agent made.
+    :param usage: What its agent used; None accepts anything.
     """
 
     state: str = "success"
@@ -25,6 +28,8 @@ class ExpectedTask:
     status: str | None = None
     exit_code: int | None = None
     answers: Sequence[str] = ()
+    artifacts: int = 0
+    usage: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,21 @@ class ExpectedRun:
 
     state: str
     tasks: Mapping[str, ExpectedTask]
+
+
+@dataclass(frozen=True)
+class ExpectedLive:
+    """
+    What a task's page in the Airflow UI must show while the task runs.
+
+    :param lines: Parts of lines in its log.
+    :param on_page: A text on the page to which the link of its agent task leads.
+    """
+
+    dag_id: str
+    task_id: str
+    lines: Sequence[str]
+    on_page: str
 
 
 #: The reviewer's replies, each by a part of the question.
@@ -79,6 +99,19 @@ EXPECTED_RUNS = {
             "load_answers": ExpectedTask(),
         },
     ),
+    "shop_tour": ExpectedRun(
+        "success",
+        {
+            # Four screenshots and the transcript.
+            "tour": ExpectedTask(
+                tries=1,
+                exit_code=0,
+                artifacts=5,
+                usage={"tokens": 3200, "cost": 0.12, "currency": "EUR"},
+            ),
+            "report": ExpectedTask(),
+        },
+    ),
     "code_review": ExpectedRun(
         "success",
         {
@@ -101,3 +134,10 @@ EXPECTED_RUNS = {
 }
 #: The number of rows that company_research writes: one per company.
 RESEARCH_ROWS = 4
+#: The streamed task. Its last step may be over before anyone has looked.
+LIVE = ExpectedLive(
+    "shop_tour",
+    "tour",
+    ["Step 2 of 5", "Tool: type(text=oat milk)", "Agent: I search for oat milk.", "Screenshot 1"],
+    "Put one carton of oat milk into the basket",
+)

@@ -17,6 +17,9 @@ GOOD_STATES = ("success", "skipped")
 XCOM_KEYS = ("task_id", "status", "exit_code")
 #: The XCom with an agent's questions and their answers.
 ANSWERS_KEY = "answers"
+#: The XComs with what an agent made and used.
+ARTIFACTS_KEY = "artifacts"
+USAGE_KEY = "usage"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class FinishedTask:
         """The agent's questions, each with its reply and the sender."""
         return self.xcoms.get(ANSWERS_KEY) or []
 
+    @property
+    def artifacts(self) -> list[dict[str, Any]]:
+        """The files that the agent made."""
+        return self.xcoms.get(ARTIFACTS_KEY) or []
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -43,7 +51,7 @@ class FinishedRun:
 
 def read_run(api: AirflowApi, dag_id: str, run_id: str) -> FinishedRun:
     """Read a run, its tasks and their XComs from Airflow."""
-    keys = (*XCOM_KEYS, ANSWERS_KEY)
+    keys = (*XCOM_KEYS, ANSWERS_KEY, ARTIFACTS_KEY, USAGE_KEY)
     tasks = [FinishedTask(task, api.read_xcoms(task, keys)) for task in api.list_tasks(dag_id, run_id)]
     return FinishedRun(dag_id, api.read_run_state(dag_id, run_id), tasks)
 
@@ -74,6 +82,8 @@ def _compare_task(expected: ExpectedTask, entry: FinishedTask) -> list[str]:
         ("agent task status", expected.status, entry.xcoms.get("status")),
         ("exit code", expected.exit_code, entry.xcoms.get("exit_code")),
         ("answers", list(expected.answers), answers),
+        ("artifacts", expected.artifacts, len(entry.artifacts)),
+        ("usage", expected.usage, entry.xcoms.get(USAGE_KEY)),
     ]
     return [
         f"{entry.task.dag_id}.{entry.task.label}: expected {name} {wanted}, found {actual}"
@@ -115,6 +125,18 @@ def print_questions(runs: Sequence[FinishedRun]) -> None:
         for run in runs
         for entry in run.tasks
         for answer in entry.answers
+    ]
+    print_table(headings, rows)
+
+
+def print_artifacts(runs: Sequence[FinishedRun]) -> None:
+    """Print a line for every file that an agent made in these runs."""
+    headings = ("DAG", "task", "file", "type", "bytes")
+    rows = [
+        (run.dag_id, entry.task.label, artifact["name"], artifact.get("type"), artifact.get("size"))
+        for run in runs
+        for entry in run.tasks
+        for artifact in entry.artifacts
     ]
     print_table(headings, rows)
 

@@ -16,6 +16,8 @@ from lab.paths import EXAMPLE_DAGS
 DAG_IDS = sorted(path.stem for path in EXAMPLE_DAGS.glob("*.py"))
 #: The SQLite file that company_research writes, within the cluster's home.
 RESEARCH_DATABASE = "company_research.db"
+#: The folder for the screenshots of shop_tour, within the cluster's home.
+TOUR_FOLDER = "shop_tour"
 #: The SQLite file of price_watch's connection, within the cluster's home.
 PRICE_DATABASE = "price_watch.db"
 
@@ -31,6 +33,7 @@ def start_all(cluster: AirflowCluster) -> None:
     log_progress(f"The sandbox listens on {sandbox_url}")
     cluster.environment |= build_connection_variables(sandbox_url)
     cluster.environment["COMPANY_RESEARCH_DB"] = str(cluster.home / RESEARCH_DATABASE)
+    cluster.environment["SHOP_TOUR_FOLDER"] = str(cluster.home / TOUR_FOLDER)
     price_database = {"conn_type": "sqlite", "host": str(cluster.home / PRICE_DATABASE)}
     cluster.environment["AIRFLOW_CONN_PRICE_WATCH_DB"] = json.dumps(price_database)
     log_progress("Starting Airflow: API server, scheduler, DAG processor, triggerer (about 30 s) ...")

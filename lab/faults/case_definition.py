@@ -82,7 +82,10 @@ class Case:
     :param later_seconds: How long the remote tasks of later tries work; default: the same.
     :param first_exit_code: The exit code of the first try's remote task; the others end with 0.
     :param ask: The remote task's questions; if there are any, the case is about them.
+    :param script: More keys of the remote task's script.
+    :param streams_result: True if a Lightcone task's event stream delivers a result; its status has none.
     :param arguments: The operator's arguments.
+    :param has_artifacts_path: True to give the operator a folder of its own as ``artifacts_path``.
     :param run_timeout: Seconds that the DAG run may take, or None.
     :param retries: The Airflow task's retries.
     :param retry_delay: Seconds between two tries.
@@ -103,7 +106,10 @@ class Case:
     later_seconds: float | None = None
     first_exit_code: int = 0
     ask: tuple[str, ...] = ()
+    script: Mapping[str, Any] = field(default_factory=dict)
+    streams_result: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    has_artifacts_path: bool = False
     run_timeout: float | None = None
     retries: int = 2
     retry_delay: float = 1.0
@@ -135,13 +141,13 @@ class Case:
 
     @property
     def waits_deferred(self) -> bool:
-        """True if the triggerer waits rather than a worker."""
-        return bool(self.arguments.get("deferrable", True))
+        """True if the triggerer waits rather than a worker, which also follows event streams."""
+        return bool(self.arguments.get("deferrable", True)) and not self.arguments.get("stream")
 
     @property
     def result(self) -> Any:
-        """The remote task's result; Lightcone has only the exit code."""
-        return {"case": self.name} if self.service == "shinzo" else None
+        """The remote task's result; Lightcone's status has only the exit code."""
+        return {"case": self.name} if self.service == "shinzo" or self.streams_result else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the values that the DAG file needs."""
@@ -167,6 +173,7 @@ class Case:
             "exit_code": by_try(self.first_exit_code, 0),
             "ask": json.dumps(self.ask),
             "result": json.dumps(self.result),
+            **{key: json.dumps(value) for key, value in self.script.items()},
         }
         return "#sandbox {" + ", ".join(f'"{key}": {value}' for key, value in script.items()) + "}"
 

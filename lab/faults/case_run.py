@@ -66,8 +66,8 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
         """The environment variables with the connection to the service."""
 
     @abstractmethod
-    def write_dag(self, dags_folder: Path) -> None:
-        """Write the file that defines the case's DAG."""
+    def write_dag(self, dags_folder: Path, artifacts_folder: Path) -> None:
+        """Write the file that defines the case's DAG; its object storage is below ``artifacts_folder``."""
 
     @property
     @abstractmethod

@@ -8,11 +8,13 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
 from airflow_agent_tasks.sandbox import DEFAULT_AGENT_ID
 from airflow_agent_tasks.sandbox.server import Sandbox
+from lab.faults.artifacts_folder import ArtifactsFolder
 from lab.faults.case_definition import Case, Steps
 from lab.faults.case_run import CaseRun
 from lab.faults.fault_proxy import FaultProxy
@@ -22,7 +24,7 @@ CASES_FOLDER = "cases"
 #: The operator's log line for every question that it asks in Airflow.
 ASKED = re.compile(r"Question \d+ from the agent:")
 #: The path of a request that starts a remote task, as a regular expression.
-START_PATH = r"^/agent/(tasks|request/[^/]+)$"
+START_PATH = r"^/agent/(tasks(/stream)?|request/[^/]+)$"
 ACTIVE_STATUSES = frozenset({"queued", "running", "awaiting_input", "paused"})
 
 
@@ -34,6 +36,13 @@ def read_task_id(stop: Mapping[str, Any]) -> str:
 def list_messages(tasks: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the messages that remote tasks received."""
     return [str(message["message"]) for task in tasks for message in task["messages"]]
+
+
+def load_result(result: Any) -> Any:
+    """Return a delivered result, from the file that it names if it was too large for XCom."""
+    if isinstance(result, dict) and "path" in result:
+        return json.loads(Path(urlsplit(result["path"]).path).read_text())
+    return result
 
 
 class OurCaseRun(CaseRun):
@@ -74,11 +83,21 @@ class OurCaseRun(CaseRun):
         }
         return {f"AIRFLOW_CONN_{self.case.connection_id.upper()}": json.dumps(connection)}
 
-    def write_dag(self, dags_folder: Path) -> None:
+    def write_dag(self, dags_folder: Path, artifacts_folder: Path) -> None:
         """Write the file from which ``fault_dags.py`` builds the case's DAG."""
-        folder = dags_folder / CASES_FOLDER
-        folder.mkdir(exist_ok=True)
-        (folder / f"{self.case.name}.json").write_text(json.dumps(self.case.to_json(), indent=2))
+        self.artifacts = ArtifactsFolder(artifacts_folder / self.case.name)
+        self._dag_file = dags_folder / CASES_FOLDER / f"{self.case.name}.json"
+        self._dag_file.parent.mkdir(exist_ok=True)
+        self._write_dag(has_artifacts_path=self.case.has_artifacts_path)
+
+    def _write_dag(self, *, has_artifacts_path: bool) -> None:
+        dag = self.case.to_json()
+        if has_artifacts_path:
+            dag["arguments"]["artifacts_path"] = self.artifacts.url
+        # At once: the DAG processor may be reading it.
+        draft = self._dag_file.with_suffix(".draft")
+        draft.write_text(json.dumps(dag, indent=2))
+        draft.replace(self._dag_file)
 
     # The state on the service.
 
@@ -154,6 +173,10 @@ class OurCaseRun(CaseRun):
 
     # Actions.
 
+    def set_artifacts_path(self) -> None:
+        """Set ``artifacts_path`` in the DAG file, as a user does after a failure."""
+        self._write_dag(has_artifacts_path=True)
+
     def answer(self, form: dict[str, Any], reply: str) -> None:
         """Answer a question in Airflow as a user does, with a form that was opened earlier."""
         self.cluster.api.answer(form, reply)
@@ -193,7 +216,7 @@ class OurCaseRun(CaseRun):
             value["task_id"]
             for value in self._deliveries
             if value["task_id"] in completed
-            and (value["result"], value["exit_code"]) == self._expected_result
+            and (load_result(value["result"]), value["exit_code"]) == self._expected_result
         }
         outcome.started = len(tasks)
         outcome.left_running = sum(

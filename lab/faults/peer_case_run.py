@@ -32,7 +32,7 @@ class PeerCaseRun(CaseRun):
         """The environment variables with the provider's folder and its connection."""
         return self.mock.environment
 
-    def write_dag(self, dags_folder: Path) -> None:
+    def write_dag(self, dags_folder: Path, artifacts_folder: Path) -> None:
         """Write the peer's DAG file."""
         (dags_folder / f"{self.case.name}.py").write_text(self.mock.dag_source)
 

@@ -119,13 +119,14 @@ class Round:
         return {name: run.outcome for name, run in self._runs.items()}
 
     def _build_cluster(self) -> AirflowCluster:
-        dags_folder = self._home / "dags"
-        shutil.rmtree(dags_folder, ignore_errors=True)
+        dags_folder, artifacts_folder = self._home / "dags", self._home / "artifacts"
+        for folder in (dags_folder, artifacts_folder):
+            shutil.rmtree(folder, ignore_errors=True)
         dags_folder.mkdir(parents=True)
         shutil.copy(DAG_FILE, dags_folder)
         environment = build_settings(INSTALLED)
         for run in self._runs.values():
-            run.write_dag(dags_folder)
+            run.write_dag(dags_folder, artifacts_folder)
             environment |= run.environment
         return AirflowCluster(
             self._home / "airflow",

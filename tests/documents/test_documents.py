@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.lifecycle.follow_stream import MAX_SILENCE
 from airflow_agent_tasks.services.lightcone import LightconeDialect
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 from lab.faults.cases import CASES
@@ -106,13 +107,13 @@ def test_the_readme_names_each_release_line_with_its_pythons() -> None:
 def read_words_of_the_package() -> str:
     """Return the package's source with its split texts joined."""
     source = "\n".join(path.read_text() for path in (ROOT / "airflow_agent_tasks").rglob("*.py"))
-    return re.sub(r'"\s*f?"', "", source)
+    return re.sub(r'"\s*f?"', "", source).replace("silent for %.0f s.", f"silent for {MAX_SILENCE:.0f} s.")
 
 
-def list_quoted_messages() -> list[str]:
-    """Return what the page about stuck tasks quotes of our log lines, without the parts that differ."""
-    page = (ROOT / "docs" / "how-to" / "debug-a-stuck-task.md").read_text()
-    table = page.split("## It failed\n")[1].split("\n### ")[0]
+def list_quoted_messages(page: str, heading: str) -> list[str]:
+    """Return what a page's table quotes of our log lines, without the parts that differ."""
+    text = (ROOT / "docs" / "how-to" / page).read_text()
+    table = text.split(f"## {heading}\n")[1].split("\n### ")[0]
     quoted = [text for row in table.splitlines() for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
     return [part.strip() for text in quoted for part in text.split("…") if " " in part.strip()]
 
@@ -122,7 +123,16 @@ OTHER_MESSAGES = ("finished with state success", "answered 4", "responded with 4
 
 
 @pytest.mark.parametrize(
-    "text", [text for text in list_quoted_messages() if not text.startswith(OTHER_MESSAGES)]
+    "text",
+    [
+        text
+        for page, heading in (
+            ("debug-a-stuck-task.md", "It failed"),
+            ("watch-an-agent.md", "If you see this in the log"),
+        )
+        for text in list_quoted_messages(page, heading)
+        if not text.startswith(OTHER_MESSAGES)
+    ],
 )
 def test_a_log_line_that_a_page_explains_is_one_of_ours(text: str) -> None:
     assert text in read_words_of_the_package()

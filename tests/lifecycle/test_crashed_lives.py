@@ -236,7 +236,7 @@ def check_success(world: World) -> None:
 def expect_result(world: World, task_id: str) -> Any:
     if world.settings.stream and task_id not in world.saved_results:
         return None  # only the stream had it, and the worker was lost, or the stream broke, before it came
-    result, path = f"result of {task_id}", f"{task_id}/result.txt"
+    result, path = f"result of {task_id}", f"agents/{task_id}/result.txt"
     if len(result) <= world.settings.max_xcom_bytes:
         return result
     assert world.files[path] == result.encode()

@@ -72,7 +72,7 @@ class Desk:
                 self.files[f"{folder}/{file_name}"] = data
                 return Artifact(file_name, f"s3:{folder}/{file_name}", len(data), media_type)
             case cmd.ListArtifacts(folder):
-                return [Artifact(path.partition("/")[2], f"s3:{path}") for path in self.files]
+                return [Artifact(path.rpartition("/")[2], f"s3:{path}") for path in self.files]
             case cmd.PushArtifacts(entries):
                 self.xcom, self.pushes = entries, self.pushes + 1
             case cmd.Log("warning", message, args):
@@ -83,10 +83,10 @@ class Desk:
 def test_the_files_of_an_event_are_kept_and_listed() -> None:
     desk = Desk(**PATH)
     event = desk.keep()
-    path = "s3:tsk_1/0001-screenshot.png"
+    path = "s3:agents/tsk_1/0001-screenshot.png"
     reference = {"path": path, "size": len(PNG), "type": "image/png"}
     assert event["screenshots"] == [{"base64": reference, "media_type": "image/png"}]
-    assert desk.files == {"tsk_1/0001-screenshot.png": PNG}
+    assert desk.files == {"agents/tsk_1/0001-screenshot.png": PNG}
     assert desk.xcom == [{"name": "0001-screenshot.png", **reference}]
 
 
@@ -113,13 +113,13 @@ def test_a_later_execution_adds_to_the_list_and_takes_new_names() -> None:
     later = Desk(**PATH, try_number=2)
     later.files = dict(first.files)
     later.keep()
-    assert sorted(later.files) == [f"tsk_1/000{number}-screenshot.png" for number in (1, 2, 3)]
+    assert sorted(later.files) == [f"agents/tsk_1/000{number}-screenshot.png" for number in (1, 2, 3)]
     assert [entry["name"][:4] for entry in later.xcom] == ["0001", "0002", "0003"]
 
 
 def test_a_retry_lists_what_the_earlier_try_kept_even_if_it_keeps_nothing() -> None:
     desk = Desk(**PATH, try_number=2)
-    desk.files = {"tsk_1/0001-screenshot.png": PNG}
+    desk.files = {"agents/tsk_1/0001-screenshot.png": PNG}
     assert desk.deliver("done") == "done"
     assert [entry["name"] for entry in desk.xcom] == ["0001-screenshot.png"]
 
@@ -167,12 +167,13 @@ def test_a_hostile_event_keeps_a_bounded_number_of_files(monkeypatch: pytest.Mon
     event = desk.keep([SHOT] * 9 + ["https://x/"])
     assert len(desk.files) == 3
     assert SHOT not in json.dumps(event)
-    assert [entry.get("left_out") for entry in desk.xcom] == [None, None, 1]
+    # The list has two; one file is in the folder only, and the rest of the event was not kept.
+    assert [entry.get("left_out") for entry in desk.xcom] == [None, None, 7]
 
 
 def test_the_folder_of_an_agent_task_is_safe_and_its_own() -> None:
     ids = ["../x", "x", "a/b", "a_b", "a\\b", "é" * 300, "é" * 301, ".", "A.b-C_9"]
-    folders = [name_folder(one) for one in ids]
+    folders = [name_folder("agents", one).removeprefix("agents/") for one in ids]
     assert len(set(folders)) == len(ids)
     assert all(not set(folder) & {"/", "\\"} and folder.strip(".") for folder in folders)
     assert (folders[1], folders[-1]) == ("x", "A.b-C_9")
@@ -198,8 +199,8 @@ def test_a_large_result_is_stored_and_shows_its_first_part(result: Any, name: st
     assert Desk(max_xcom_bytes=size).deliver(result) == result
     desk = Desk(**PATH, max_xcom_bytes=size - 1)
     stored = desk.deliver(result)
-    assert stored == {"path": f"s3:tsk_1/{name}", "size": size, "type": kind, "preview": text[:2_000]}
-    assert desk.files == {f"tsk_1/{name}": text.encode()}
+    assert stored == {"path": f"s3:agents/tsk_1/{name}", "size": size, "type": kind, "preview": text[:2_000]}
+    assert desk.files == {f"agents/tsk_1/{name}": text.encode()}
     assert [entry["name"] for entry in desk.xcom] == [name]
     assert desk.execution.last_task
     assert desk.execution.last_task.result == stored
@@ -211,8 +212,8 @@ def test_the_files_of_a_result_get_the_same_names_in_each_try() -> None:
     for try_number in (1, 2):
         again = Desk(**PATH, try_number=try_number)
         again.files = desk.files
-        assert again.deliver(result)["chart"]["path"] == "s3:tsk_1/result-0001-chart.png"
-    assert list(desk.files) == ["tsk_1/result-0001-chart.png"]
+        assert again.deliver(result)["chart"]["path"] == "s3:agents/tsk_1/result-0001-chart.png"
+    assert list(desk.files) == ["agents/tsk_1/result-0001-chart.png"]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_a_result_that_nobody_gets_fails_nothing(
         "text": "x" * 99,
     }
     kept = Desk(max_xcom_bytes=9, **PATH, **settings)
-    assert kept.deliver(result, status, **fields)["chart"]["path"] == "s3:tsk_1/0001-chart.png"
+    assert kept.deliver(result, status, **fields)["chart"]["path"] == "s3:agents/tsk_1/0001-chart.png"
 
 
 def test_the_entries_are_bounded_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -382,8 +382,8 @@ class World:
         match command:  # the most frequent ones first
             case cmd.GetTask(started):
                 task = self.service.get_task(started, self.now)
-                # The status of a service with streams has no result.
-                return replace(task, result=None) if self.settings.stream else task
+                # The status of a service with streams has neither.
+                return replace(task, result=None, progress=None) if self.settings.stream else task
             case cmd.Sleep(seconds, minds_kill):
                 if self.is_killed and minds_kill:
                     raise AgentTaskCancelledError("killed") if self.armed is None else WorkerLostError

@@ -6,7 +6,9 @@ from lab.faults.cases.clears import CLEAR_SCENARIOS
 from lab.faults.cases.components import COMPONENT_SCENARIOS
 from lab.faults.cases.neighbours import NEIGHBOUR_SCENARIOS
 from lab.faults.cases.questions import QUESTION_SCENARIOS
+from lab.faults.cases.results import RESULT_SCENARIOS
 from lab.faults.cases.service import SERVICE_SCENARIOS
+from lab.faults.cases.streams import STREAM_SCENARIOS
 from lab.faults.cases.users import LIMIT_SCENARIOS, USER_SCENARIOS
 from lab.faults.cases.workers import WORKER_SCENARIOS
 
@@ -16,6 +18,8 @@ CONCURRENT_SCENARIOS = (
     *CLEAR_SCENARIOS,
     *LIMIT_SCENARIOS,
     *QUESTION_SCENARIOS,
+    *STREAM_SCENARIOS,
+    *RESULT_SCENARIOS,
     *WORKER_SCENARIOS,
     *USER_SCENARIOS,
 )

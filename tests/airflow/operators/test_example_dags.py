@@ -191,6 +191,39 @@ def test_office_order_asks_a_person_only_what_its_rule_leaves_open(
     }
 
 
+def test_shop_tour_is_shown_live_and_keeps_its_screenshots(
+    run_example: Any, agent_task_sandbox: Any, tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    monkeypatch.setenv("SHOP_TOUR_FOLDER", str(tmp_path))
+    run = run_example("shop_tour")
+    assert run.state == "success"
+    (agent_task,) = agent_task_sandbox.tasks()
+    stored = {path.name: path.stat().st_size for path in (tmp_path / agent_task["task_id"]).glob("*.png")}
+    assert len(stored) == 4
+    assert run.xcom("report") == {
+        "found": {"cents": 189, "in_basket": True},
+        "screenshots": stored,
+        "cost": 0.12,
+    }
+    log = capfd.readouterr().out
+    for line in ("Tool: click(text=Add to basket)", "Agent: It costs 1.89 EUR.", "Screenshot 4"):
+        assert line in log
+
+
+def test_shop_tour_that_passes_its_budget_is_stopped(
+    run_example: Any, agent_task_sandbox: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("SHOP_TOUR_FOLDER", str(tmp_path))
+    # More steps than a busy machine could miss before it stops the agent.
+    endless = {'"steps": 5': '"steps": 5000', "max_steps=40": "max_steps=5000"}
+    run = run_example("shop_tour", **endless, **{'"cost": 0.12': '"cost": 5000.0'})
+    assert run.task_state("tour") == "failed"
+    assert run.tries("tour") == 1
+    assert re.search(r"passed its budget: .*cost \d+ of 1\.", run.xcom("tour", "error"))
+    (agent_task,) = agent_task_sandbox.tasks()
+    assert agent_task["status"] == "paused"
+
+
 def test_press_review_sends_the_prompt_of_its_file(run_example: Any, agent_task_sandbox: Any) -> None:
     agent_task_sandbox.script(match="the press wrote about Contoso", step_seconds=0)
     run = run_example("press_review")

@@ -139,6 +139,26 @@ def test_a_budget_stops_the_agent_once(
 
 
 @BOTH_MODES
+def test_a_budget_of_steps_counts_those_in_the_stream(
+    run_dag: Any, agent_task_sandbox: Any, deferrable: bool
+) -> None:
+    run = run_dag(streamed({"steps": 100, "step_seconds": 0.1}, deferrable=deferrable, budget={"steps": 3}))
+    assert run.state == "failed"
+    assert run.tries("agent") == 1
+    (task,) = agent_task_sandbox.tasks()
+    assert task["status"] == "paused"
+    error = run.xcom("agent", "error")
+    assert "passed its budget: steps " in error
+    assert " of 3." in error
+
+
+def test_steps_in_a_stream_that_stay_within_the_budget_are_reported(run_dag: Any, capfd: Any) -> None:
+    run = run_dag(streamed(budget={"steps": 5}))
+    assert run.state == "success"
+    assert "did not report" not in log_of(capfd)
+
+
+@BOTH_MODES
 def test_steps_within_the_budget_pass(run_dag: Any, deferrable: bool) -> None:
     body = operator(
         "ShinzoTaskOperator", "message", {"usage": {"cost": 1}}, {"budget": {"cost": 1, "steps": 5}}

@@ -80,7 +80,8 @@ def test_the_first_step_and_the_end_are_logged_and_nothing_sooner_than_the_pace(
     ]
 
 
-def test_the_lines_of_all_tasks_come_together() -> None:
+def test_the_lines_of_all_tasks_come_together(mocker: Any) -> None:
+    mocker.patch.object(status_check, "LINES", LoopRate(1000.0))
     handler = LineHandler()
 
     async def check_one(number: int) -> None:

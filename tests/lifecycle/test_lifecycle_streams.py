@@ -1,0 +1,149 @@
+"""What the flow does with an event stream, in lives whose stream says what the status does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.errors import AgentTaskUncertainError
+from airflow_agent_tasks.lifecycle import commands as cmd
+from airflow_agent_tasks.lifecycle import follow_stream
+from tests.service_samples import LIGHTCONE
+from tests.simulated.script import Failure, Script
+from tests.simulated.service import ACTIVE
+from tests.simulated.stream import SimulatedStream
+from tests.simulated.world import World
+
+STREAM = {"stream": True, "poll_interval": 10.0}
+
+
+class ScriptedStream(SimulatedStream):
+    """A stream that sends these events, one list after the other, and then falls silent."""
+
+    batches: list[Any]
+
+    def wait(self, service: Any, now: float, seconds: float) -> tuple[list[Any] | None, float]:
+        return (self.batches.pop(0), now) if self.batches else ([], now + seconds)
+
+
+class StreamWorld(World):
+    """A world whose first stream sends these events."""
+
+    batches: list[Any]
+
+    def _do(self, command: cmd.Command[Any]) -> Any:
+        result = super()._do(command)
+        if type(command).__name__ == "StreamTask" and self.stream:
+            self.stream.__class__ = ScriptedStream
+            self.stream.batches = self.batches  # type: ignore[attr-defined]
+        return result
+
+
+def live(batches: list[Any], **changes: Any) -> StreamWorld:
+    settings = {**STREAM, **changes.pop("settings", {})}
+    world = StreamWorld(Script(LIGHTCONE, settings, **changes))
+    world.batches = batches
+    world.live()
+    return world
+
+
+def read_log(world: World) -> list[str]:
+    return [line.message % line.args for line in world.journal if isinstance(line, cmd.Log)]
+
+
+def test_a_lost_stream_and_a_failed_start_never_start_a_second_agent() -> None:
+    # The stream starts the agent and is cut before it names it; the start that follows is not even sent.
+    script = Script(LIGHTCONE, STREAM, lost_answers=("start",), failures=(Failure("StartTask"),))
+    world = World(script).live()
+    assert world.state == "success"
+    assert len(world.service.tasks) == 1
+
+
+def test_an_uncertain_stream_is_followed_by_an_uncertain_start() -> None:
+    script = Script(LIGHTCONE, STREAM, lost_answers=("start", "start"), retries=0)
+    world = World(script).live()
+    assert isinstance(world.error, AgentTaskUncertainError)
+    assert not world.error.is_final
+
+
+@pytest.mark.parametrize("budget", [{"steps": 3}, {"cost": 1.0}])
+def test_a_budget_that_only_the_stream_passes_stops_the_agent(budget: dict[str, float]) -> None:
+    event = {"type": "progress_update", "task_id": "tsk_1", "steps_completed": 5, "usage": {"cost": 2}}
+    world = live([[event]], work=500.0, settings={"budget": budget}, retries=2)
+    assert world.state == "failed"
+    assert world.service.list_active(world.now) == []
+    assert world.performed["StopTask"] == 1
+    assert len(world.service.tasks) == 1
+
+
+def test_usage_of_another_agent_task_stops_nothing() -> None:
+    event = {"type": "progress_update", "task_id": "tsk_9", "status": "running", "usage": {"cost": 9}}
+    world = live([[event]], settings={"budget": {"cost": 1.0}})
+    assert world.state == "success"
+    assert world.performed["StopTask"] == 0
+
+
+def test_a_stop_that_fails_after_the_budget_is_finished_by_the_next_try() -> None:
+    event = {"type": "progress_update", "task_id": "tsk_1", "usage": {"cost": 2}}
+    world = live(
+        [[event]],
+        work=500.0,
+        settings={"budget": {"cost": 1.0}},
+        retries=3,
+        failures=(Failure("StopTask"),),
+    )
+    assert world.state == "failed"
+    assert world.service.list_active(world.now) == []
+    assert len(world.service.tasks) == 1
+    assert world.try_number == 2
+
+
+def test_a_result_reaches_xcom_even_if_it_cannot_be_saved() -> None:
+    end = {"type": "completion", "task_id": "tsk_1", "status": "completed", "exit_code": 0, "result": "done"}
+    world = live([[end]], work=0.5, failures=(Failure("SaveSubmission", first=3, times=1),))
+    assert world.result is not None
+    assert world.result.result == "done"
+
+
+def test_a_timeout_that_meets_a_completion_takes_the_result_from_the_stream() -> None:
+    end = {"type": "completion", "task_id": "tsk_1", "status": "completed", "exit_code": 0, "result": "done"}
+    events: list[Any] = [[], [end]]
+    world = live(events, work=6.5, settings={"timeout": 6.0, "poll_interval": 4.0})
+    if world.result is not None:
+        assert world.result.result == "done"
+    assert not any(task.locate(world.now)[1] in ACTIVE for task in world.service.tasks.values())
+
+
+def test_repeated_completions_are_saved_once_and_checked_at_a_pace() -> None:
+    end = {"type": "completion", "task_id": "tsk_1", "status": "completed", "exit_code": 0, "result": "early"}
+    world = live([[end]] * 200, work=500.0, settings={"timeout": 100.0}, retries=0)
+    saves = [line for line in world.journal if isinstance(line, cmd.SaveSubmission)]
+    assert sum(one.submission.result is not None for one in saves) <= 3
+    assert world.performed["GetTask"] < 200
+
+
+def test_a_flood_of_lines_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_stream, "MAX_LINES", 5)
+    event = {"type": "note", "task_id": "tsk_1", "message": "Hello"}
+    world = live([[event] * 50])
+    lines = [line for line in read_log(world) if "Hello" in line]
+    assert len(lines) == 5
+    assert "The event stream has written 5 lines; the log leaves the others out." in read_log(world)
+
+
+def test_the_agent_is_stopped_before_the_transcript_is_kept() -> None:
+    world = live([], work=500.0, settings={"timeout": 20.0}, retries=0)
+    names = [type(line).__name__ for line in world.journal]
+    assert names.index("StopTask") < names.index("EndStream")
+
+
+def test_a_stream_is_over_before_the_task_is_parked() -> None:
+    event = {"type": "progress_update", "task_id": "tsk_1", "status": "awaiting_input", "question": "Which?"}
+    world = live([[], [event]], questions=("Which?",))
+    names = [type(line).__name__ for line in world.journal]
+    assert names.index("EndStream") < names.index("Park")
+    assert world.state == "success"
+    assert world.result is not None
+    assert world.result.status is TaskState.COMPLETED
