@@ -106,9 +106,12 @@ def test_the_end_is_pushed_at_once(aset: Any) -> None:
 def test_a_slow_supervisor_delays_the_next_check_only_once(aset: Any, clock: Clock, mocker: Any) -> None:
     mocker.patch.object(state_xcoms, "PUSH_TIMEOUT", 0.01)
 
+    async def never_stored(*args: Any, **kwargs: Any) -> None:
+        await asyncio.sleep(60)
+
     async def push_twice() -> None:
         xcoms = StateXComs(TASK_INSTANCE, logging.getLogger(), clock=clock)
-        aset.side_effect = lambda *args, **kwargs: asyncio.sleep(60)
+        aset.side_effect = never_stored
         await xcoms.push(seen(1))
         assert list_pushed(aset) == [("status", "running")]
         aset.side_effect = None
