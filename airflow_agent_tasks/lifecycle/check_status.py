@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle.commands import (
     CloseForm,
@@ -56,7 +56,10 @@ def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:
     decision = yield from check(execution, retries=True)
     is_over = reported.verdict in (Verdict.TIMEOUT, Verdict.ERROR, Verdict.BUDGET) and decision.waits
     is_unseen = reported.verdict is Verdict.OUTAGE and decision.task is None
-    return reported if is_over or is_unseen else decision
+    # The trigger has stopped it, and a service may report no usage after that.
+    is_cancelled = decision.task is not None and decision.task.status is TaskState.CANCELLED
+    is_stopped = reported.verdict is Verdict.BUDGET and is_cancelled
+    return reported if is_over or is_unseen or is_stopped else decision
 
 
 def check_still_wanted(execution: Execution) -> Flow[None]:

@@ -126,15 +126,16 @@ def _take(execution: Execution, service: Dialect, stream: OpenStream, event: dic
     yield from RecordEvent(event)
     for line in stream.sentences.add(found.delta) if found.delta else ():
         yield from _log(stream, f"Agent: {line}")
+    is_settled = found.task and (found.task.is_terminal or found.task.status is TaskState.AWAITING_INPUT)
+    if found.is_completion or is_settled:
+        yield from _flush(stream)  # the agent's words, before what the event says
     if found.line:
         yield from _log(stream, found.line)
     if found.task_id not in (None, started.agent_task_id):
         return False  # about another agent task
     execution.streamed.progress = found.progress or execution.streamed.progress
     execution.streamed.usage = found.usage or execution.streamed.usage
-    is_settled = found.task and (found.task.is_terminal or found.task.status is TaskState.AWAITING_INPUT)
     if found.is_completion or is_settled:
-        yield from _flush(stream)
         return True
     return bool(found.progress or found.usage) and (yield from _push_progress(execution, stream))
 

@@ -30,7 +30,7 @@ from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.follow_stream import finish_stream
 from airflow_agent_tasks.lifecycle.measurements import measure_end, report
 from airflow_agent_tasks.lifecycle.question_log import Questions
-from airflow_agent_tasks.lifecycle.stop import stop, stop_or_leave
+from airflow_agent_tasks.lifecycle.stop import describe_stop, stop, stop_or_leave
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.services.embedded_files import drop_files
 from airflow_agent_tasks.services.usage import describe_usage, list_passed, list_unreported
@@ -79,8 +79,13 @@ def resolve(execution: Execution, decision: Decision) -> Flow[Outcome]:
 def _resolve_budget(execution: Execution) -> Flow[Outcome]:
     budget = execution.settings.budget or {}
     passing = execution.count_steps(execution.last_task) if execution.last_task else None
-    yield from warn_on_failure(execution.mark(is_over_budget=True))
-    task, fate = yield from stop(execution)
+    task: AgentTask | None
+    if passing and passing.is_stopped:  # by the trigger
+        yield from warn_on_failure(execution.drop())
+        task, fate = passing, f"It {describe_stop(passing)}."
+    else:
+        yield from warn_on_failure(execution.mark(is_over_budget=True))
+        task, fate = yield from stop(execution)
     if task and task.status is TaskState.COMPLETED:
         return (yield from _resolve_state(execution, task))
     passed = ", ".join(list_passed(passing, budget)) if passing else ""

@@ -122,7 +122,9 @@ class TaskWait:
         """
         self._outage_started_at = None
         self._failures = 0
-        if self.budget and not task.is_terminal and list_passed(used or task, self.budget):
+        # Also a cancelled one: the trigger or an earlier execution may have stopped it.
+        is_done = task.status in (TaskState.COMPLETED, TaskState.FAILED)
+        if self.budget and not is_done and list_passed(used or task, self.budget):
             return Decision(Verdict.BUDGET, task=task)
         if task.status in self.targets:
             return Decision(Verdict.REACHED, task=task)

@@ -20,7 +20,7 @@ MAX_ENTRIES = 32
 MAX_CHARACTERS = 100
 #: Where each limit of a budget is looked up in the usage; the first number counts.
 BUDGET_NAMES: Mapping[str, tuple[str, ...]] = {
-    "steps": ("steps", "steps_completed", "total_steps"),
+    "steps": ("steps", "steps_completed"),
     "seconds": ("seconds", "duration_seconds"),
     "tokens": ("tokens", "total_tokens"),
     "cost": ("cost", "total_cost", "cost_usd"),

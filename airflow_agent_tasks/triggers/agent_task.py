@@ -12,13 +12,14 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_agent_tasks.agent_task import StartedTask, TaskState
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.polling.kill import run_in_background, stop_if_orphaned
-from airflow_agent_tasks.polling.shared_poller import use_poller
+from airflow_agent_tasks.polling.shared_poller import SharedPoller, use_poller
 from airflow_agent_tasks.polling.state_xcoms import StateXComs
 from airflow_agent_tasks.polling.status_check import StatusChecker
 from airflow_agent_tasks.telemetry import spans
@@ -175,7 +176,22 @@ class AgentTaskTrigger(BaseTrigger):
                 # garbage collector, which blocks the event loop, would run twice as often.
                 del decision
                 await asyncio.sleep(seconds)
+            if decision.verdict is Verdict.BUDGET:
+                await self._stop(poller, decision.task)
         return decision
+
+    async def _stop(self, poller: SharedPoller, seen: AgentTask | None) -> None:
+        """Stop the agent task at its budget at once; a worker that resumes takes seconds to do it."""
+        started = self.started
+        try:
+            task = await poller.stop_task(started.agent_task_id, started.agent_id)
+        except AgentTaskError as error:
+            self.log.warning("Could not stop agent task %s at its budget: %s", started.agent_task_id, error)
+        else:
+            poller.metrics.count_stop(task, seen)
+            self.log.info(
+                "Agent task %s passed its budget and %s", started.agent_task_id, describe_stop(task)
+            )
 
     def _draw_first_wait(self, wait: TaskWait, *, now: float) -> float:
         """Return the seconds until the first check."""

@@ -237,6 +237,8 @@ class World:
             self.polls += 1
             assert self.polls < MOST_COMMANDS, "the trigger waits for ever"
         self._note(f"  the trigger reports: {decision.verdict.value}")
+        if decision.verdict is Verdict.BUDGET:
+            self.service.stop(command.started.agent_task_id, self.now)
         error = AgentTaskError(str(decision.error))
         error.is_final = bool(decision.error and decision.error.is_final)
         reported = Decision(decision.verdict, error=error)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_agent_tasks.operators.lineage import FACET, PRODUCER, SCHEMA
+from lab.paths import ROOT
 
 pytest.importorskip("airflow.providers.openlineage", reason="the provider needs Python 3.11")
 SCHEMAS = Path(__file__).parents[3] / "docs" / "reference" / "schemas"
@@ -43,7 +44,7 @@ def run_dag(airflow_home: Path, output: Path, preamble: str = "", **settings: st
     number = os.urandom(4).hex()
     file = airflow_home / "dags" / f"lineage_{number}.py"
     file.write_text(preamble + DAG.replace("DAG_ID", f"lineage_{number}"))
-    environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
     # Into a file: the provider forks, and what it leaves behind would hold a pipe open.
     with output.open("w") as written:
         process = subprocess.Popen(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab.paths import ROOT
 from tests.airflow.conftest import Person
 from tests.telemetry_receivers import Receiver, listen_for_otlp, listen_for_statsd
 
@@ -61,7 +62,7 @@ def run_dag(receiver_settings: dict[str, str], airflow_home: Path, address: str,
     # Twice: the worker's own check comes first.
     unavailable = {"method": "GET", "path": "^/agent/tasks/", "status": 429, "times": 2}
     sandbox.faults([{**unavailable, "headers": {"Retry-After": "1"}}])
-    environment = {**os.environ, **receiver_settings, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, **receiver_settings, "PYTHONPATH": str(ROOT)}
     try:
         with Person(address, f"telemetry_{number}", ["That one."]):
             ended = subprocess.run(

@@ -50,7 +50,7 @@ def test_a_large_result_goes_to_the_path_and_xcom_says_where(
     assert run.state == "success"
     (task,) = agent_task_sandbox.tasks()
     ((name, data),) = list_files(tmp_path).items()
-    assert name == f"agent/{task['task_id']}/result.json"
+    assert name == f"agent/shinzo_default/{task['task_id']}/result.json"
     assert json.loads(data) == LARGE
     result = run.xcom("agent")["result"]
     path = f"file://{tmp_path}/{name}"
@@ -244,7 +244,7 @@ def test_two_hundred_screenshots_of_a_megabyte_are_held_one_at_a_time(
     assert float(peak) < 1.3
     assert (int(count), logged.strip()) == (201, "[]")
     assert int(size) < 201 * (250 + len(str(tmp_path)))
-    sizes = sorted(path.stat().st_size for path in (tmp_path / "tsk_1").iterdir())
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "agents" / "tsk_1").iterdir())
     assert len(sizes) == 201
     assert sizes[1] >= 2**20
     shutil.rmtree(tmp_path)  # pytest would keep 200 MB of each of the last runs
