@@ -26,6 +26,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     ReadClock,
     StartTask,
     info,
+    warn_on_failure,
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
@@ -147,11 +148,11 @@ def _start_with_stream(start: IntendedStart, fields: Mapping[str, Any]) -> Flow[
         yield from warning("%s Starting without the stream, with the same idempotency key.", error)
         return (yield from StartTask(agent_id, fields))
     execution.stream = OpenStream()
-    if "idempotency_key" in start.fields:
+    if start.fields.get("idempotency_key"):
         # A user's own key may find an agent task that was stopped earlier, and no event says so.
         started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
-        seen = yield from GetTask(started)
-        task = replace(seen, reused=task.reused or seen.status is TaskState.PAUSED)
+        if seen := (yield from warn_on_failure(iter(GetTask(started)))):
+            return replace(seen, reused=task.reused or seen.status is TaskState.PAUSED)
     return task
 
 

@@ -337,3 +337,9 @@ def test_storage_that_is_too_slow_for_the_last_try_loses_no_result(is_after: boo
     slow = Interruption("timeout", find_command(script, cmd.KeepFile), is_after=is_after)
     world = World(script, (slow, CLEAR_AFTER_THE_END)).live()
     assert (world.state, world.delivered, list(world.service.tasks)) == ("success", ["tsk_1"], ["tsk_1"])
+
+
+def test_a_long_address_is_only_counted() -> None:
+    desk = Desk(**PATH)
+    desk.keep({"screenshots": ["https://x/" + "a" * 600]})
+    assert desk.xcom == [{"left_out": 1}]

@@ -215,3 +215,9 @@ def test_questions_that_cannot_be_read_do_not_hide_the_agent_task(stored: Any) -
 )
 def test_a_decision_tells_whether_the_agent_asks(decision: Decision, asks: bool) -> None:
     assert decision.asks is asks
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_only_a_question_without_an_answer_is_open(stage: Stage) -> None:
+    assert at(stage).is_asking is (stage is Stage.ASKED)
+    assert not Questions().is_asking

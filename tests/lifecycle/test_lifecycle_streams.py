@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.errors import AgentTaskUncertainError
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle import follow_stream
-from tests.service_samples import LIGHTCONE
+from tests.service_samples import LIGHTCONE, SHINZO
 from tests.simulated.script import Failure, Script
-from tests.simulated.service import ACTIVE
+from tests.simulated.service import ACTIVE, SimulatedTask
 from tests.simulated.stream import SimulatedStream
 from tests.simulated.world import World
 
@@ -111,8 +112,8 @@ def test_a_timeout_that_meets_a_completion_takes_the_result_from_the_stream() ->
     end = {"type": "completion", "task_id": "tsk_1", "status": "completed", "exit_code": 0, "result": "done"}
     events: list[Any] = [[], [end]]
     world = live(events, work=6.5, settings={"timeout": 6.0, "poll_interval": 4.0})
-    if world.result is not None:
-        assert world.result.result == "done"
+    assert world.result is not None
+    assert world.result.result == "done"
     assert not any(task.locate(world.now)[1] in ACTIVE for task in world.service.tasks.values())
 
 
@@ -147,3 +148,94 @@ def test_a_stream_is_over_before_the_task_is_parked() -> None:
     assert world.state == "success"
     assert world.result is not None
     assert world.result.status is TaskState.COMPLETED
+
+
+def test_a_stream_whose_key_is_refused_starts_nothing_else() -> None:
+    world = World(Script(LIGHTCONE, STREAM, failures=(Failure("StreamTask", status=401),))).live()
+    assert world.state == "failed"
+    assert world.performed["StartTask"] == 0
+    assert world.store is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_users_own_key_does_not_wait_for_a_stopped_agent(*, is_paused: bool, fails: bool) -> None:
+    failures = (Failure("GetTask"),) if fails else ()
+    world = World(Script(LIGHTCONE, STREAM, retries=0, failures=failures))
+    fields = {**world.settings.start_fields, "idempotency_key": "mine"}
+    world.settings = replace(world.settings, start_fields=fields, timeout=60.0)
+    earlier = world.service.start(fields, world.now)
+    if is_paused:
+        world.service.stop(earlier.task_id, world.now)
+    world.live()
+    assert len(world.service.tasks) == 1
+    assert (world.state == "failed") is is_paused
+    if is_paused and not fails:
+        assert "The idempotency_key belongs to" in str(world.error)
+
+
+@pytest.mark.parametrize("kind", ["breaks", "falls silent", "ends"])
+def test_the_rest_of_a_stream_may_be_missing(kind: str) -> None:
+    if kind == "breaks":
+        world = World(Script(LIGHTCONE, STREAM, work=0.5, failures=(Failure("NextEvents"),))).live()
+    else:
+        world = live([None] if kind == "ends" else [[]], work=0.5)
+    assert world.state == "success"
+    assert len(world.service.tasks) == 1
+
+
+def test_a_completion_may_have_no_result() -> None:
+    end = {"type": "completion", "task_id": "tsk_1", "status": "completed", "exit_code": 0}
+    world = live([[end]], work=0.5)
+    assert world.state == "success"
+    assert world.result is not None
+    assert world.result.result is None
+
+
+def test_the_agents_words_are_logged_as_sentences_before_its_end() -> None:
+    words = [{"type": "progress_update", "delta": part} for part in ("I look. ", "Then I b", "uy")]
+    end = {"type": "completion", "task_id": "tsk_1", "status": "completed", "exit_code": 0}
+    log = read_log(live([words, [end]], work=0.5))
+    texts = [line for line in log if line.startswith(("Agent:", "Finished"))]
+    assert texts[:2] == ["Agent: I look.", "Agent: Then I buy"]
+    assert texts[2].startswith("Finished")
+
+
+def test_a_trigger_stops_the_agent_at_its_budget_and_the_worker_says_so() -> None:
+    settings = {"deferrable": True, "poll_interval": 10.0, "budget": {"steps": 1.0}}
+    script = Script(SHINZO, settings, questions=("Which?", "Sure?"), work=9.0, retries=2)
+    world = World(script).live()
+    assert world.state == "failed"
+    assert "passed its budget: steps 2 of 1" in str(world.error)
+    assert world.service.list_active(world.now) == []
+    assert len(world.service.tasks) == 1
+
+
+class LateStop(SimulatedTask):
+    """An agent task that completes in the moment in which it is to be stopped."""
+
+    def locate(self, now: float) -> tuple[int, TaskState]:
+        shown, state = super().locate(now)
+        return shown, TaskState.COMPLETED if self.stopped else state
+
+
+def test_an_agent_that_completes_while_its_budget_stops_it_delivers() -> None:
+    event = {"type": "progress_update", "task_id": "tsk_1", "usage": {"cost": 2}}
+    world = StreamWorld(Script(LIGHTCONE, {**STREAM, "budget": {"cost": 1.0}}, work=500.0))
+    world.batches = [[event]]
+    world.service.kind = LateStop
+    world.live()
+    assert world.state == "success"
+    assert world.performed["StopTask"] == 1
+
+
+def test_a_budget_that_the_end_passes_is_only_a_warning() -> None:
+    end = {
+        **{"type": "completion", "task_id": "tsk_1", "status": "completed", "exit_code": 0},
+        "usage": {"cost": 2},
+    }
+    world = live([[end]], work=0.5, settings={"budget": {"cost": 1.0, "tokens": 5.0}})
+    assert world.state == "success"
+    log = read_log(world)
+    assert "The agent task ended before its budget could stop it: cost 2 of 1" in log
+    assert "The service did not report tokens, so the budget could not limit it." in log

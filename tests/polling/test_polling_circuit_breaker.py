@@ -233,3 +233,9 @@ def test_a_new_key_is_sent_by_one_probe_first() -> None:
     breaker.on_response(sent_at=5.0)
     assert breaker.admit(now=5.1)
     assert breaker.admit(now=5.1)
+
+
+def test_a_circuit_is_closed_until_failures_open_it(breaker: CircuitBreaker) -> None:
+    assert breaker.is_closed
+    fail(breaker, WRONG_KEY, at=0.0)
+    assert not breaker.is_closed

@@ -227,3 +227,13 @@ def test_hostile_json_is_read_in_linear_time(name: str) -> None:
     begin = time.process_time()
     drop_files(value)
     assert time.process_time() - begin < 10.0  # seconds; a quadratic search takes hours
+
+
+def test_what_only_looks_like_a_file_stays() -> None:
+    text = "data:image/png;base64,A===A and data:image/png;base64,%%%"
+    assert drop_files({"text": text}) == {"text": text}
+
+
+def test_links_stay_where_files_are_dropped() -> None:
+    value = {"screenshots": ["https://x/1.png", {"base64": encode(PNG), "media_type": "image/png"}]}
+    assert drop_files(value)["screenshots"][0] == "https://x/1.png"

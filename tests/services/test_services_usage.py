@@ -100,3 +100,8 @@ def test_a_triggerer_does_not_read_a_huge_usage() -> None:
     state = read_state(Response(200, body=json.dumps(body).encode()))
     assert state["usage"] is None
     assert state["cost"] == 2
+
+
+def test_usage_is_one_line_for_the_log() -> None:
+    usage = {"steps": 12, "cost": 0.42, "tokens": {"input": 5, "output": 7}, "plan": "pro"}
+    assert describe_usage(usage) == "steps 12, cost 0.42, tokens (input 5, output 7), plan pro"
