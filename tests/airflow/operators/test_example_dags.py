@@ -206,7 +206,7 @@ def test_shop_tour_is_shown_live_and_keeps_its_screenshots(
         "cost": 0.12,
     }
     log = capfd.readouterr().out
-    for line in ("Tool: click(text=Add to basket)", "Agent: It costs 1.89 EUR.", "Screenshot 4"):
+    for line in ('Tool: click(text="Add to basket")', "Agent: It costs 1.89 EUR.", "Screenshot 4"):
         assert line in log
 
 
