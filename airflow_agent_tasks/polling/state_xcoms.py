@@ -64,9 +64,9 @@ class StateXComs:
         return {key: value for key, value in seen.items() if self._pushed.get(key) != value}
 
     async def _push(self, changes: dict[str, Any]) -> None:
-        self._pushed.update(changes)
         instance = self._task_instance
         for key, value in changes.items():
+            self._pushed[key] = value
             try:
                 pushing = BaseXCom.aset(
                     key,
@@ -77,6 +77,11 @@ class StateXComs:
                     map_index=instance.map_index,
                 )
                 await asyncio.wait_for(pushing, PUSH_TIMEOUT)
+            except asyncio.TimeoutError:
+                # The others would wait as long, while nobody sees the agent pass its budget or end. A later
+                # check pushes them.
+                self._log.warning("Could not push the %s to XCom within %s s.", key, PUSH_TIMEOUT)
+                return
             except Exception as error:
                 self._log.warning("Could not push the %s to XCom: %r", key, error)
 

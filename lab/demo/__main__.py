@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import textwrap
 
-from lab.cluster.airflow_api import AirflowApiError
+from lab.cluster.airflow_api import AirflowApi, AirflowApiError
 from lab.cluster.airflow_cluster import AirflowCluster
 from lab.cluster.cluster_programs import ClusterError, ClusterTimeoutError
 from lab.command_line import build_parser, log_progress, run_command
@@ -65,20 +65,16 @@ def run_all(cluster: AirflowCluster) -> list[str]:
     runs = {dag_id: cluster.api.trigger(dag_id) for dag_id in EXPECTED_RUNS}
     log_progress(f"Started {', '.join(runs)}")
     reviewer = Reviewer(cluster.api, REVIEWER_REPLIES)
-    live_log = LiveLog(cluster.api, LIVE, runs[LIVE.dag_id])
-
-    def look() -> None:
-        live_log.print_news()
-        reviewer.answer_open_questions()
-
+    live_log = LiveLog(AirflowApi(cluster.api.base_url), LIVE, runs[LIVE.dag_id])
     problems = []
     try:
-        cluster.wait_for_runs(
-            runs,
-            timeout=RUN_TIMEOUT,
-            on_end=lambda dag_id, state: log_progress(f"{dag_id} ended: {state}"),
-            on_poll=look,
-        )
+        with live_log:
+            cluster.wait_for_runs(
+                runs,
+                timeout=RUN_TIMEOUT,
+                on_end=lambda dag_id, state: log_progress(f"{dag_id} ended: {state}"),
+                on_poll=reviewer.answer_open_questions,
+            )
     except ClusterTimeoutError as error:
         problems.append(str(error))
     finished = [read_run(cluster.api, dag_id, run_id) for dag_id, run_id in runs.items()]

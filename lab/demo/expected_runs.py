@@ -138,6 +138,11 @@ RESEARCH_ROWS = 4
 LIVE = ExpectedLive(
     "shop_tour",
     "tour",
-    ["Step 2 of 5", 'Tool: type(text="oat milk")', "Agent: I search for oat milk.", "Screenshot 1"],
+    [
+        "Step 2 of 5",
+        'Tool: open(url="https://shop.example")',
+        "Agent: I search for oat milk.",
+        "Screenshot 1",
+    ],
     "Put one carton of oat milk into the basket",
 )

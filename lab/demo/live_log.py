@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from types import TracebackType
+
 import requests
 
-from lab.cluster.airflow_api import AirflowApi, TaskInstance
+from lab.cluster.airflow_api import AirflowApi, AirflowApiError, TaskInstance
 from lab.command_line import log_progress
 from lab.demo.expected_runs import ExpectedLive
 
@@ -12,13 +15,15 @@ from lab.demo.expected_runs import ExpectedLive
 LINK_NAME = "Agent task"
 #: The line after which everything in the log is about the agent.
 FIRST_WORDS = ("Started ", "Already started: ")
+#: Seconds between two looks.
+INTERVAL = 0.5
 
 
 class LiveLog:
     """
-    The log of one task, read while it runs.
+    The log of one task, read by a thread while it runs: an answer to a question may take seconds.
 
-    :param api: The API server.
+    :param api: The API server, by a client that nothing else uses.
     :param expected: The task, and what has to be seen.
     :param run_id: The run of its DAG.
     """
@@ -29,8 +34,27 @@ class LiveLog:
         self._run_id = run_id
         self._lines: list[str] = []
         self._link: str | None = None
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
 
-    def print_news(self) -> None:
+    def __enter__(self) -> LiveLog:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._is_over.wait(INTERVAL):
+            try:
+                self._print_news()
+            except AirflowApiError as error:  # the server may be restarting
+                log_progress(f"The log of {self._expected.dag_id} cannot be read now: {error}")
+
+    def _print_news(self) -> None:
         """Print the new lines, and the link once it is there; nothing once the task has ended."""
         task = self._find_running()
         if task is None:

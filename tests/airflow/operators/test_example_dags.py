@@ -198,7 +198,8 @@ def test_shop_tour_is_shown_live_and_keeps_its_screenshots(
     run = run_example("shop_tour")
     assert run.state == "success"
     (agent_task,) = agent_task_sandbox.tasks()
-    stored = {path.name: path.stat().st_size for path in (tmp_path / agent_task["task_id"]).glob("*.png")}
+    folder = tmp_path / "lightcone_default" / agent_task["task_id"]
+    stored = {path.name: path.stat().st_size for path in folder.glob("*.png")}
     assert len(stored) == 4
     assert run.xcom("report") == {
         "found": {"cents": 189, "in_basket": True},

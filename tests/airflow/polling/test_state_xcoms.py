@@ -103,6 +103,25 @@ def test_the_end_is_pushed_at_once(aset: Any) -> None:
     assert list_pushed(aset) == [("progress", 1), ("status", "cancelled")]
 
 
+def test_a_slow_supervisor_delays_the_next_check_only_once(aset: Any, clock: Clock, mocker: Any) -> None:
+    mocker.patch.object(state_xcoms, "PUSH_TIMEOUT", 0.01)
+
+    async def never_stored(*args: Any, **kwargs: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def push_twice() -> None:
+        xcoms = StateXComs(TASK_INSTANCE, logging.getLogger(), clock=clock)
+        aset.side_effect = never_stored
+        await xcoms.push(seen(1))
+        assert list_pushed(aset) == [("status", "running")]
+        aset.side_effect = None
+        clock.advance(WRITE_INTERVAL)
+        await xcoms.push(seen(1))
+
+    asyncio.run(push_twice())
+    assert list_pushed(aset) == [("status", "running"), ("progress", 1)]
+
+
 def test_a_failed_push_does_not_end_the_wait(aset: Any, caplog: Any) -> None:
     aset.side_effect = RuntimeError("no API server")
     asyncio.run(StateXComs(TASK_INSTANCE, logging.getLogger(), noted_status="running").push(seen(1)))
