@@ -107,7 +107,7 @@ def test_everything_in_a_stream_is_kept_in_object_storage(
     run = run_dag(streamed(script, artifacts_path=f"file://{tmp_path}", screenshot_mode="base64"))
     assert run.state == "success"
     (task,) = agent_task_sandbox.tasks()
-    folder = tmp_path / task["task_id"]
+    folder = tmp_path / "lightcone_default" / task["task_id"]
     names = {path.name for path in folder.iterdir()}
     assert sum(name.endswith(".png") for name in names) == 3
     events = [json.loads(line) for line in (folder / "transcript.jsonl").read_text().splitlines()]
