@@ -38,7 +38,7 @@ def test_a_whole_stream_is_read(agent_task_sandbox: Sandbox) -> None:
     lines = [found.line for found in read if found.line]
     assert sentences == ["First I open the page.", "Then I read it, all 3.5 pages!", "Done."]
     assert [line for line in lines if line.startswith("Screenshot")] == ["Screenshot 1", "Screenshot 2"]
-    assert "Tool: search(query=weather)" in lines
+    assert 'Tool: search(query="weather")' in lines
     assert any(line.startswith("Step 1 of 4: ") for line in lines)
     assert lines[-1] == "Finished: completed, exit code 0"
     assert read[-1].is_completion
