@@ -343,3 +343,10 @@ def test_a_long_address_is_only_counted() -> None:
     desk = Desk(**PATH)
     desk.keep({"screenshots": ["https://x/" + "a" * 600]})
     assert desk.xcom == [{"left_out": 1}]
+
+
+def test_an_event_lists_a_bounded_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "MAX_FILES", 2)
+    desk = Desk(**PATH)
+    desk.keep({"screenshots": [f"https://x/{number}.png" for number in range(5)]})
+    assert len(desk.xcom) == 2

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
-from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.agent_task import AgentTask, Progress, StartedTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskUncertainError
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle import follow_stream
+from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
+from airflow_agent_tasks.lifecycle.follow_stream import finish_stream
+from airflow_agent_tasks.lifecycle.open_stream import OpenStream
+from airflow_agent_tasks.services.base import Dialect
 from tests.service_samples import LIGHTCONE, SHINZO
 from tests.simulated.script import Failure, Script
 from tests.simulated.service import ACTIVE, SimulatedTask
 from tests.simulated.stream import SimulatedStream
 from tests.simulated.world import World
+from tests.task_settings import build_settings
 
 STREAM = {"stream": True, "poll_interval": 10.0}
 
@@ -201,12 +206,24 @@ def test_the_agents_words_are_logged_as_sentences_before_its_end() -> None:
     assert texts[2].startswith("Finished")
 
 
-def test_a_trigger_stops_the_agent_at_its_budget_and_the_worker_says_so() -> None:
-    settings = {"deferrable": True, "poll_interval": 10.0, "budget": {"steps": 1.0}}
-    script = Script(SHINZO, settings, questions=("Which?", "Sure?"), work=9.0, retries=2)
-    world = World(script).live()
+class Spender(SimulatedTask):
+    """An agent task that spends 1 in 10 seconds, and says so."""
+
+    def describe(self, service: Dialect, now: float, *, reused: bool = False) -> AgentTask:
+        task = super().describe(service, now, reused=reused)
+        return replace(task, usage={"cost": (now - self.created_at) / 10})
+
+
+@pytest.mark.parametrize("service", [LIGHTCONE, SHINZO])
+def test_a_trigger_stops_the_agent_at_its_budget_and_the_worker_says_so(service: Dialect) -> None:
+    settings = {"deferrable": True, "poll_interval": 10.0, "budget": {"cost": 2.0}}
+    world = World(Script(service, settings, work=500.0, retries=2))
+    world.service.kind = Spender
+    world.live()
     assert world.state == "failed"
-    assert "passed its budget: steps 2 of 1" in str(world.error)
+    assert "passed its budget: cost " in str(world.error)
+    assert "It was stopped (now " in str(world.error)
+    assert world.performed["StopTask"] == 0
     assert world.service.list_active(world.now) == []
     assert len(world.service.tasks) == 1
 
@@ -239,3 +256,51 @@ def test_a_budget_that_the_end_passes_is_only_a_warning() -> None:
     log = read_log(world)
     assert "The agent task ended before its budget could stop it: cost 2 of 1" in log
     assert "The service did not report tokens, so the budget could not limit it." in log
+
+
+def test_a_kill_ends_the_rest_of_a_stream() -> None:
+    # The second wait is for what is left of the stream of an agent that has ended.
+    script = Script(LIGHTCONE, {**STREAM, "poll_interval": 1.0}, work=0.5, stream="stalls")
+    world = World(script)
+    world.on_command = kill_when_ended
+    world.live()
+    assert world.state == "killed"
+
+
+def kill_when_ended(world: World) -> None:
+    """Kill the worker once it has seen the agent's end."""
+    if world.xcoms.get("status") == "completed":
+        world.is_killed = True
+
+
+def test_an_event_before_anything_is_known_of_the_agent_pushes_nothing() -> None:
+    execution = Execution(build_settings({}, stream=True), TaskTry(("d",), "id", 1, 0, 0.0, ""))
+    execution.last_started = StartedTask("tsk_1", None, 1.0)
+    execution.stream = OpenStream()
+    event = {"type": "progress_update", "task_id": "tsk_1", "current_step": "Reading"}
+    answers = {"NextEvents": [[event], None], "ReadClock": 1.0}
+    performed = []
+
+    def perform(command: cmd.Command[Any]) -> Any:
+        name = type(command).__name__
+        performed.append(name)
+        answer = answers.get(name)
+        return answer.pop(0) if isinstance(answer, list) else answer
+
+    cmd.perform_all(finish_stream(execution, LIGHTCONE), perform)
+    assert "PushTask" not in performed
+    assert execution.streamed.progress == Progress("Reading")
+
+
+def test_the_file_of_the_transcript_is_an_artifact() -> None:
+    world = World(Script(LIGHTCONE, {**STREAM, "artifacts_path": "files:"})).live()
+    assert [entry["name"] for entry in world.xcoms["artifacts"]] == ["transcript.jsonl"]
+
+
+def test_the_progress_in_a_stream_is_pushed_at_a_pace() -> None:
+    events = [
+        {"type": "progress_update", "task_id": "tsk_1", "current_step": "Reading", "steps_completed": number}
+        for number in range(50)
+    ]
+    quiet, busy = live([[]]), live([[event] for event in events])
+    assert busy.performed["PushTask"] - quiet.performed["PushTask"] < 10

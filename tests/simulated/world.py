@@ -423,7 +423,9 @@ class World:
                 events, self.now = self.stream.wait(self.service, self.now, seconds)
                 return events
             case EndStream():
+                has_file = self.stream and self.settings.artifacts_path
                 self.stream = None
+                return Artifact("transcript.jsonl", "files:transcript.jsonl") if has_file else None
             case RecordEvent(event):
                 self.transcript.append(event)
             case cmd.SendMessage(started, text):
