@@ -65,13 +65,23 @@ def keep_files(execution: Execution, value: Any, name: str = "") -> Flow[Any]:
     :param name: What the value is, such as ``"screenshots"``; default unknown.
     """
     value = yield from _replace_files(execution, value, name, _keep_or_drop)
-    yield from _push(execution, min_seconds=PUSH_INTERVAL)
+    yield from push_artifacts(execution, min_seconds=PUSH_INTERVAL)
     return value
 
 
-def push_artifacts(execution: Execution) -> Flow[None]:
-    """Push XCom ``artifacts``, if anything was kept since the last push."""
-    yield from _push(execution)
+def push_artifacts(execution: Execution, *, min_seconds: float = 0.0) -> Flow[None]:
+    """
+    Push XCom ``artifacts``, if anything was kept since the last push.
+
+    :param min_seconds: Seconds that must have passed since then. Default 0.
+    """
+    artifacts = execution.artifacts
+    if not artifacts.is_changed:
+        return
+    now = yield from ReadClock()
+    if now - artifacts.pushed_at >= min_seconds:
+        artifacts.is_changed, artifacts.pushed_at = False, now
+        yield from PushArtifacts(artifacts.to_json())
 
 
 def keep_result(execution: Execution, task: AgentTask) -> Flow[AgentTask]:
@@ -91,7 +101,7 @@ def keep_result(execution: Execution, task: AgentTask) -> Flow[AgentTask]:
         task = replace(task, result=result)
     if execution.task_try.try_number > 1 and execution.settings.artifacts_path:
         yield from _try_load(execution)  # a retry has lost the XCom of the earlier try
-    yield from _push(execution)
+    yield from push_artifacts(execution)
     if execution.submission and execution.submission.is_undelivered:
         # From now on, a clear starts over again.
         yield from warn_on_failure(execution.mark(is_undelivered=False))
@@ -235,13 +245,3 @@ def _load(execution: Execution) -> Flow[None]:
 def _try_load(execution: Execution) -> Flow[None]:
     if not execution.artifacts.is_load_tried:
         yield from warn_on_failure(_load(execution))
-
-
-def _push(execution: Execution, *, min_seconds: float = 0.0) -> Flow[None]:
-    artifacts = execution.artifacts
-    if not artifacts.is_changed:
-        return
-    now = yield from ReadClock()
-    if now - artifacts.pushed_at >= min_seconds:
-        artifacts.is_changed, artifacts.pushed_at = False, now
-        yield from PushArtifacts(artifacts.to_json())

@@ -209,8 +209,9 @@ def _attach(start: IntendedStart, found: Submission, started: StartedTask) -> Fl
         return AgentTask(start.service.service, task_id, TaskState.UNKNOWN, agent_id=started.agent_id)
     # If a user chose to stop the agent, no new one is started.
     is_settled = start.execution.is_settled_by(task) or found.questions.stop_decision is not None
-    # Nor if the trigger stopped it at its budget, and the worker was lost before it could say so.
-    is_settled |= bool(list_passed(task, start.execution.settings.budget or {}))
+    if task.status is TaskState.CANCELLED:
+        # Nor if the trigger stopped it at its budget, and the worker was lost before it could say so.
+        is_settled |= bool(list_passed(task, start.execution.settings.budget or {}))
     if task.status in (TaskState.FAILED, TaskState.CANCELLED) and not is_settled:
         yield from info("%s, %s, did not succeed; starting a new one.", task, origin)
         return (yield from _submit(start))

@@ -132,9 +132,7 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
         )
         self.operator_extra_links = list_unstored(self)
         settings = self._build_settings()
-        self._driver = self._last_driver = driver = Driver(
-            settings, callbacks, context, self.log, pushes_xcoms=bool(self.do_xcom_push)
-        )
+        self._driver = self._last_driver = driver = Driver(settings, callbacks, context, self.log)
         try:
             task = driver.run(flow(driver.execution, *args, **kwargs))
         finally:

@@ -72,22 +72,18 @@ class Driver:
     :param callbacks: The parts of the operator that are not plain values.
     :param context: The context of the try.
     :param log: The task's log.
-    :param pushes_xcoms: The operator's ``do_xcom_push``.
     """
 
-    def __init__(
-        self, settings: TaskSettings, callbacks: Callbacks, context: Context, log: Log, *, pushes_xcoms: bool
-    ) -> None:
+    def __init__(self, settings: TaskSettings, callbacks: Callbacks, context: Context, log: Log) -> None:
         ti: Any = context["ti"]
         self._settings = settings
         self._callbacks = callbacks
         self._context = context
         self._ti = ti
         self._log = log
-        self._pushes_xcoms = pushes_xcoms
         self._store = SubmissionStore(context)
         self._links = Links(ti, callbacks.find_hook, log)
-        self._xcoms = XComs(ti, log, is_wanted=pushes_xcoms)
+        self._xcoms = XComs(ti, log, is_wanted=settings.pushes_xcoms)
         self._artifacts = ArtifactStore(settings.artifacts_path, self._xcoms)
         transcripts = TranscriptKeeper(
             settings.conn_id,
@@ -106,7 +102,7 @@ class Driver:
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:
         """Perform a flow of the execution; return the agent task, or raise the exception Airflow expects."""
-        with reported_failures(self._ti, self._log, pushes_xcoms=self._pushes_xcoms):
+        with reported_failures(self._ti, self._log, pushes_xcoms=self._settings.pushes_xcoms):
             outcome = self._run(flow)
         if outcome.skip_reason:
             raise AirflowSkipException(outcome.skip_reason)
@@ -271,7 +267,7 @@ class Driver:
                 deadline=deadline,
                 max_outage=settings.max_outage,
                 budget=settings.budget,
-                notes_progress=(command.status or True) if self._pushes_xcoms else False,
+                notes_progress=(command.status or True) if settings.pushes_xcoms else False,
                 on_kill_policy=settings.on_kill_policy,
             ),
             method_name="execute_complete",

@@ -304,3 +304,11 @@ def test_the_progress_in_a_stream_is_pushed_at_a_pace() -> None:
     ]
     quiet, busy = live([[]]), live([[event] for event in events])
     assert busy.performed["PushTask"] - quiet.performed["PushTask"] < 10
+
+
+def test_a_retry_after_a_failure_starts_anew_whatever_the_failed_agent_has_used() -> None:
+    ends = (TaskState.FAILED, TaskState.COMPLETED)
+    world = World(Script(LIGHTCONE, {"budget": {"cost": 0.1}}, work=0.5, ends=ends, retries=1))
+    world.service.kind = Spender
+    world.live()
+    assert len(world.service.tasks) == 2

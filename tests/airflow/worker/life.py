@@ -71,13 +71,14 @@ class Life:
         settings = build_settings(
             {field: f"#sandbox {json.dumps(self.script)}", **self.fields},
             conn_id=conn_id,
+            pushes_xcoms=False,
             on_uncertain_submit=self.on_uncertain_submit,
             agent_id=self.agent_id,
             no_retry_on_exit_code=frozenset(self.settled_by),
         )
         callbacks = Callbacks(lambda: find_hook(conn_id), lambda **_: None, None, (), ())
         context: Any = {"ti": ti, "task_state_store": self.store}
-        driver = Driver(settings, callbacks, context, logging.getLogger("attach"), pushes_xcoms=False)
+        driver = Driver(settings, callbacks, context, logging.getLogger("attach"))
         found = driver.perform(driver.execution.load())
         task = driver.perform(attach_or_submit(driver.execution, found))
         assert driver.execution.started.agent_task_id == task.task_id

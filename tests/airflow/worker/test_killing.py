@@ -61,7 +61,7 @@ def build_driver(
     rows = {} if store is None else store
     context: Any = {"ti": ti, "task_state_store": SimpleNamespace(get=rows.get, set=rows.__setitem__)}
     log = logging.getLogger("worker")
-    driver = Driver(build_settings({}, **settings), callbacks, context, log, pushes_xcoms=False)
+    driver = Driver(build_settings({}, **{"pushes_xcoms": False, **settings}), callbacks, context, log)
     driver.perform(driver.execution.adopt(started))
     return driver
 
