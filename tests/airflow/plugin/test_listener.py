@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -206,18 +205,16 @@ def test_no_stop_waits_for_what_others_wait_for(
     mocker.patch.object(
         orphan_stopper,
         "is_committed",
-        side_effect=lambda one: is_silent if one in others else is_committed(one),
+        side_effect=lambda one: is_silent or is_over.is_set() if one in others else is_committed(one),
     )
-    mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.0 if is_silent else 3.0)
+    mocker.patch.object(orphan_stopper, "SECONDS_TO_COMMIT", 0.0 if is_silent else 60.0)
     for other in others:
         orphan_stopper.stop_in_background(other)
     with create_session() as session:
         session.execute(update(TaskInstance).filter_by(id=task_instance.id).values(state="failed"))
     task_instance.state = TaskInstanceState.FAILED
-    began = time.monotonic()
     listener.on_task_instance_failed(task_instance)
     assert wait_until(lambda: left(agent_task_sandbox) == ["cancelled"], timeout=20)
-    assert time.monotonic() - began < 2
     is_over.set()
 
 
