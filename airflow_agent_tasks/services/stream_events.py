@@ -42,12 +42,10 @@ class StreamEvent:
     :param is_completion: True if it says that the agent task has ended.
     :param task: The agent task as the event describes it, or None if the event has no state.
     :param progress: The progress it reports, also without a state.
-    :param percent: The percentage it reports, 0 to 100.
     :param usage: The usage it reports, also without a state, see ``read_usage``. Whether it counts from the
         start or is that of one step is the service's choice.
     :param delta: A piece of the agent's text, to be joined with the pieces before and after it.
     :param screenshots: How many screenshots it has.
-    :param files: How many files it has.
     :param line: Its line for the task's log, safe and of at most 500 characters, or None if there is nothing
         to say, as for a delta.
     """
@@ -57,11 +55,9 @@ class StreamEvent:
     is_completion: bool = False
     task: AgentTask | None = None
     progress: Progress | None = None
-    percent: int | None = None
     usage: Mapping[str, Any] | None = None
     delta: str = ""
     screenshots: int = 0
-    files: int = 0
     line: str | None = None
 
 
@@ -86,9 +82,7 @@ def read_event(
     kind = shorten(response_values.text(event.get("type")) or "", 60)
     inner = event.get("progress")
     inner = inner if isinstance(inner, dict) else event
-    percent = _read_percent(event, inner)
     images = _find_entries(event, _SCREENSHOT_KEYS)
-    files = _find_entries(event, _FILE_KEYS) or _find_entries(event.get("result"), _FILE_KEYS)
     own_id = _read_id(event, task_id)
     is_ours = task_id is None or own_id is None or own_id == task_id
     task = None
@@ -99,19 +93,23 @@ def read_event(
     usage = task.usage if task else read_usage(event) if is_ours else None
     line = None
     if "delta" not in event:  # ten thousand of these may have the same step
-        numbers = range(screenshots + 1, screenshots + 1 + len(images))
-        line = describe(event, kind, progress=progress, percent=percent, screenshots=numbers, files=files)
+        line = describe(
+            event,
+            kind,
+            progress=progress,
+            percent=_read_percent(event, inner),
+            screenshots=range(screenshots + 1, screenshots + 1 + len(images)),
+            files=_find_entries(event, _FILE_KEYS) or _find_entries(event.get("result"), _FILE_KEYS),
+        )
     return StreamEvent(
         kind=kind,
         task_id=own_id,
         is_completion=is_ours and kind.lower() == COMPLETION,
         task=task,
         progress=progress,
-        percent=percent,
         usage=usage,
         delta=_read_delta(event.get("delta")),
         screenshots=len(images),
-        files=len(files),
         line=line,
     )
 
