@@ -41,6 +41,7 @@ SANDBOX_SCRIPT = "#sandbox " + json.dumps(
     {
         "steps": 5,
         "step_seconds": 1.2,
+        "titles": ["Opening the shop", "Searching", "Comparing", "Filling the basket", "Looking it over"],
         "tool_calls": [
             {"name": "open", "arguments": {"url": "https://shop.example"}},
             {"name": "type", "arguments": {"text": "oat milk"}},

@@ -35,6 +35,8 @@ class Script(CheckedStrictly):
 
     :param steps: The number of steps; default 3.
     :param step_seconds: The duration of each step in seconds; default 0.5.
+    :param titles: What the agent does in its steps, from the first; default and beyond the last:
+        ``Step 1 of 3``.
     :param ask: Questions, asked one after the other, spread evenly over the steps; default: none.
     :param exit_code: The exit code; default 0, or 1 if ``status`` is failed or cancelled.
     :param status: The final status word, which may be your own; default: completed or failed, by exit code.
@@ -59,6 +61,7 @@ class Script(CheckedStrictly):
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 3
     step_seconds: _Seconds = 0.5
+    titles: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     ask: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     exit_code: int | None = None
     status: Annotated[str, Field(min_length=1)] | None = None

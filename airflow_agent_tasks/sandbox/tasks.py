@@ -125,7 +125,8 @@ class SimulatedTask:
 
     def title_of_step(self, completed: int) -> str:
         """Return a description of the step after this many completed ones."""
-        return f"Step {min(completed + 1, self.total_steps)} of {self.total_steps}"
+        step = min(completed, self.total_steps - 1)
+        return next(iter(self.script.titles[step:]), f"Step {step + 1} of {self.total_steps}")
 
     def share_of_step(self, completed: int, count: int) -> slice:
         """Return which of ``count`` things belong to the step after this many completed ones."""

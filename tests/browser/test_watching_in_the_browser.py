@@ -61,7 +61,12 @@ ASKS = {"steps": 4, "step_seconds": 0.2, "ask": ["Which Meridian Robotics is mea
 STEP_SECONDS = 14.0
 #: It is queued until it is deferred, so that the trigger's first line is about its first step; and its steps
 #: are longer than the time between two lines. So no line has to wait because of the one before it.
-WORKS_SLOWLY = {"queued_seconds": 8.0, "steps": 6, "step_seconds": STEP_SECONDS}
+WORKS_SLOWLY = {
+    "queued_seconds": 8.0,
+    "steps": 6,
+    "step_seconds": STEP_SECONDS,
+    "titles": ["Searching", "Reading the annual report", "Counting employees", "Checking the sources"],
+}
 COMPARES = {
     "steps": 20,
     "step_seconds": 1.0,

@@ -32,6 +32,14 @@ def test_it_runs_through_its_steps_and_completes():
     assert (task.started_at, task.ended_at) == (START, START + 4)
 
 
+def test_its_steps_have_the_titles_of_the_script():
+    task = task_of({"titles": ["Searching", "Comparing"]})
+    titles = [at(task, seconds).current_step for seconds in (0, 1, 2, 3)]
+    assert titles == ["Searching", "Comparing", "Step 3 of 4", "Step 4 of 4"]
+    task = task_of({"titles": ["Searching"], "steps": 1})
+    assert at(task, 1).current_step == "Searching"
+
+
 def test_the_end_is_dated_to_the_moment_it_came_however_late_it_is_seen():
     task = at(task_of({"queued_seconds": 2}), 500)
     assert (task.started_at, task.ended_at) == (START + 2, START + 6)
