@@ -93,14 +93,10 @@ def read_event(
     usage = task.usage if task else read_usage(event) if is_ours else None
     line = None
     if "delta" not in event:  # ten thousand of these may have the same step
-        line = describe(
-            event,
-            kind,
-            progress=progress,
-            percent=_read_percent(event, inner),
-            screenshots=range(screenshots + 1, screenshots + 1 + len(images)),
-            files=_find_entries(event, _FILE_KEYS) or _find_entries(event.get("result"), _FILE_KEYS),
-        )
+        numbers = range(screenshots + 1, screenshots + 1 + len(images))
+        files = _find_entries(event, _FILE_KEYS) or _find_entries(event.get("result"), _FILE_KEYS)
+        percent = _read_percent(event, inner)
+        line = describe(event, kind, progress=progress, percent=percent, screenshots=numbers, files=files)
     return StreamEvent(
         kind=kind,
         task_id=own_id,
