@@ -23,8 +23,8 @@ from airflow_agent_tasks.services.lightcone import LightconeDialect
 from tests.raw_server import LONGEST_WAIT, Exchange, RawServer, head, reply, silence
 
 PATIENCE = 0.4
-#: Seconds after the deadline in which the caller gets control back, on a machine that may run others meanwhile. Without
-#: a deadline, each of these lasts for `LONGEST_WAIT` or for ever.
+#: Seconds after the deadline in which the caller gets control back, on a machine that is busy with others.
+#: Without a deadline, each of these lasts for ``LONGEST_WAIT`` or for ever.
 GRACE = 2.0
 SLOW = f"did not respond within {PATIENCE:g} s"
 
