@@ -11,66 +11,24 @@ them.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import sys
-import tempfile
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-from lab.benchmarks.contenders import CONN_ID, CONTENDERS
-from lab.benchmarks.measure_triggerer_start import Metrics
-from lab.benchmarks.mock_service_process import MockServiceControl, run_mock_service
 from lab.benchmarks.percentile import percentile
-from lab.benchmarks.tls_certificate import build_trust_variables, write_certificate
-from lab.cluster.airflow_cluster import AirflowCluster
+from lab.benchmarks.waiting_triggerer import TASKS_PER_RUN, WaitingTriggerer, run_airflow
 from lab.cluster.processes import wait_until
 from lab.command_line import build_parser, run_command
-from lab.paths import ROOT
-from lab.peer_providers import PEERS_FOLDER
 
 INTERVAL = 10.0
 SECONDS = 60.0
 #: Seconds for all triggers to start and poll, and then for the peak of the start to pass.
 START_TIMEOUT = 1200.0
 SETTLING = 30.0
-TASKS_PER_RUN = 1000
-
-DAG = f"""
-from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
-
-with DAG("waiting", schedule=None, max_active_runs=100):
-    EmptyOperator.partial(task_id="agent").expand(doc=["waits"] * {TASKS_PER_RUN})
-with DAG("probe", schedule=None):
-    EmptyOperator(task_id="probe")
-"""
-
-#: Defers the tasks as their workers would have done while no triggerer was running.
-DEFER = """
-import sys
-from airflow.models.taskinstance import TaskInstance
-from airflow.models.trigger import Trigger
-from airflow.sdk import timezone
-from airflow.utils.session import create_session
-from lab.benchmarks.contenders import CONTENDERS
-from lab.benchmarks.probe_trigger import ProbeTrigger
-from sqlalchemy import select
-
-build, interval, probe = CONTENDERS["progress"].build, float(sys.argv[1]), ProbeTrigger(sys.argv[2])
-with create_session() as session:
-    for number, ti in enumerate(session.scalars(select(TaskInstance)).all()):
-        path, kwargs = (probe if ti.dag_id == "probe" else build(number, interval)).serialize()
-        trigger = Trigger(classpath=path, kwargs=kwargs)
-        session.add(trigger)
-        session.flush()
-        ti.trigger_id, ti.state, ti.next_method = trigger.id, "deferred", "execute_complete"
-        ti.start_date = timezone.utcnow()
-"""
 
 
 class Snapshot(NamedTuple):
@@ -83,43 +41,26 @@ class Snapshot(NamedTuple):
     supervisor_cpu: float
 
 
-class Triggerer:
+class Watcher:
     """
-    A real triggerer with many waiting tasks, and what can be seen of it from outside.
+    Measures a triggerer with many waiting tasks from outside.
 
-    :param cluster: The Airflow.
-    :param service: The service that it polls.
-    :param metrics: Airflow's own count of blocked loops.
-    :param probe_path: The file of the probe in its event loop.
+    :param triggerer: The triggerer.
     """
 
-    def __init__(
-        self, cluster: AirflowCluster, service: MockServiceControl, metrics: Metrics, probe_path: Path
-    ) -> None:
-        self._cluster = cluster
-        self._service = service
-        self._metrics = metrics
-        self._probe_path = probe_path
+    def __init__(self, triggerer: WaitingTriggerer) -> None:
+        self._triggerer = triggerer
+        self._cluster = triggerer.cluster
 
     def start(self, tasks: int) -> None:
         """Defer the tasks, start the triggerer and wait until each task has been polled."""
-        cluster = self._cluster
-        cluster.wait_for_dags(["waiting", "probe"])
-        for component in ("scheduler", "triggerer"):
-            cluster.stop_program(component)
-        cluster.api.trigger("probe")
-        for _ in range(tasks // TASKS_PER_RUN):
-            cluster.api.trigger("waiting")
-        arguments = [str(INTERVAL), str(self._probe_path)]
-        deferring = cluster.start_program("defer", [sys.executable, "-c", DEFER, *arguments])
-        if deferring.wait(timeout=300):
-            raise SystemExit(f"the tasks could not be deferred:\n{deferring.describe_log_end()}")
-        cluster.stop_program("defer")
-        cluster.start_component("triggerer")
+        service = self._triggerer.service
+        self._triggerer.defer(tasks, INTERVAL, has_probe=True)
+        self._triggerer.start()
         if not wait_until(
-            lambda: self._service.read_counts()["polled"] >= tasks, timeout=START_TIMEOUT, interval=1.0
+            lambda: service.read_counts()["polled"] >= tasks, timeout=START_TIMEOUT, interval=1.0
         ):
-            raise SystemExit(f"not all tasks were polled: {self._service.read_counts()}")
+            raise SystemExit(f"not all tasks were polled: {service.read_counts()}")
         time.sleep(SETTLING)
 
     def measure(self, tasks: int) -> dict[str, object]:
@@ -143,8 +84,8 @@ class Triggerer:
         supervisor = psutil.Process(self._cluster.programs["triggerer"].leader.pid).cpu_times()
         return Snapshot(
             time.monotonic(),
-            self._service.read_counts()["polls"],
-            self._metrics.blocked,
+            self._triggerer.service.read_counts()["polls"],
+            self._triggerer.metrics.blocked,
             sum(path.read_bytes().count(b", step ") for path in self._list_logs()),
             supervisor.user + supervisor.system,
         )
@@ -154,7 +95,7 @@ class Triggerer:
 
     def _read_probe(self, since: float, until: float) -> tuple[float, list[float]]:
         """Return the CPU seconds of the event loop's process between two times, and its lags."""
-        lines = [json.loads(line) for line in self._probe_path.read_text().splitlines()]
+        lines = [json.loads(line) for line in self._triggerer.probe_path.read_text().splitlines()]
         inside = [line for line in lines if since <= line[0] <= until]
         per_second = (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
         return per_second * (until - since), [lag for line in inside for lag in line[2]]
@@ -168,34 +109,17 @@ class Triggerer:
 
 def measure(tasks: int, step_seconds: float) -> dict[str, object]:
     """Let a triggerer wait for the tasks, and return the costs while their steps change and before."""
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        certificate = home / "service.pem"
-        write_certificate(certificate)
-        os.environ.update(build_trust_variables(certificate))
-        url, metrics = stack.enter_context(run_mock_service(home, certificate)), Metrics()
-        service = MockServiceControl(url)
-        dags = home / "dags"
-        dags.mkdir()
-        (dags / "waiting.py").write_text(DAG)
-        environment = {
-            "PYTHONPATH": f"{ROOT}:{PEERS_FOLDER}",  # which has StatsD's client
-            f"AIRFLOW_CONN_{CONN_ID.upper()}": json.dumps(CONTENDERS["progress"].connect(url)),
-            **build_trust_variables(certificate),
-            "AIRFLOW__METRICS__STATSD_ON": "True",
-            "AIRFLOW__METRICS__STATSD_PORT": str(metrics.port),
-            "AIRFLOW__TRIGGERER__CAPACITY": str(2 * tasks),
-            "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": "1000",
-        }
-        cluster = stack.enter_context(
-            AirflowCluster(home / "airflow", dags_folder=dags, environment=environment)
-        )
-        triggerer = Triggerer(cluster, service, metrics, home / "probe")
-        triggerer.start(tasks)
-        without = triggerer.measure(tasks)
-        service.change_steps(step_seconds)
+    environment = {
+        "AIRFLOW__TRIGGERER__CAPACITY": str(2 * tasks),
+        "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": str(TASKS_PER_RUN),
+    }
+    with run_airflow("progress", environment) as triggerer:
+        watcher = Watcher(triggerer)
+        watcher.start(tasks)
+        without = watcher.measure(tasks)
+        triggerer.service.change_steps(step_seconds)
         time.sleep(SETTLING)
-        return {"without": without, "with": triggerer.measure(tasks)}
+        return {"without": without, "with": watcher.measure(tasks)}
 
 
 def main() -> int:
