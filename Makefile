@@ -9,9 +9,11 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
-# The pure tests and those of sockets: all but what runs an Airflow, a browser or an installation, or builds the site.
-QUICK_TESTS := tests/test_*.py $(filter-out tests/airflow/ tests/airflow_processes/ tests/browser/ tests/documents/ tests/packaging/ \
-	tests/__pycache__/,$(wildcard tests/*/))
+# The tests in an Airflow with all its processes; the longest one first.
+E2E_TESTS := tests/airflow_processes/test_faults.py tests/browser/ tests/airflow_processes/
+TESTS := tests/test_*.py $(filter-out $(E2E_TESTS) tests/__pycache__/,$(wildcard tests/*/))
+# The pure tests and those of sockets: without what runs an Airflow or an installation, or builds the site.
+QUICK_TESTS := $(filter-out tests/airflow/ tests/documents/ tests/packaging/,$(TESTS))
 PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore \
 	apache-airflow-providers-dbt-cloud apache-airflow-providers-http requests_toolbelt statsd
 
@@ -19,11 +21,11 @@ PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser h
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pins peers check test matrix upgrade coverage lint format demo faults fuzz parked answers bench imports docs up down build clean
+.PHONY: help venv pins peers check test e2e matrix upgrade coverage lint format demo faults fuzz parked answers bench imports docs up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
-	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (8 minutes each)"
+	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (9 minutes each)"
 	@echo "make fuzz     send 2,000 hostile replies and 500 streams to the clients, 3,000 requests to the plugin, and print what they"
 	@echo "              broke (5 minutes)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
@@ -33,7 +35,8 @@ help:
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
-	@echo "make test     run all tests (about 15 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make test     run all tests but those of make e2e (11 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make e2e      run the tests in an Airflow with all its processes: the UI in a browser, each fault once (13 minutes)"
 	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
 	@echo "make upgrade  upgrade Airflow to the newest while agent tasks wait, and print what became of each (4 minutes, and the first"
@@ -82,12 +85,16 @@ $(PEERS): $(INSTALLED) constraints.txt
 
 peers: $(PEERS)
 
-# Three processes for two cores: many tests only wait for a socket, and the fault round waits for most of its time.
+# Three processes for two cores: many tests only wait for a socket. Paths in PYTEST_ARGS replace the default ones.
 check: lint
 	$(BIN)/pytest -n 3 $(QUICK_TESTS) $(PYTEST_ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(if $(filter tests%,$(PYTEST_ARGS)),,$(TESTS)) $(PYTEST_ARGS)
+
+# By file, because the tests of a file share an Airflow.
+e2e: $(INSTALLED)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(filter tests%,$(PYTEST_ARGS)),,$(E2E_TESTS)) $(PYTEST_ARGS)
 
 matrix: $(INSTALLED)
 	@$(BIN)/python -m lab.matrix $(MATRIX_ARGS)

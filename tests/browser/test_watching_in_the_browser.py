@@ -16,6 +16,7 @@ from required_actions import RequiredActions
 from visitor import Visitor
 
 from airflow_agent_tasks.agent_task import TASK_LINK_KEY
+from airflow_agent_tasks.lifecycle.pace import WRITE_INTERVAL
 from lab.cluster.airflow_api import TaskInstance
 from lab.cluster.processes import wait_until
 
@@ -160,8 +161,11 @@ def test_the_page_of_a_deferred_task_shows_each_step_within_seconds(
         assert find(cluster, task).state == "deferred"
         assert re.search(r" \(\d+ s since the start\)$", line.inner_text().rstrip())
         changed_at = find_remote_task(cluster, sandbox, task)["started_at"] + step * STEP_SECONDS
-        delay = read_line_time(cluster, task, f"Running, step {step} of 6:") - changed_at
-        assert 0.0 <= delay <= POLL_INTERVAL + 3.0
+        times = read_step_times(cluster, task)
+        logged_at = times.pop(step)
+        # A machine that was late to defer the task has written the trigger's first line just before.
+        due_at = max([changed_at, *(at + WRITE_INTERVAL for at in times.values() if at < logged_at)])
+        assert changed_at <= logged_at <= due_at + POLL_INTERVAL + 3.0
     visitor.take_screenshot("live-log", folder=FOLDER)
     assert visitor.errors == []
     cluster.api.mark_run(task, "failed")
@@ -254,12 +258,12 @@ def read_xcom_time(cluster: Any, task: TaskInstance, key: str) -> float:
     return to_seconds(entry["timestamp"])
 
 
-def read_line_time(cluster: Any, task: TaskInstance, text: str) -> float:
-    """Return the time of the first line in the log with this text, in seconds since 1970."""
+def read_step_times(cluster: Any, task: TaskInstance) -> dict[int, float]:
+    """Return the time of the line about each step in the log, in seconds since 1970."""
     path = f"/dags/{task.dag_id}/dagRuns/{task.run_id}/taskInstances/{task.task_id}/logs/1"
     lines = cluster.api.request("GET", path, parameters={"full_content": True})["content"]
-    (first, *_) = [line for line in lines if text in line["event"]]
-    return to_seconds(first["timestamp"])
+    found = [(re.match(r"Running, step (\d+) of ", line["event"]), line) for line in lines]
+    return {int(step[1]): to_seconds(line["timestamp"]) for step, line in found if step}
 
 
 def to_seconds(timestamp: str) -> float:

@@ -85,6 +85,7 @@ def test_a_script_holds_until_it_is_forgotten(run: Any, sandbox: Sandbox) -> Non
 KEYS = {
     "steps": [],
     "step_seconds": [1.5],
+    "titles": [],
     "ask": [],
     "exit_code": [-1],
     "status": ["x"],
