@@ -130,7 +130,7 @@ def parse_bash(source: str) -> None:
         if words[:1] == ["airflow"]:
             _parse_airflow(words[1:])
         elif words[:1] == ["make"]:
-            targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+            targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
             assert {word for word in words[1:] if "=" not in word} <= targets, command
         elif words[:2] == ["pip", "install"]:
             names = [word for word in words[2:] if re.match(r"[a-z]", word)]
