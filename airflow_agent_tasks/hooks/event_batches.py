@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.services.base import Dialect
 from airflow_agent_tasks.services.event_stream import EventStreamParser
-from airflow_agent_tasks.services.http import Request
+from airflow_agent_tasks.services.http import Request, keep
 
 if TYPE_CHECKING:
     from airflow_agent_tasks.client.sync_client import Chunks, SyncClient
@@ -30,6 +30,8 @@ class EventBatches:
         self._request = request
         self._chunks: Chunks | None = None
         self._is_closed = False
+        #: Returns a text, such as one joined from several events, without the connection's secrets.
+        self.redact: Callable[[str], str] = keep
 
     def __iter__(self) -> Generator[list[dict[str, Any]], None, None]:
         with self._client.stream(self._request) as (response, chunks):
@@ -37,7 +39,8 @@ class EventBatches:
             if self._is_closed:
                 chunks.close()
             self._dialect.check_status(self._request, response, now=time.time())
-            parser = EventStreamParser(response.redact)
+            self.redact = response.redact
+            parser = EventStreamParser(self.redact)
             for chunk in chunks:
                 if events := parser.feed(chunk):
                     yield events

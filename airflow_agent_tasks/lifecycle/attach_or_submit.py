@@ -37,6 +37,7 @@ from airflow_agent_tasks.lifecycle.stop import stop_and_look
 from airflow_agent_tasks.lifecycle.stream_commands import StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
 from airflow_agent_tasks.services.base import Capability
+from airflow_agent_tasks.services.event_text import SentenceJoiner
 from airflow_agent_tasks.services.start_fields import read_rendered
 from airflow_agent_tasks.services.usage import list_passed
 
@@ -147,7 +148,7 @@ def _start_with_stream(start: IntendedStart, fields: Mapping[str, Any]) -> Flow[
             raise
         yield from warning("%s Starting without the stream, with the same idempotency key.", error)
         return (yield from StartTask(agent_id, fields))
-    execution.stream = OpenStream()
+    execution.stream = OpenStream(SentenceJoiner(execution.redact))
     if start.fields.get("idempotency_key"):
         # A user's own key may find an agent task that was stopped earlier, and no event says so.
         started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from airflow_agent_tasks.lifecycle.question_log import Questions
 from airflow_agent_tasks.lifecycle.state_log import StateLog
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.wait_policy import TaskWait
+from airflow_agent_tasks.services.http import keep
 
 #: Seconds by which the clocks of two workers may differ.
 CLOCK_DIFFERENCE = 600.0
@@ -99,11 +100,16 @@ class Execution:
 
     :param settings: The settings of the DAG author.
     :param task_try: The try of the Airflow task.
+    :param redact: Returns what the agent says, joined from several events, without the connection's secrets.
+        Default: unchanged.
     """
 
-    def __init__(self, settings: TaskSettings, task_try: TaskTry) -> None:
+    def __init__(
+        self, settings: TaskSettings, task_try: TaskTry, *, redact: Callable[[str], str] = keep
+    ) -> None:
         self.settings = settings
         self.task_try = task_try
+        self.redact = redact
         #: The record as stored; None if there is none or it has not been loaded.
         self.submission: Submission | None = None
         self.wait: TaskWait | None = None

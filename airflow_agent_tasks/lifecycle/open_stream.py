@@ -23,7 +23,7 @@ class OpenStream:
     :param pace: The pace of pushes to XCom.
     """
 
-    sentences: SentenceJoiner = field(default_factory=SentenceJoiner)
+    sentences: SentenceJoiner
     screenshots: int = 0
     lines: int = 0
     is_complete: bool = False

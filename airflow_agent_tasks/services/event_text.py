@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+from airflow_agent_tasks.services.http import keep
 from airflow_agent_tasks.text import shorten
 
 #: The limit of one log line, in characters.
@@ -39,9 +41,13 @@ class SentenceJoiner:
     A line ends with a sentence (``. ! ? …`` before white space) or a line break, otherwise between two words
     within 300 characters. It never ends within a word; of a longer word, 4,000 characters are kept. So
     memory is bounded by these and one delta.
+
+    :param redact: Returns each line without the connection's secrets, of which each delta may have had only a
+        part; default unchanged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Callable[[str], str] = keep) -> None:
+        self._redact = redact
         self._rest = ""
 
     def add(self, delta: str) -> list[str]:
@@ -54,11 +60,11 @@ class SentenceJoiner:
             lines += [*full, rest]
             start = end.end()
         full, self._rest = _split(text[start:])
-        return [shown for line in [*lines, *full] if (shown := to_line(line))]
+        return [shown for line in [*lines, *full] if (shown := to_line(self._redact(line)))]
 
     def flush(self) -> list[str]:
         """Return the last, incomplete line, if there is one."""
-        line, self._rest = to_line(self._rest), ""
+        line, self._rest = to_line(self._redact(self._rest)), ""
         return [line] if line else []
 
 

@@ -97,7 +97,7 @@ class Driver:
         self._kill: WorkerKill | None = None
         self._is_killed = False
         self._is_kill_pending = False
-        self.execution = Execution(settings, describe_try(ti))
+        self.execution = Execution(settings, describe_try(ti), redact=self._streams.redact)
         self._reporter = Reporter(settings.conn_id, tags=read_stats_tags(ti), carrier=read_trace_carrier(ti))
 
     def run(self, flow: cmd.Flow[Outcome]) -> AgentTask:

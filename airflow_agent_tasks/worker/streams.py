@@ -66,6 +66,10 @@ class Streams:
                 return self.end()
         raise TypeError(f"{type(command).__name__} is not a command for a stream")
 
+    def redact(self, text: str) -> str:
+        """Return a text, joined from the events of the open stream, without the connection's secrets."""
+        return text if self._reader is None else self._reader.redact(text)
+
     def end(self) -> Artifact | None:
         """Close the stream, keep the transcript, and return its file, if it has one."""
         if self._reader is None:
@@ -157,6 +161,10 @@ class _Reader:
         if isinstance(item, AgentTaskError):
             raise item
         return item
+
+    def redact(self, text: str) -> str:
+        """Return a text without the connection's secrets."""
+        return self._batches.redact(text)
 
     def close(self) -> None:
         """Cut the connection, and end the thread."""

@@ -15,6 +15,7 @@ from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
 from airflow_agent_tasks.lifecycle.follow_stream import finish_stream
 from airflow_agent_tasks.lifecycle.open_stream import OpenStream
 from airflow_agent_tasks.services.base import Dialect
+from airflow_agent_tasks.services.event_text import SentenceJoiner
 from tests.service_samples import LIGHTCONE, SHINZO
 from tests.simulated.script import Failure, Script
 from tests.simulated.service import ACTIVE, SimulatedTask
@@ -276,7 +277,7 @@ def kill_when_ended(world: World) -> None:
 def test_an_event_before_anything_is_known_of_the_agent_pushes_nothing() -> None:
     execution = Execution(build_settings({}, stream=True), TaskTry(("d",), "id", 1, 0, 0.0, ""))
     execution.last_started = StartedTask("tsk_1", None, 1.0)
-    execution.stream = OpenStream()
+    execution.stream = OpenStream(SentenceJoiner())
     event = {"type": "progress_update", "task_id": "tsk_1", "current_step": "Reading"}
     answers = {"NextEvents": [[event], None], "ReadClock": 1.0}
     performed = []

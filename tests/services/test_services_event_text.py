@@ -81,6 +81,12 @@ def test_no_word_is_split_or_lost(seed: int) -> None:
     assert all(len(line) <= MAX_SENTENCE for line in lines)
 
 
+def test_a_secret_that_no_delta_has_whole_is_redacted() -> None:
+    joiner = SentenceJoiner(lambda text: text.replace("sk_secret", "***"))
+    assert joiner.add("The key is sk_se") + joiner.add("cret. It is sk_") == ["The key is ***."]
+    assert joiner.add("secret") + joiner.flush() == ["It is ***"]
+
+
 def test_a_text_without_spaces_ends_at_its_own_full_stops() -> None:
     assert join("你好。再", "见!") == ["你好。", "再见!"]
 

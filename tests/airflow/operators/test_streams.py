@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,18 @@ def test_a_stream_shows_each_step_at_once_and_brings_the_result(
     transcript = run.xcom("agent", "transcript")
     assert transcript["events"][-1]["type"] == "completion"
     assert transcript["left_out"] == 0
+
+
+def test_the_agents_words_never_show_the_key_though_no_delta_has_it_whole(
+    run_dag: Any, agent_task_sandbox: Any, capfd: Any
+) -> None:
+    # Airflow itself masks only the plain key.
+    key = base64.b64encode(agent_task_sandbox.api_key.encode()).decode()
+    run = run_dag(streamed({"deltas": f"The key is {key} now. Or was it {key}"}, stream_deltas=True))
+    assert run.state == "success"
+    said = re.findall(r"Agent: (.+?) +\[airflow", log_of(capfd))
+    # The end of the key in base64 depends on its length, so that is not masked.
+    assert said == ["The key is ***A== now.", "Or was it ***A=="]
 
 
 @BOTH_MODES
