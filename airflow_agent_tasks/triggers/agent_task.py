@@ -19,6 +19,7 @@ from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
 from airflow_agent_tasks.polling.kill import run_in_background, stop_if_orphaned
+from airflow_agent_tasks.polling.poll_sleep import sleep_until_poll
 from airflow_agent_tasks.polling.shared_poller import SharedPoller, use_poller
 from airflow_agent_tasks.polling.state_xcoms import StateXComs
 from airflow_agent_tasks.polling.status_check import StatusChecker
@@ -167,7 +168,7 @@ class AgentTaskTrigger(BaseTrigger):
         )
         # Entered before the first sleep: a new poller would not know about a rejected key or a rate limit.
         async with use_poller(self.conn_id) as poller:
-            await asyncio.sleep(self._draw_first_wait(wait, now=time.time()))
+            await sleep_until_poll(self._draw_first_wait(wait, now=time.time()))
             while (decision := await checker.acheck(poller)).waits:
                 if self._xcoms:
                     await self._xcoms.push(decision.task)
@@ -175,7 +176,7 @@ class AgentTaskTrigger(BaseTrigger):
                 # Otherwise, ten thousand sleeping tasks would each hold their last response, and Python's
                 # garbage collector, which blocks the event loop, would run twice as often.
                 del decision
-                await asyncio.sleep(seconds)
+                await sleep_until_poll(seconds)
             if decision.verdict is Verdict.BUDGET:
                 await self._stop(poller, decision.task)
         return decision
