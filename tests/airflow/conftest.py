@@ -171,7 +171,19 @@ class Person:
         while not (found := self._api.list_questions(self._dag_id)):
             if self._is_over.wait(0.1):
                 return None
+            self._resume_answered()
         return found[0]
+
+    def _resume_answered(self) -> None:
+        """Resume a task that dag.test() has parked over an answer that came while it parked it."""
+        from airflow.models.hitl import HITLDetail
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            parked = session.query(TaskInstance).filter_by(dag_id=self._dag_id, state="awaiting_input")
+            for task_instance in parked.join(HITLDetail).filter(HITLDetail.response_received):
+                task_instance.state = "scheduled"
 
     def _end_run(self) -> None:
         # Nobody answers any more: dag.test() would wait for ever.
