@@ -35,7 +35,7 @@ help:
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"
-	@echo "make test     run all tests but those of make e2e (11 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
+	@echo "make test     run all tests but those of make e2e (13 minutes); PYTEST_ARGS='-k name' is passed on to pytest"
 	@echo "make e2e      run the tests in an Airflow with all its processes: the UI in a browser, each fault once (13 minutes)"
 	@echo "make matrix   run the tests on each version of Airflow, Python and database, and print the table (hours);"
 	@echo "              MATRIX_ARGS='--airflow 3.3.2 --ring pure,wire' runs a part of it"
@@ -85,16 +85,19 @@ $(PEERS): $(INSTALLED) constraints.txt
 
 peers: $(PEERS)
 
-# Three processes for two cores: many tests only wait for a socket. Paths in PYTEST_ARGS replace the default ones.
+# Three processes for two cores: many tests only wait for a socket.
 check: lint
 	$(BIN)/pytest -n 3 $(QUICK_TESTS) $(PYTEST_ARGS)
 
+# Paths in PYTEST_ARGS replace those of the target.
+choose = $(if $(filter tests%,$(PYTEST_ARGS)),,$(1)) $(PYTEST_ARGS)
+
 test: $(INSTALLED)
-	$(BIN)/pytest -n 3 --dist worksteal $(if $(filter tests%,$(PYTEST_ARGS)),,$(TESTS)) $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(call choose,$(TESTS))
 
 # By file, because the tests of a file share an Airflow.
 e2e: $(INSTALLED)
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(filter tests%,$(PYTEST_ARGS)),,$(E2E_TESTS)) $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(call choose,$(E2E_TESTS))
 
 matrix: $(INSTALLED)
 	@$(BIN)/python -m lab.matrix $(MATRIX_ARGS)
