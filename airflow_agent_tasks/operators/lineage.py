@@ -7,6 +7,7 @@ imports OpenLineage. It adds the datasets of the operator's ``inlets`` and ``out
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,12 +61,12 @@ class LineageFacts:
         }
 
 
-class ReportsLineage:
+class ReportsLineage(ABC):
     """Describes the agent task to OpenLineage."""
 
+    @abstractmethod
     def describe_lineage(self) -> LineageFacts | None:
         """Return what the facet says, or None if no agent task is known."""
-        raise NotImplementedError
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return the run facet of the agent task; called by the OpenLineage provider."""

@@ -177,23 +177,26 @@ class Person:
     def _resume_answered(self) -> None:
         """Resume a task that dag.test() has parked over an answer that came while it parked it."""
         from airflow.models.hitl import HITLDetail
-        from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
 
         with create_session() as session:
-            parked = session.query(TaskInstance).filter_by(dag_id=self._dag_id, state="awaiting_input")
-            for task_instance in parked.join(HITLDetail).filter(HITLDetail.response_received):
+            for task_instance in (
+                self._find_parked(session).join(HITLDetail).filter(HITLDetail.response_received)
+            ):
                 task_instance.state = "scheduled"
 
     def _end_run(self) -> None:
         # Nobody answers any more: dag.test() would wait for ever.
-        from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
 
         while not self._is_over.wait(0.2):
             with create_session() as session:
-                parked = session.query(TaskInstance).filter_by(dag_id=self._dag_id, state="awaiting_input")
-                parked.update({"state": "failed"})
+                self._find_parked(session).update({"state": "failed"})
+
+    def _find_parked(self, session: Any) -> Any:
+        from airflow.models.taskinstance import TaskInstance
+
+        return session.query(TaskInstance).filter_by(dag_id=self._dag_id, state="awaiting_input")
 
 
 @pytest.fixture
