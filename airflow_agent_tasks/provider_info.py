@@ -53,6 +53,28 @@ def _describe_settings() -> dict[str, Any]:
                 "example": "s3://aws_default@bucket/agents",
                 "default": "",
             },
+            "callback_base_url": {
+                "description": (
+                    "The URL of the API server as services reach it, for tasks with "
+                    "callback_mode='webhook'. Default: [api] base_url."
+                ),
+                "type": "string",
+                "version_added": "0.2.0",
+                "example": "https://airflow.example.com",
+                "default": "",
+            },
+            "callback_secret": {
+                "description": (
+                    "The secret that signs the URLs of callbacks; the same on the API servers and on all "
+                    "machines that run tasks. To rotate it, put a new one before the old one, separated by a "
+                    "comma. Default: derived from [core] fernet_key."
+                ),
+                "type": "string",
+                "sensitive": True,
+                "version_added": "0.2.0",
+                "example": None,
+                "default": "",
+            },
             "max_xcom_bytes": {
                 "description": "Bytes of JSON above which a result goes to artifacts_path instead of XCom.",
                 "type": "integer",

@@ -40,12 +40,13 @@ ALLOWED: dict[str, set[str]] = {
     "lifecycle": GROUND | {"services"},
     "client": GROUND | {"services"},
     "airflow_compat": GROUND | {"services", "lifecycle", "client"},
+    "callbacks": {"airflow_compat"},
     "hooks": GROUND | {"services", "client", "connection_form"},
     "telemetry": GROUND | {"lifecycle"},
     "polling": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "telemetry"},
     "triggers": GROUND | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "telemetry"},
     "worker": GROUND
-    | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "telemetry"},
+    | {"services", "lifecycle", "airflow_compat", "callbacks", "hooks", "polling", "triggers", "telemetry"},
     "operators": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker", "telemetry"},
     "sensors": GROUND
@@ -57,12 +58,14 @@ ALLOWED: dict[str, set[str]] = {
     | {"operators.links", "worker.links", "worker.failures"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
     "plugin": GROUND
-    | {"services", "lifecycle", "client", "airflow_compat", "hooks", "provider_info", "telemetry"},
+    | {"services", "lifecycle", "client", "airflow_compat", "callbacks", "hooks", "provider_info"}
+    | {"telemetry"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
     "provider_info": {"connection_form"},
     "connection_form": {"services", "documentation"},
     "sandbox": GROUND | {"services"},
-    "cli": GROUND | {"services", "client", "airflow_compat", "hooks", "provider_info", "sandbox.cli"},
+    "cli": GROUND
+    | {"services", "client", "airflow_compat", "callbacks", "hooks", "provider_info", "sandbox.cli"},
     "": set(),
 }
 

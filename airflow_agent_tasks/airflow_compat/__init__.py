@@ -38,6 +38,9 @@ module                 what it uses, and why                         the public 
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when
                        ``TaskStateStoreModel`` rows and the state    someone marks a task failed or success
                        backend, to find orphaned agent tasks         while parked, queued or up for retry
+``waiting_tasks``      ``TaskInstance``, ``DagRun`` and history     none: REST resumes a task only with the
+                       rows and ``handle_event_submit``, to wake a   answer to a form
+                       task whose service has called back
 ``kept_records``       the statement that deletes                    none: a clear over REST or in the UI
                        ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
                        record of a cleared task

@@ -20,10 +20,15 @@ NO_TOKEN = "none"  # noqa: S105 - not a secret
 DEFAULT_SERVER = "http://localhost:8080"
 
 
+def find_page() -> str:
+    """Return the URL of the Airflow UI, without a slash at its end."""
+    page = conf.get("api", "base_url", fallback=None) or "/"
+    return (DEFAULT_SERVER + page if page.startswith("/") else page).rstrip("/")
+
+
 def list_servers() -> Iterable[str]:
     """Return the API servers' URLs; the first is the one for workers, which may serve nothing else."""
-    page = conf.get("api", "base_url", fallback=None) or "/"
-    page = (DEFAULT_SERVER + page if page.startswith("/") else page).rstrip("/")
+    page = find_page()
     workers = conf.get("core", "execution_api_server_url", fallback=None) or page
     return dict.fromkeys((workers.rstrip("/").removesuffix("/execution"), page))
 

@@ -10,6 +10,7 @@ delay.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from airflow.executors.executor_loader import ExecutorLoader
 from airflow.executors.local_executor import LocalExecutor
@@ -17,7 +18,7 @@ from airflow.jobs.job import Job
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import conf
 from airflow.utils.session import create_session
-from sqlalchemy import and_, select
+from sqlalchemy import Select, and_, select
 
 from airflow_agent_tasks.airflow_compat.open_forms import TaskKey
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
@@ -46,18 +47,27 @@ def read_answer_delay(key: TaskKey) -> float:
 
     :param key: The task, whose form is one of this package's.
     """
-    # Of several schedulers, only the one that queued the task receives its worker's report.
-    query = (
-        select(TaskInstance.state, TaskInstance.updated_at, Job.latest_heartbeat)
-        .outerjoin(Job, and_(Job.id == TaskInstance.queued_by_job_id, Job.state == "running"))
-        .filter(*key.build_filters())
-    )
     with create_session() as session:
-        row = session.execute(query).first()
+        row = session.execute(select_timing().filter(*key.build_filters())).first()
     if row is None or row.state not in DELAYED_STATES:
         return 0.0
-    if row.state == "running":  # about to park
-        return 1.0
+    return 1.0 if row.state == "running" else measure_resume_delay(row)  # if it runs, it is about to park
+
+
+def select_timing(*columns: Any) -> Select[Any]:
+    """Return a query of task instances for what ``measure_resume_delay`` needs, and for more columns."""
+    # Of several schedulers, only the one that queued the task receives its worker's report.
+    return select(TaskInstance.state, TaskInstance.updated_at, Job.latest_heartbeat, *columns).outerjoin(
+        Job, and_(Job.id == TaskInstance.queued_by_job_id, Job.state == "running")
+    )
+
+
+def measure_resume_delay(row: Any) -> float:
+    """
+    Return the seconds after which to check again whether a deferred or parked task may resume; 0.0 for now.
+
+    :param row: A row of ``select_timing``.
+    """
     left_at = row.updated_at + timedelta(seconds=read_resume_guard())
     now = datetime.now(timezone.utc)
     if (seconds := (left_at - now).total_seconds() + LOOP_SECONDS) > 0:

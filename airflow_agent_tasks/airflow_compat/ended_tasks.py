@@ -24,10 +24,11 @@ from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submissi
 
 #: The field that tells the instances of a mapped task apart; Airflow 3.4 renamed it.
 _INDEXES = ("region_id", "region_index") if hasattr(TaskStateStoreModel, "region_id") else ("map_index",)
-_NAMES = ("dag_id", "run_id", "task_id", *_INDEXES)
+#: What identifies a task in its row and in the scope of its state.
+SCOPE_NAMES = ("dag_id", "run_id", "task_id", *_INDEXES)
 #: Built on import, so that the check at startup also finds a column that Airflow has renamed.
 _HAS_RECORD = and_(
-    *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in _NAMES),
+    *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES),
     TaskStateStoreModel.key == RECORD_KEY,
 )
 #: Airflow's word in the row of a task that a clear has replaced with another.
@@ -53,8 +54,7 @@ class EndedTask:
     @classmethod
     def from_row(cls, row: Any, state: str) -> EndedTask:
         """Return the task that a row of Airflow's table describes."""
-        scope = TaskScope(**{name: getattr(row, name) for name in _NAMES})
-        return cls(row.id, scope, row.max_tries, state)
+        return cls(row.id, build_scope(row), row.max_tries, state)
 
     def __str__(self) -> str:
         scope = self.scope
@@ -62,9 +62,19 @@ class EndedTask:
         return f"Task {scope.task_id}{index} of DAG {scope.dag_id}, run {scope.run_id}, ended as {self.state}"
 
 
+def build_scope(row: Any) -> TaskScope:
+    """Return the scope of a task's state, from a row with the task's names."""
+    return TaskScope(**{name: getattr(row, name) for name in SCOPE_NAMES})
+
+
 def read_record(ended: EndedTask) -> Submission | None:
     """Return the record of the task's agent task, or None; raises AgentTaskError if it is damaged."""
-    stored: Any = get_state_backend().get(ended.scope, RECORD_KEY)
+    return find_record(ended.scope)
+
+
+def find_record(scope: TaskScope) -> Submission | None:
+    """Return the record in a scope, or None; raises AgentTaskError if it is damaged."""
+    stored: Any = get_state_backend().get(scope, RECORD_KEY)
     if stored is None:
         return None
     with suppress(ValueError, TypeError):

@@ -47,6 +47,10 @@ class Requirement:
 
 _CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
 _TASK_KEY = "dag_id run_id task_id map_index"
+#: The earlier tries, which later versions keep in the table of the present ones.
+_HISTORY = Part(
+    "airflow.models.taskinstancehistory:TaskInstanceHistory", attributes=f"task_instance_id {_TASK_KEY}"
+)
 
 REQUIREMENTS = (
     Requirement(
@@ -163,6 +167,18 @@ REQUIREMENTS = (
             Part("airflow.state:get_state_backend"),
             Part("airflow.utils.state:State", attributes="finished_dr_states"),
             _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "waiting_tasks",
+        "tasks are not woken when their services call back, and find the end only by their rare polls",
+        (
+            Part("airflow.models.dagrun:DagRun", attributes="dag_id run_id triggered_by"),
+            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state updated_at {_TASK_KEY}"),
+            Part("airflow.models.trigger:handle_event_submit", parameters="event task_instance session"),
+            Part("airflow.utils.types:DagRunTriggeredByType", attributes="TEST"),
+            _CREATE_SESSION,
+            *(() if AIRFLOW_V_3_4_PLUS else (_HISTORY,)),
         ),
     ),
     Requirement(

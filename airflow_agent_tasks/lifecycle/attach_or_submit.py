@@ -19,6 +19,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskNotFoundError,
     AgentTaskUncertainError,
 )
+from airflow_agent_tasks.lifecycle.callback import ask_for_callback
 from airflow_agent_tasks.lifecycle.commands import (
     FindService,
     Flow,
@@ -110,7 +111,8 @@ def _require_new(task: AgentTask) -> None:
 
 def _send(start: IntendedStart, submission: Submission, *, streams: bool = False) -> Flow[AgentTask]:
     agent_id = start.execution.settings.agent_id
-    fields = start.service.put_idempotency_key(start.fields, submission.idempotency_key)
+    keyed = start.service.put_idempotency_key(start.fields, submission.idempotency_key)
+    fields, submission = yield from ask_for_callback(start.execution, start.service, keyed, submission)
     try:
         if streams:
             task = yield from _start_with_stream(start, fields)
@@ -244,7 +246,9 @@ def _start_over(start: IntendedStart, found: Submission) -> Flow[AgentTask]:
         task = yield from _send(start, found)
         old = start.execution.started
         if not task.reused:  # the earlier start never arrived; this is the new agent task
-            yield from _record(start, start.build_submission(found.idempotency_key).with_task(old))
+            is_called_back = bool(start.execution.submission and start.execution.submission.is_called_back)
+            submission = replace(start.build_submission(found.idempotency_key), is_called_back=is_called_back)
+            yield from _record(start, submission.with_task(old))
             return task
     if old is None:
         yield from warning("%s %s", lost, start.describe_search(found))

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_agent_tasks.agent_task import StartedTask, TaskState
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
 from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
+from airflow_agent_tasks.lifecycle.callback import is_called_back, plan_polls
 from airflow_agent_tasks.lifecycle.check_status import check, check_after, check_still_wanted
 from airflow_agent_tasks.lifecycle.commands import (
     Defer,
@@ -23,12 +24,15 @@ from airflow_agent_tasks.lifecycle.commands import (
     PushTask,
     ReadClock,
     Sleep,
+    info,
     warning,
 )
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.follow_stream import end_stream, follow_stream
 from airflow_agent_tasks.lifecycle.outcome import Outcome, resolve
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+
+NO_RECORD = "Airflow's task state store no longer names the agent task that this task waits for."
 
 
 def run(execution: Execution) -> Flow[Outcome]:
@@ -40,11 +44,18 @@ def run(execution: Execution) -> Flow[Outcome]:
     yield from PushTask(task)
     if not execution.settings.wait_for_completion:
         return Outcome((yield from keep_result(execution, task)))
-    # The worker makes the first check: a trigger that fires at once can fail its task.
-    decision = yield from check(execution)
+    decision = yield from _look(execution, task, is_new=found is None or found.task_id != task.task_id)
     if execution.settings.deferrable and decision.waits:
         yield from check_still_wanted(execution)
     return (yield from _finish(execution, decision))
+
+
+def _look(execution: Execution, task: AgentTask, *, is_new: bool) -> Flow[Decision]:
+    """Decide for the first time, after a status check unless a callback makes it superfluous."""
+    if is_new and execution.settings.deferrable and (yield from is_called_back(execution)):
+        return (yield from execution.require_wait()).on_state(task, now=(yield from ReadClock()))
+    # The worker makes the first check: a trigger that fires at once can fail its task.
+    return (yield from check(execution))
 
 
 def resume_after_wait(
@@ -67,6 +78,14 @@ def resume_after_wait(
     if reported.verdict is Verdict.ERROR:  # a rejection: one response is proof enough
         return (yield from resolve(execution, reported))
     return (yield from _finish(execution, (yield from check_after(execution, reported))))
+
+
+def resume_after_callback(execution: Execution) -> Flow[Outcome]:
+    """Resume because the service has called; nothing but its answer to a status check counts."""
+    if (yield from _recall(execution)) is None:
+        raise AgentTaskError(NO_RECORD)
+    yield from info("The service called back. Checking agent task %s.", execution.started.agent_task_id)
+    return (yield from _finish(execution, (yield from check(execution, retries=True))))
 
 
 def resume_without_event(
@@ -92,7 +111,7 @@ def resume_without_event(
 def resume_with_answer(execution: Execution, event: Any, question_id: str | None) -> Flow[Outcome]:
     """Resume a parked task, with someone's answer or to check whether the agent is still asking."""
     if (yield from _recall(execution)) is None:
-        raise AgentTaskError("Airflow's task state store no longer names the agent task that asked.")
+        raise AgentTaskError(NO_RECORD)
     return (yield from _finish(execution, (yield from take_answer(execution, event, question_id))))
 
 
@@ -136,12 +155,14 @@ def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
             continue
         if execution.settings.deferrable:
             limit = yield from execution.find_limit()
+            seconds, interval = yield from plan_polls(execution, decision)
             questions = execution.submission.questions if execution.submission else None
             yield from Defer(
                 execution.started,
                 execution.working_since,
                 execution.last_task.status.value if execution.last_task else None,
-                (yield from ReadClock()) + decision.seconds,
+                (yield from ReadClock()) + seconds,
+                interval,
                 limit[0] if limit else None,
                 bool(questions and questions.last),
             )

@@ -42,6 +42,7 @@ class Submission:
     :param questions: The agent's questions and the replies to them.
     :param is_over_budget: True from just before it is stopped because it passed its budget.
     :param result: Its result, if only its event stream had it; None otherwise.
+    :param is_called_back: True if its service calls Airflow when the agent task changes.
     """
 
     idempotency_key: _Text
@@ -57,6 +58,7 @@ class Submission:
     questions: Questions = field(default_factory=Questions)
     result: Any = None
     is_over_budget: bool = False
+    is_called_back: bool = False
 
     @property
     def started(self) -> StartedTask | None:

@@ -12,6 +12,9 @@ from airflow_agent_tasks.lifecycle.question_log import Seconds
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import shorten
 
+#: The event with which the API server resumes a task whose service has called back.
+CALLBACK_EVENT = {"callback": True}
+
 
 class _Event(msgspec.Struct):
     """The trusted fields of an event."""

@@ -20,12 +20,13 @@ from airflow_agent_tasks.lifecycle.commands import Flow
 from airflow_agent_tasks.lifecycle.execution import TaskSettings
 from airflow_agent_tasks.lifecycle.outcome import Outcome
 from airflow_agent_tasks.lifecycle.run import (
+    resume_after_callback,
     resume_after_wait,
     resume_with_answer,
     resume_without_event,
     run,
 )
-from airflow_agent_tasks.lifecycle.trigger_event import read_event
+from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT, read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
 from airflow_agent_tasks.operators.lineage import LineageFacts, ReportsLineage
 from airflow_agent_tasks.operators.links import list_unstored
@@ -77,7 +78,9 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
         return self._drive(context, run)
 
     def execute_complete(self, context: Context, event: Any, is_asked: bool = False) -> Any:
-        """Resume after the trigger's event: get the agent task again, and return its result."""
+        """Resume after an event: get the agent task again, and return its result."""
+        if event == CALLBACK_EVENT:
+            return self._drive(context, resume_after_callback)
         try:
             started, reported = read_event(event)
         except AgentTaskError as error:

@@ -56,7 +56,9 @@ def check_constants(dialect: Dialect | None, start_fields: Mapping[str, Any]) ->
     known = {
         name: RENDERED_LATER if is_rendered_later(value) else value for name, value in start_fields.items()
     }
-    dialect.check_start_fields(read_rendered(dialect.start_fields, known))
+    rendered = read_rendered(dialect.start_fields, known)
+    # The URL of a callback to Airflow is made when the task runs.
+    dialect.check_start_fields(dialect.put_callback_url(rendered, RENDERED_LATER))
 
 
 def check_seconds(name: str, value: timedelta | float | None) -> float | None:

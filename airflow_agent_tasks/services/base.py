@@ -6,7 +6,7 @@ import abc
 from collections.abc import Iterable, Mapping
 from enum import Flag, auto
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from airflow_agent_tasks.agent_task import TERMINAL_STATES, AgentTask, TaskState
 from airflow_agent_tasks.errors import (
@@ -40,6 +40,18 @@ class Capability(Flag):
     AGENT_CHOICE = auto()
 
 
+class CallbackFields(NamedTuple):
+    """
+    The start fields of a service that calls back.
+
+    :param url: The field for the URL that it calls.
+    :param mode: The field that asks for the call, and its value for that.
+    """
+
+    url: str
+    mode: tuple[str, str]
+
+
 class Dialect(abc.ABC):
     """
     The protocol of one service: its status words, requests and responses. Holds no state.
@@ -61,6 +73,8 @@ class Dialect(abc.ABC):
     start_fields: ClassVar[tuple[Field, ...]]
     #: The start field that holds the instruction for the agent.
     instruction_field: ClassVar[str]
+    #: The start fields for a callback, on services with ``Capability.CALLBACK``.
+    callback_fields: ClassVar[CallbackFields | None] = None
     #: The service's own status words, in lower case.
     states: ClassVar[Mapping[str, TaskState]]
     #: The capability that stops an orphaned task: cancel or pause.
@@ -109,6 +123,19 @@ class Dialect(abc.ABC):
     def put_idempotency_key(self, fields: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
         """Return the start fields with the key, if the service accepts one or shows it to its users."""
         return dict(fields)
+
+    def wants_callback(self, fields: Mapping[str, Any]) -> bool:
+        """Return whether start fields ask for a callback without saying where to: to Airflow."""
+        names = self.callback_fields
+        if names is None or Capability.CALLBACK not in self.capabilities:
+            return False
+        mode, wanted = names.mode
+        return fields.get(mode) == wanted and fields.get(names.url) is None
+
+    def put_callback_url(self, fields: Mapping[str, Any], url: Any) -> dict[str, Any]:
+        """Return the start fields with the URL of a callback, if they want one."""
+        names = self.callback_fields
+        return {**fields, names.url: url} if names and self.wants_callback(fields) else dict(fields)
 
     def check_start_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the given start fields, validated; raises AgentTaskArgumentError."""

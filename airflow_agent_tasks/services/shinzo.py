@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.errors import AgentTaskArgumentError
 from airflow_agent_tasks.services import start_fields as field
-from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.services.base import CallbackFields, Capability, Dialect
 from airflow_agent_tasks.services.http import Request, quote_id
 
 
@@ -42,6 +42,7 @@ class ShinzoDialect(Dialect):
     }
     stop_capability = Capability.CANCEL
     instruction_field = "message"
+    callback_fields = CallbackFields(url="webhook_url", mode=("callback_mode", "webhook"))
     start_fields = (
         field.text("message", required=True),
         field.positive_integer("priority", maximum=10),

@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.callback import SAFETY_NET
 from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
@@ -150,12 +151,17 @@ class AgentTaskTrigger(BaseTrigger):
             return None
         return self.started.started_at if self.submitted_at is None else self.submitted_at
 
+    @property
+    def _cannot_be_called(self) -> bool:
+        # dag.test() has no task instance here, and no API server that could wake it.
+        return self.task_instance is None and self.poll_interval == SAFETY_NET
+
     def build_wait(self) -> TaskWait:
         """Return the policy of the wait."""
         return TaskWait(
             working_since=self.started.started_at,
             targets=[TaskState(state) for state in self.target_states],
-            poll_interval=self.poll_interval,
+            poll_interval=None if self._cannot_be_called else self.poll_interval,
             deadline=self.deadline,
             max_outage=self.max_outage,
             budget=self.budget,
@@ -198,7 +204,7 @@ class AgentTaskTrigger(BaseTrigger):
         """Return the seconds until the first check."""
         # dag.test() has no task instance, and no scheduler that could miss the worker's exit.
         guard = read_resume_guard() if self.task_instance else 0.0
-        seconds = self.not_before - now
+        seconds = 0.0 if self._cannot_be_called else self.not_before - now
         if seconds <= 0:
             # Restarted with the triggerer, maybe with thousands of others. The guard is part of the sum:
             # otherwise, all triggers that draw a shorter time would check at the moment when it ends.

@@ -19,6 +19,7 @@ from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
+from airflow_agent_tasks.lifecycle.callback import MakeCallback
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings
 from airflow_agent_tasks.lifecycle.measurements import Measurement, measure_failure, measure_stop
 from airflow_agent_tasks.lifecycle.outcome import Outcome
@@ -27,6 +28,7 @@ from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents,
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.telemetry.reporter import Reporter
 from airflow_agent_tasks.worker.artifacts import ArtifactStore
+from airflow_agent_tasks.worker.callbacks import make_callback
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
@@ -160,6 +162,8 @@ class Driver:
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
                 return self._call_service(command)
+            case MakeCallback():
+                return make_callback(command, self._ti, self._callbacks.find_hook().settings.base_url)
             case StreamTask():
                 self._kill = None  # the earlier agent task has ended
                 return self._streams.perform(command)
@@ -262,7 +266,7 @@ class Driver:
                 **replace(command.started, started_at=working_since).to_kwargs(),
                 # Only after a reply: triggerers with an earlier version do not know it.
                 submitted_at=None if started_at == working_since else started_at,
-                poll_interval=settings.poll_interval,
+                poll_interval=command.poll_interval,
                 not_before=command.not_before,
                 deadline=deadline,
                 max_outage=settings.max_outage,

@@ -215,7 +215,7 @@ def test_a_question_without_a_record_fails_the_try() -> None:
 def test_an_answer_without_a_record_fails_the_try() -> None:
     world, command = park()
     world.store = None
-    with pytest.raises(AgentTaskError, match="no longer names the agent task that asked"):
+    with pytest.raises(AgentTaskError, match="no longer names the agent task that this task waits for"):
         world.drive(world.begin(resume_with_answer, None, command.question_id))
 
 

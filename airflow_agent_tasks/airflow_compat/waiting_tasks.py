@@ -1,0 +1,97 @@
+"""
+Resumes the Airflow task that waits for an agent task. For the API server only.
+
+Airflow itself resumes a deferred or parked task in this way when someone answers its form: it writes an event
+into the task's row, and leaves its trigger without a task. No triggerer is involved, so this works wherever
+the task waits, and on every database.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import handle_event_submit
+from airflow.triggers.base import TriggerEvent
+from airflow.utils.session import create_session
+from airflow.utils.types import DagRunTriggeredByType
+from sqlalchemy import and_, select, update
+
+from airflow_agent_tasks.airflow_compat.early_answer_delay import measure_resume_delay, select_timing
+from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
+from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT
+
+#: The states of a task that waits without a worker.
+WAITING = ("deferred", "awaiting_input")
+
+if AIRFLOW_V_3_4_PLUS:
+    _EarlierTry: Any = TaskInstance
+    _earlier_id = _EarlierTry.id
+else:
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
+
+    _EarlierTry = TaskInstanceHistory
+    _earlier_id = _EarlierTry.task_instance_id
+
+_NAMES = [getattr(TaskInstance, name) for name in SCOPE_NAMES]
+_NAMES_OF_EARLIER_TRY = [getattr(_EarlierTry, name) for name in SCOPE_NAMES]
+
+
+def find_task(task_instance_id: UUID) -> Any:
+    """
+    Return the row of the task whose present or earlier try has an id, or None if there is none to resume.
+
+    :return: Its id, names and state, and what ``measure_resume_delay`` needs.
+    """
+    query = select_timing(TaskInstance.id, *_NAMES).join(
+        DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id)
+    )
+    # A scheduler would run the resumed task beside dag.test().
+    query = query.filter(DagRun.triggered_by.is_distinct_from(DagRunTriggeredByType.TEST))
+    with create_session() as session:
+        if row := session.execute(query.filter(TaskInstance.id == task_instance_id)).first():
+            return row
+        earlier = select(*_NAMES_OF_EARLIER_TRY).where(_earlier_id == task_instance_id)
+        names = session.execute(earlier.execution_options(include_all_attempts=True)).first()
+        if names is None:
+            return None
+        conditions = [column == value for column, value in zip(_NAMES, names, strict=True)]
+        return session.execute(query.filter(*conditions)).first()
+
+
+def read_idempotency_key(row: Any) -> str | None:
+    """Return the idempotency key of the submission that a task waits for, or None."""
+    try:
+        record = find_record(build_scope(row))
+    except AgentTaskError:  # the record is damaged; the task's next execution says so
+        return None
+    return record.idempotency_key if record else None
+
+
+def measure_delay(row: Any) -> float:
+    """Return the seconds after which to check again whether a waiting task may resume; 0.0 for now."""
+    return measure_resume_delay(row)
+
+
+def resume(row: Any) -> bool:
+    """
+    Resume a waiting task, so that it asks its service; return False if it has changed since its row was read.
+
+    :param row: A row of ``find_task``.
+    """
+    names = ("id", "state", "updated_at")
+    unchanged = [getattr(TaskInstance, name) == getattr(row, name) for name in names]
+    # An update locks the row on every database; SQLite ignores SELECT … FOR UPDATE.
+    lock = update(TaskInstance).where(*unchanged).values(state=TaskInstance.state)
+    with create_session() as session:
+        locked: Any = session.execute(lock.execution_options(synchronize_session=False))
+        if not locked.rowcount:
+            return False
+        task_instance: Any = session.get(TaskInstance, row.id, populate_existing=True)
+        event = TriggerEvent(CALLBACK_EVENT)  # type: ignore[no-untyped-call]
+        handle_event_submit(event, task_instance=task_instance, session=session)
+        return True

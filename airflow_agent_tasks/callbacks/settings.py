@@ -1,0 +1,44 @@
+"""The settings of callbacks: their base URL, and the secrets that sign them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from airflow.sdk import conf
+
+from airflow_agent_tasks.airflow_compat.api_server import find_page
+
+SECTION = "agent_tasks"
+#: The path of the receiver in the API server, before the token.
+PATH = "/agent-tasks/callback/"
+
+
+def read_base_url() -> str:
+    """
+    Return the URL of the API server as services reach it, without a slash at its end.
+
+    :raises ValueError: if the setting is not an http:// or https:// URL; the message says what to do.
+    """
+    base_url = (conf.get(SECTION, "callback_base_url", fallback=None) or "").strip() or find_page()
+    try:
+        parts = urlsplit(base_url)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise ValueError(
+            f"[{SECTION}] callback_base_url must be an http:// or https:// URL without a query, "
+            f"not {base_url!r}."
+        )
+    return base_url.rstrip("/")
+
+
+def read_secrets() -> list[str]:
+    """Return the secrets, the newest first; empty if this machine has none."""
+    for section, option in ((SECTION, "callback_secret"), ("core", "fernet_key")):
+        given = conf.get(section, option, fallback=None) or ""
+        # Without a setting, Airflow returns a placeholder, which is public.
+        secrets = [one.strip() for one in given.split(",") if one.strip() and not one.startswith("{")]
+        if secrets:
+            return secrets
+    return []

@@ -1,0 +1,107 @@
+"""Wakes the tasks whose services have called back, in background threads of the API server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Generator
+from functools import partial
+
+from airflow_agent_tasks.airflow_compat.waiting_tasks import (
+    WAITING,
+    find_task,
+    measure_delay,
+    read_idempotency_key,
+    resume,
+)
+from airflow_agent_tasks.callbacks.token import CallbackToken, fingerprint
+from airflow_agent_tasks.plugin.background_calls import BackgroundCalls
+
+log = logging.getLogger(__name__)
+
+#: Number of threads that wake tasks.
+THREADS = 2
+#: Seconds between two attempts to wake one task, at least.
+INTERVAL = 1.0
+#: Seconds for which a call waits for a running task to wait: it came before the deferral.
+MAX_HOLD = 60.0
+#: Number of attempts while the database reports errors.
+MAX_ERRORS = 5
+
+#: Yields the seconds until the next attempt, so that waiting does not occupy a thread.
+Waits = Generator[float, None, None]
+
+
+class WakeUps:
+    """
+    Wakes tasks, each at most once per ``INTERVAL``, however often their services call.
+
+    :param threads: Number of threads.
+    """
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._calls = BackgroundCalls(threads)
+        self._lock = threading.Lock()
+        #: The tokens being worked on, and whether another call has come meanwhile.
+        self._is_called_again: dict[CallbackToken, bool] = {}
+
+    def request(self, token: CallbackToken) -> None:
+        """Wake the task that waits for a submission, if there is one; returns at once."""
+        with self._lock:
+            is_known = token in self._is_called_again
+            self._is_called_again[token] = is_known
+        if not is_known:
+            self._calls.start(partial(next, self._work_on(token), None))
+
+    def _work_on(self, token: CallbackToken) -> Waits:
+        while True:
+            with self._lock:
+                self._is_called_again[token] = False
+            yield from wake(token)
+            yield INTERVAL
+            with self._lock:
+                # A call during the work may be about a change that the woken task did not see.
+                if not self._is_called_again[token]:
+                    del self._is_called_again[token]
+                    return
+
+
+def wake(token: CallbackToken) -> Waits:
+    """
+    Wake the task that waits for a submission.
+
+    A task that just leaves its worker is woken later: before its worker has reported that, the scheduler
+    would fail it. A task in any other state asks its service anyway when its next execution begins.
+    """
+    began_at, errors = time.monotonic(), 0
+    while True:
+        try:
+            seconds = _attempt(token, held=time.monotonic() - began_at)
+        except Exception as error:
+            # Only the type: a database quotes its parameters in the message.
+            log.warning("Could not wake the task of a callback: %s", type(error).__name__)
+            errors += 1
+            seconds = INTERVAL if errors < MAX_ERRORS else None
+        if seconds is None:
+            return
+        yield seconds
+
+
+def _attempt(token: CallbackToken, *, held: float) -> float | None:
+    """Return the seconds after which to try again, or None if there is nothing left to do."""
+    row = find_task(token.task_instance_id)
+    if row is None or row.state not in (*WAITING, "running"):
+        return None
+    key = read_idempotency_key(row)
+    # The task may wait for a later submission.
+    if key is None or fingerprint(key) != token.submission:
+        return None
+    if row.state == "running":
+        return INTERVAL + held / 4 if held < MAX_HOLD else None
+    if (seconds := measure_delay(row)) > 0:
+        return seconds
+    if not resume(row):
+        return INTERVAL
+    log.info("Woke task %s of DAG %s, run %s, for a callback", row.task_id, row.dag_id, row.run_id)
+    return None
