@@ -217,7 +217,7 @@ def test_the_layers_go_one_way() -> None:
     for layer in (
         *("", "documentation", "text", "logger_protocol", "agent_task", "errors"),
         *("services", "lifecycle", "client"),
-        *("connection_form", "airflow_compat", "hooks", "telemetry"),
+        *("connection_form", "airflow_compat", "callbacks", "hooks", "telemetry"),
         *("polling", "triggers", "worker", "operators"),
     ):
         assert ALLOWED[layer] <= above

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from airflow_agent_tasks.lifecycle.commands import Command, Flow, ReadClock, info, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.submission_record import Submission
-from airflow_agent_tasks.lifecycle.wait_policy import Decision
 from airflow_agent_tasks.services.base import Dialect
 
 #: Seconds between two status checks of a task that is called back, in case a call is lost.
@@ -79,14 +78,6 @@ def is_called_back(execution: Execution) -> Flow[bool]:
     return bool(submission and submission.is_called_back)
 
 
-def plan_polls(execution: Execution, decision: Decision) -> Flow[tuple[float, float | None]]:
-    """
-    Return the seconds until the trigger's first status check, and those between two; None if these grow.
-
-    :param decision: The worker's decision to wait.
-    """
-    interval = execution.settings.poll_interval
-    if interval is not None or not (yield from is_called_back(execution)):
-        return decision.seconds, interval
-    # A failed check is repeated soon: the call that led to it does not come again.
-    return (SAFETY_NET if decision.task else decision.seconds), SAFETY_NET
+def relies_on_callback(execution: Execution) -> Flow[bool]:
+    """Return whether the trigger should check only in case a callback is lost."""
+    return execution.settings.poll_interval is None and (yield from is_called_back(execution))

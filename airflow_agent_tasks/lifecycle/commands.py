@@ -145,7 +145,7 @@ class Defer(Command[NoReturn], frozen=True):
     :param working_since: When it was submitted or got its last reply, in seconds since 1970.
     :param status: The status in XCom, or None.
     :param not_before: When the trigger should check for the first time, in seconds since 1970.
-    :param poll_interval: Seconds between its checks, if fixed; None for growing intervals.
+    :param is_called_back: True if it should check only in case a callback is lost.
     :param deadline: When to give up, in seconds since 1970; None for never.
     :param has_questions: True if the resume needs the questions of the submission record.
     """
@@ -154,7 +154,7 @@ class Defer(Command[NoReturn], frozen=True):
     working_since: float
     status: str | None
     not_before: float
-    poll_interval: float | None
+    is_called_back: bool
     deadline: float | None
     has_questions: bool
 

@@ -15,7 +15,7 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
 from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
-from airflow_agent_tasks.lifecycle.callback import is_called_back, plan_polls
+from airflow_agent_tasks.lifecycle.callback import SAFETY_NET, is_called_back, relies_on_callback
 from airflow_agent_tasks.lifecycle.check_status import check, check_after, check_still_wanted
 from airflow_agent_tasks.lifecycle.commands import (
     Defer,
@@ -155,14 +155,16 @@ def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
             continue
         if execution.settings.deferrable:
             limit = yield from execution.find_limit()
-            seconds, interval = yield from plan_polls(execution, decision)
+            relies_on_call = yield from relies_on_callback(execution)
+            # A failed check is repeated soon: the call that led to it does not come again.
+            is_soon = decision.task is None or not relies_on_call
             questions = execution.submission.questions if execution.submission else None
             yield from Defer(
                 execution.started,
                 execution.working_since,
                 execution.last_task.status.value if execution.last_task else None,
-                (yield from ReadClock()) + seconds,
-                interval,
+                (yield from ReadClock()) + (decision.seconds if is_soon else SAFETY_NET),
+                relies_on_call,
                 limit[0] if limit else None,
                 bool(questions and questions.last),
             )

@@ -60,6 +60,8 @@ class AgentTaskTrigger(BaseTrigger):
         counts from it. Default None: ``started_at``.
     :param budget: The most that the agent task may use, as its service reports it: ``steps``, ``seconds``,
         ``tokens`` or ``cost``, with numbers. Default None: no limit.
+    :param is_called_back: True if the service calls Airflow when the agent task changes. Then the intervals
+        are 300 seconds, in case a call is lost. Default False.
     :param on_kill_policy: ``"stop"`` stops the agent task if its Airflow task is marked failed, success or
         skipped while deferred; ``"leave"`` (default) leaves it running.
     """
@@ -80,6 +82,7 @@ class AgentTaskTrigger(BaseTrigger):
         submitted_at: float | None = None,
         on_kill_policy: str = "leave",
         budget: Mapping[str, float] | None = None,
+        is_called_back: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -93,6 +96,7 @@ class AgentTaskTrigger(BaseTrigger):
         self.submitted_at = submitted_at
         self.on_kill_policy = on_kill_policy
         self.budget = budget
+        self.is_called_back = is_called_back
         self._is_done = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -109,6 +113,7 @@ class AgentTaskTrigger(BaseTrigger):
             "submitted_at": self.submitted_at,
             "on_kill_policy": self.on_kill_policy,
             "budget": self.budget,
+            "is_called_back": self.is_called_back,
         }
         # Kept short: for each waiting task, Airflow stores them and sends them to a triggerer.
         given = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
@@ -151,17 +156,12 @@ class AgentTaskTrigger(BaseTrigger):
             return None
         return self.started.started_at if self.submitted_at is None else self.submitted_at
 
-    @property
-    def _cannot_be_called(self) -> bool:
-        # dag.test() has no task instance here, and no API server that could wake it.
-        return self.task_instance is None and self.poll_interval == SAFETY_NET
-
     def build_wait(self) -> TaskWait:
         """Return the policy of the wait."""
         return TaskWait(
             working_since=self.started.started_at,
             targets=[TaskState(state) for state in self.target_states],
-            poll_interval=None if self._cannot_be_called else self.poll_interval,
+            poll_interval=SAFETY_NET if self.is_called_back and self.task_instance else self.poll_interval,
             deadline=self.deadline,
             max_outage=self.max_outage,
             budget=self.budget,
@@ -204,7 +204,9 @@ class AgentTaskTrigger(BaseTrigger):
         """Return the seconds until the first check."""
         # dag.test() has no task instance, and no scheduler that could miss the worker's exit.
         guard = read_resume_guard() if self.task_instance else 0.0
-        seconds = 0.0 if self._cannot_be_called else self.not_before - now
+        seconds = self.not_before - now
+        if self.is_called_back and not self.task_instance:
+            seconds = 0.0  # nothing wakes a task of dag.test()
         if seconds <= 0:
             # Restarted with the triggerer, maybe with thousands of others. The guard is part of the sum:
             # otherwise, all triggers that draw a shorter time would check at the moment when it ends.

@@ -266,7 +266,8 @@ class Driver:
                 **replace(command.started, started_at=working_since).to_kwargs(),
                 # Only after a reply: triggerers with an earlier version do not know it.
                 submitted_at=None if started_at == working_since else started_at,
-                poll_interval=command.poll_interval,
+                poll_interval=settings.poll_interval,
+                is_called_back=command.is_called_back,
                 not_before=command.not_before,
                 deadline=deadline,
                 max_outage=settings.max_outage,

@@ -110,10 +110,10 @@ def test_webhook_fields_that_rendered_to_what_does_not_fit_fail_without_a_reques
     run_dag: Any, capfd: Any, agent_task_sandbox: Any
 ) -> None:
     run = run_dag(
-        "ShinzoTaskOperator(task_id='agent', message='Do it', callback_mode='{{ \"webhook\" }}', retries=1)"
+        "ShinzoTaskOperator(task_id='agent', message='Do it', webhook_url='{{ \"https://a.b\" }}', retries=1)"
     )
     assert (run.task_state("agent"), run.tries("agent")) == ("failed", 1)
-    assert "webhook_url is required with callback_mode='webhook'." in capfd.readouterr().out
+    assert "webhook_url needs callback_mode='webhook'; without it" in capfd.readouterr().out
     assert agent_task_sandbox.requests() == []
 
 

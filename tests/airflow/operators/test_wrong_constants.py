@@ -75,7 +75,7 @@ WRONG_FOR_SHINZO: dict[str, tuple[Any, ...]] = {
     "agent_id": NOT_NAMES,
     "priority": (0, 11, 5.5, True, "urgent", [5]),
     "metadata": (["a"], {1: "a"}, {"a": {1, 2}}, {"a": object()}, {"a": float("nan")}, "a", 5, True),
-    "callback_mode": ("push", "", "webhook", True, ["poll"], {}),
+    "callback_mode": ("push", "", True, ["poll"], {}),
     "webhook_url": ("example.com", "https://example.com/needs-callback_mode", 5, ["https://a"]),
 }
 #: Airflow evaluates these, or passes them over, before our operator sees them.
@@ -108,7 +108,7 @@ CASES = [
     for name in wrong
 ]
 #: A value of one field that only its partner makes wrong.
-NEEDS_PARTNER = ("webhook", "https://example.com/needs-callback_mode")
+NEEDS_PARTNER = ("https://example.com/needs-callback_mode",)
 
 
 def build(operator: Any, arguments: Mapping[str, Any], name: str, value: Any) -> None:
@@ -196,11 +196,11 @@ def test_a_decorator_refuses_a_wrong_constant(service: str, own: dict[str, Any])
 
 
 def test_a_decorator_refuses_constants_that_do_not_fit_once_the_function_is_called() -> None:
-    @task.shinzo(callback_mode="webhook")
+    @task.shinzo(webhook_url="https://example.com")
     def agent() -> str:
         return "Do it"
 
-    with pytest.raises(AgentTaskArgumentError, match="webhook_url is required"):
+    with pytest.raises(AgentTaskArgumentError, match="webhook_url needs callback_mode"):
         agent()
 
 
@@ -214,8 +214,8 @@ def test_constants_that_fit_together_only_with_what_follows_pass_until_then(fiel
 
 @pytest.mark.filterwarnings("ignore:.*was never mapped")
 def test_constants_that_can_never_fit_are_refused_when_everything_is_known() -> None:
-    partial = ShinzoTaskOperator.partial(task_id="agent", callback_mode="webhook")
-    with pytest.raises(AgentTaskArgumentError, match="webhook_url is required"):
+    partial = ShinzoTaskOperator.partial(task_id="agent", webhook_url="https://example.com")
+    with pytest.raises(AgentTaskArgumentError, match="webhook_url needs callback_mode"):
         partial.expand(message=["Do it"])
     with pytest.raises(AgentTaskArgumentError, match="message is required"):
         ShinzoTaskOperator.partial(task_id="agent").expand(priority=[1])
