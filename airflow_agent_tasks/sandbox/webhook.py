@@ -59,13 +59,16 @@ class WebhookSender:
             await self._deliver(task, url, status)
 
     async def _follow(self, task: SimulatedTask) -> AsyncIterator[str]:
-        """Yield the status of each change that a webhook tells."""
-        questions_sent = 0
+        """Yield the status at each question and at the end."""
+        questions_told = 0
         async for _ in self._store.follow(task):
-            has_new_question = task.question is not None and task.questions_asked > questions_sent
-            questions_sent = task.questions_asked
-            if has_new_question or task.has_ended:
-                yield task.status if task.has_ended else TaskState.AWAITING_INPUT.value
+            # While this yields, the task goes on. A question may be answered before this notes it.
+            questions_asked, has_ended = task.questions_asked, task.has_ended
+            for _ in range(questions_told, questions_asked):
+                yield TaskState.AWAITING_INPUT.value
+            questions_told = questions_asked
+            if has_ended:
+                yield task.status
 
     async def _deliver_late(self, task: SimulatedTask, url: str, status: str) -> None:
         await asyncio.sleep(task.script.callback_seconds)

@@ -109,6 +109,20 @@ def test_each_question_is_delivered_and_then_the_end(http, scripted, receiver):
     assert told == ["awaiting_input", "awaiting_input", "failed"]
 
 
+def test_a_question_is_delivered_even_if_it_is_no_longer_open(
+    http, sandbox, submit, answer, receiver, wait_until
+):
+    receiver.may_answer.clear()
+    accepted = submit(ask=["a", "b", "c"])
+    receiver.next()
+    answer(accepted)
+    answer(accepted)
+    wait_until(lambda: sandbox.tasks()[0]["question"])
+    http("POST", accepted["cancel_url"])
+    receiver.may_answer.set()
+    assert [receiver.next()["status"] for _ in range(3)] == ["awaiting_input", "awaiting_input", "cancelled"]
+
+
 def test_a_cancelled_task_is_delivered_at_once(http, scripted, receiver):
     accepted = http.submit(scripted(step_seconds=60), callback_mode="webhook", webhook_url=receiver.url)
     http("POST", accepted["cancel_url"])
