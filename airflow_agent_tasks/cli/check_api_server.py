@@ -60,26 +60,38 @@ class Reply:
 
 def check_api_server() -> Iterator[Finding]:
     """Yield findings from the API servers' responses to a request that is signed like a worker's."""
-    replies: list[Reply] = []
-    failures: list[str] = []
-    for server in list_servers():
-        try:
-            replies.append(_ask(server))
-        except AgentTaskError as error:
-            failures.append(split_message(str(error))[0])
+    replies, failures = ask_servers()
     if not replies:
         remedy = f"Start the API server, and check {ADDRESSES} and the network on this machine."
         yield Finding("API server", "failed", " ".join(failures), remedy)
         return
-    best = min(replies, key=_rank)
+    best = replies[0]
     if failures and _rank(best) >= NOT_LOADED:
         # The server with the UI, which has the plugin, may be the one that does not respond.
         yield Finding("API server", "warning", " ".join(failures), f"Check {ADDRESSES} on this machine.")
     yield from _judge(best)
 
 
-def _ask(server: str) -> Reply:
-    request = Request("POST", PATH, "ask for the plugin's health", json={"do": "report health"})
+def ask_servers(**fields: str) -> tuple[list[Reply], list[str]]:
+    """
+    Ask each API server for the health of its plugin.
+
+    :param fields: More fields of the order.
+    :return: The replies, the one that says most about the plugin first, and why others are missing.
+    """
+    replies: list[Reply] = []
+    failures: list[str] = []
+    for server in list_servers():
+        try:
+            replies.append(_ask(server, fields))
+        except AgentTaskError as error:
+            failures.append(split_message(str(error))[0])
+    return sorted(replies, key=_rank), failures
+
+
+def _ask(server: str, fields: Mapping[str, str]) -> Reply:
+    order = {"do": "report health", **fields}
+    request = Request("POST", PATH, "ask for the plugin's health", json=order)
     sent_at = time.time()
     response = send_order(server, request, retries=False)
     here = (sent_at + time.time()) / 2

@@ -16,7 +16,13 @@ from threading import Thread
 from airflow.providers.common.compat.sdk import redact
 
 from airflow_agent_tasks.airflow_compat.console import print_rows
-from airflow_agent_tasks.cli import check_api_server, check_components, check_connections, check_installation
+from airflow_agent_tasks.cli import (
+    check_api_server,
+    check_callbacks,
+    check_components,
+    check_connections,
+    check_installation,
+)
 from airflow_agent_tasks.cli.finding import Finding
 
 #: Seconds for one group of checks: a database that does not respond would take minutes.
@@ -51,6 +57,7 @@ def examine(conn_ids: list[str] | None) -> list[Finding]:
         "versions": check_installation.check_versions,
         "Airflow internals": check_installation.check_private_parts,
         "API server": check_api_server.check_api_server,
+        "callbacks": check_callbacks.check_callbacks,
         "scheduler, triggerer": check_components.check_components,
     }
     if conn_ids is not None:

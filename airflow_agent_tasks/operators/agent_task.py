@@ -74,7 +74,9 @@ class AgentTaskOperator(CheckedArguments, RunsAgentTask):
     :param deferrable: True waits in the triggerer, False on the worker. Default: Airflow's setting
         ``[operators] default_deferrable``, which is False unless you change it.
     :param poll_interval: Seconds between status checks. Default None: the interval grows from 2 to 30 seconds
-        with the time waited, which delays the result by about 5 % of the run time.
+        with the time waited, which delays the result by about 5 % of the run time. If the service calls
+        Airflow back and the operator waits in the triggerer, the interval is 300 seconds, in case a call is
+        lost.
     :param timeout: Seconds from the start of the agent task until the operator gives up. Retries do not
         restart the count, and the time that a question waits for an answer is not counted. Default None: no
         limit.

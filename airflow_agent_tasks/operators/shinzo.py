@@ -41,9 +41,12 @@ class ShinzoTaskOperator(AgentTaskOperator):
     :param timeout_override: Seconds after which the service ends the task, as a number; overrides the agent's
         own limit.
     :param metadata: Your own labels, any JSON object.
-    :param callback_mode: ``"poll"`` (the service's default) or ``"webhook"``. Airflow polls in both modes.
-    :param webhook_url: The URL that the service calls when the task ends. Required with
-        ``callback_mode="webhook"``, not allowed without it.
+    :param callback_mode: ``"poll"`` (the service's default) or ``"webhook"``. With ``"webhook"`` and no
+        ``webhook_url``, the service calls Airflow's API server when the agent asks or has ended, which wakes
+        the task; it needs the settings ``[agent_tasks] callback_base_url`` and ``callback_secret``, unless
+        their defaults fit.
+    :param webhook_url: The URL of another system that the service calls instead of Airflow, which polls then.
+        Needs ``callback_mode="webhook"``. Default None: Airflow's.
     :param conn_id: The Airflow connection, of type ``shinzo``. Default ``shinzo_default``. (templated)
     """
 

@@ -67,7 +67,8 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
     """
     Wait until an agent task is in one of the target states; fail at once if it can no longer reach any.
 
-    Returns the agent task as JSON (``AgentTask.to_json``), in every mode.
+    Returns the agent task as JSON (``AgentTask.to_json``), in every mode. It always polls: a service calls
+    back only the operator that started the agent task.
 
     ```python
     AgentTaskSensor(task_id="is_done", agent_task_id=start.output["task_id"], conn_id="shinzo_default")

@@ -105,6 +105,7 @@ def test_a_worker_without_a_database_finds_everything_in_order(
         ("plugin", "ok"),
         ("secret key", "ok"),
         *[("clocks", "ok")] * 2,
+        ("callbacks", "ok"),
         ("scheduler", "ok"),
         ("triggerer", "ok"),
         ("connection lightcone_default", "ok"),
