@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
+from airflow_agent_tasks.agent_task import TERMINAL_STATES, AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, aread_state
 from airflow_agent_tasks.documentation import STILL_RUNNING
 from airflow_agent_tasks.errors import AgentTaskError
@@ -39,7 +39,13 @@ def run_in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 async def stop_if_orphaned(
-    conn_id: str, started: StartedTask, task_instance: Any, xcoms: StateXComs | None, log: Log
+    conn_id: str,
+    started: StartedTask,
+    task_instance: Any,
+    xcoms: StateXComs | None,
+    log: Log,
+    *,
+    is_called_back: bool = False,
 ) -> None:
     """
     Stop the agent task of a deferred task that someone has ended in Airflow, and log the outcome and the
@@ -52,6 +58,7 @@ async def stop_if_orphaned(
     :param task_instance: The deferred task instance, as the triggerer knows it.
     :param xcoms: Pushes its final status to XCom; None to push nothing.
     :param log: The log for the outcome.
+    :param is_called_back: True if a callback may have woken the task, which may have ended by itself since.
     """
     name = f"agent task {started.agent_task_id}"
     # Entered first, so that the poller outlives the triggers that are killed together with this one.
@@ -63,6 +70,9 @@ async def stop_if_orphaned(
             return
         if state not in FINAL_STATES:
             log.info("This trigger was cancelled, but the task is %s, so %s keeps running.", state, name)
+            return
+        if is_called_back and xcoms and (status := await xcoms.read_status()) in TERMINAL_STATES:
+            log.info("This trigger was cancelled, because its task was woken. The %s is %s.", name, status)
             return
         try:
             task, outcome = await _stop_if_active(poller, started, state)

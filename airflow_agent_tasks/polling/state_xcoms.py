@@ -59,6 +59,16 @@ class StateXComs:
         """Push changed values at once, for an agent task that nothing waits for any more."""
         await self._push(self._list_changes(task))
 
+    async def read_status(self) -> str | None:
+        """Return the status in XCom, which may come from a later execution on a worker; None if unknown."""
+        try:
+            reading = BaseXCom.aget_value(ti_key=self._task_instance, key=STATUS_KEY)
+            status = await asyncio.wait_for(reading, PUSH_TIMEOUT)
+        except Exception as error:
+            self._log.warning("Could not read the status from XCom: %r", error)
+            return None
+        return status if isinstance(status, str) else None
+
     def _list_changes(self, task: AgentTask) -> dict[str, Any]:
         seen = {STATUS_KEY: task.status.value, **list_moving_values(task)}
         return {key: value for key, value in seen.items() if self._pushed.get(key) != value}

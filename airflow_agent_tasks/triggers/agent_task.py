@@ -138,7 +138,14 @@ class AgentTaskTrigger(BaseTrigger):
         # Airflow cancels on_kill after about a second; the stop continues in the background.
         await asyncio.shield(
             run_in_background(
-                stop_if_orphaned(self.conn_id, self.started, self.task_instance, self._xcoms, self.log)
+                stop_if_orphaned(
+                    self.conn_id,
+                    self.started,
+                    self.task_instance,
+                    self._xcoms,
+                    self.log,
+                    is_called_back=self.is_called_back,
+                )
             )
         )
 

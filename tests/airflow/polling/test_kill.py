@@ -100,6 +100,25 @@ def test_a_trigger_leaves_what_another_one_waits_for(
     assert len(agent_task_sandbox.requests()) == 1  # the start
 
 
+@pytest.mark.parametrize(
+    ("status", "requests"), [("completed", 1), ("failed", 1), ("running", 3), (None, 3), (OSError("lost"), 3)]
+)
+def test_a_trigger_whose_task_a_callback_woke_asks_airflow_before_the_service(
+    started: StartedTask,
+    agent_task_sandbox: Any,
+    airflow_returns: Any,
+    mocker: Any,
+    status: Any,
+    requests: int,
+) -> None:
+    airflow_returns("success")
+    reads = mocker.patch.object(BaseXCom, "aget_value", side_effect=[status])
+    mocker.patch.object(BaseXCom, "aset")
+    kill_trigger(started, notes_progress=True, is_called_back=True)
+    assert len(agent_task_sandbox.requests()) == requests  # the start, and maybe a status request and a stop
+    reads.assert_called_once_with(ti_key=TASK_INSTANCE, key="status")
+
+
 def test_a_trigger_that_gets_no_state_from_airflow_leaves_the_agent_task(
     started: StartedTask, is_stopped: Any, airflow_returns: Any
 ) -> None:
