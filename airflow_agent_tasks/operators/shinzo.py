@@ -41,9 +41,11 @@ class ShinzoTaskOperator(AgentTaskOperator):
     :param timeout_override: Seconds after which the service ends the task, as a number; overrides the agent's
         own limit.
     :param metadata: Your own labels, any JSON object.
-    :param callback_mode: ``"poll"`` (the service's default) or ``"webhook"``. Airflow polls in both modes.
-    :param webhook_url: The URL that the service calls when the task ends. Required with
-        ``callback_mode="webhook"``, not allowed without it.
+    :param callback_mode: ``"webhook"`` lets the service call Airflow's API server when the agent task asks a
+        question or ends. Then a waiting Airflow task wakes at once, and a deferred one polls only every 300
+        seconds, unless you set ``poll_interval``. ``"poll"`` is the service's default.
+    :param webhook_url: The URL that the service calls instead of Airflow, which then polls as usual. Not
+        allowed without ``callback_mode="webhook"``.
     :param conn_id: The Airflow connection, of type ``shinzo``. Default ``shinzo_default``. (templated)
     """
 
