@@ -137,7 +137,10 @@ def check_success(world: World) -> None:
         sent = [answer for answer in world.xcoms.get("answers", ()) if answer["sent"]]
         expected = 0 if world.script.people == "on the service" else len(delivered.heard)
         assert len(sent) == expected, f"XCom has {len(sent)} answers that were sent"
-        assert world.desk.form is None or world.desk.form.response, "a form is left open"
+        # A worker that is lost just before it closes the form of a question that was answered elsewhere.
+        is_excused = world.script.people == "on the service" and world.kinds
+        is_closed = world.desk.form is None or world.desk.form.response
+        assert is_closed or is_excused, "a form is left open"
 
 
 def expect_result(world: World, task_id: str) -> Any:

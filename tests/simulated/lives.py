@@ -154,9 +154,9 @@ def list_lives() -> Iterator[tuple[str, Script]]:
         for service in (LIGHTCONE, SHINZO):
             own = OF_LIGHTCONE if service is LIGHTCONE else {**OF_SHINZO, **CALLED_BACK}
             for name, script in {**COMMON, **own}.items():
-                # With an interval of its own, a task does not rely on the call.
-                poll_interval = None if deferrable and script.calls else 10.0
-                settings = {"poll_interval": poll_interval, **script.settings, "deferrable": deferrable}
+                # With an interval of its own, a deferred task does not rely on the call.
+                interval = (None if deferrable else 100.0) if script.calls else 10.0
+                settings = {"poll_interval": interval, **script.settings, "deferrable": deferrable}
                 yield (
                     f"{service.service}, {where}: {name}",
                     replace(script, service=service, settings=settings),
