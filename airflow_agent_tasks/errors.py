@@ -66,8 +66,8 @@ class AgentTaskConfigurationError(AgentTaskError):
     """
     The Airflow connection, or a setting of this package, has a value that is missing or invalid.
 
-    The message names it. Correct a connection under **Admin → Connections** (or in the environment or secrets
-    backend) and run ``airflow agent-tasks doctor --connections``, or correct the setting; then clear the task.
+    The message names it. Correct the setting, or the connection under **Admin → Connections** (or in the
+    environment or secrets backend), run ``airflow agent-tasks doctor --connections``, then clear the task.
     """
 
     is_final = True
