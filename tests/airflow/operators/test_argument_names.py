@@ -102,6 +102,10 @@ IGNORED: list[tuple[Callable[[], Any], str]] = [
     (lambda: map_agent(callback_mode="webhook"), f"LightconeTaskOperator {NO_CALLBACK}"),
     (lambda: task.lightcone(callback_mode="webhook")(work), f"@task.lightcone {NO_CALLBACK}"),
     (
+        lambda: AgentTaskOperator(task_id="agent", conn_id="a", start_fields={}, callback_mode="webhook"),
+        "AgentTaskOperator has no argument 'callback_mode'.",
+    ),
+    (
         lambda: ShinzoTaskOperator(**SHINZO, calback_mode="webhook"),
         "ShinzoTaskOperator has no argument 'calback_mode'; did you mean 'callback_mode'?",
     ),
