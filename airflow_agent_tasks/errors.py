@@ -2,7 +2,7 @@
 Every exception of this package.
 
     AgentTaskError
-    ├── AgentTaskConfigurationError     the connection cannot be used as it is            final
+    ├── AgentTaskConfigurationError     a connection or setting cannot be used as it is   final
     │   ├── AgentTaskConnectionNotFoundError  it does not exist, or cannot be read    transient
     │   └── AgentTaskInsecureError            no trusted TLS connection               transient
     ├── AgentTaskArgumentError          an invalid argument (also a ValueError)           final
@@ -64,10 +64,10 @@ class AgentTaskError(Exception):
 
 class AgentTaskConfigurationError(AgentTaskError):
     """
-    The Airflow connection cannot be used as it is: a value is missing or invalid.
+    The Airflow connection, or a setting of this package, has a value that is missing or invalid.
 
-    The message names the field. Correct it under **Admin → Connections** (or in the environment or secrets
-    backend), run ``airflow agent-tasks doctor --connections``, then clear the task.
+    The message names it. Correct the setting, or the connection under **Admin → Connections** (or in the
+    environment or secrets backend), run ``airflow agent-tasks doctor --connections``, then clear the task.
     """
 
     is_final = True

@@ -80,4 +80,7 @@ def is_called_back(execution: Execution) -> Flow[bool]:
 
 def relies_on_callback(execution: Execution) -> Flow[bool]:
     """Return whether the trigger should check only in case a callback is lost."""
-    return execution.settings.poll_interval is None and (yield from is_called_back(execution))
+    settings = execution.settings
+    # No call says that a budget has been passed.
+    is_free = settings.poll_interval is None and not settings.budget
+    return is_free and (yield from is_called_back(execution))

@@ -91,11 +91,13 @@ def _settle_question(execution: Execution, task: AgentTask) -> Flow[None]:
     questions = before.settle(task, (yield from ReadClock()))
     if questions is before:
         return
-    yield from execution.save_questions(questions)
     number, stage = before.last.number, before.last.stage
     if stage is Stage.ASKED:
-        yield from info("Question %s was answered on the service or withdrawn: %s", number, task)
+        # Closed first: if the worker is lost in between, the next try must close it too.
         yield from CloseForm()
+    yield from execution.save_questions(questions)
+    if stage is Stage.ASKED:
+        yield from info("Question %s was answered on the service or withdrawn: %s", number, task)
     elif stage is Stage.ANSWERED:
         yield from warning(
             "Did not send the reply to question %s, because the agent no longer asks it. %s", number, task

@@ -155,15 +155,14 @@ def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
             continue
         if execution.settings.deferrable:
             limit = yield from execution.find_limit()
-            relies_on_call = yield from relies_on_callback(execution)
-            # A failed check is repeated soon: the call that led to it does not come again.
-            is_soon = decision.task is None or not relies_on_call
+            # After a failed check it polls: the call that led to the check does not come again.
+            relies_on_call = decision.task is not None and (yield from relies_on_callback(execution))
             questions = execution.submission.questions if execution.submission else None
             yield from Defer(
                 execution.started,
                 execution.working_since,
                 execution.last_task.status.value if execution.last_task else None,
-                (yield from ReadClock()) + (decision.seconds if is_soon else SAFETY_NET),
+                (yield from ReadClock()) + (SAFETY_NET if relies_on_call else decision.seconds),
                 relies_on_call,
                 limit[0] if limit else None,
                 bool(questions and questions.last),

@@ -22,6 +22,8 @@ NEEDED_CAPABILITIES = {
     "no_retry_on_exit_code": Capability.EXIT_CODE,
     "stream": Capability.STREAM,
 }
+#: The start fields of services that call back. An operator whose service does not names the alternative.
+CALLBACK_FIELDS = ("callback_mode", "webhook_url")
 #: How similar two names must be for one to count as a misspelling of the other, from 0 to 1.
 MIN_SIMILARITY = 0.75
 
@@ -41,14 +43,24 @@ def check_names(operator_class: type[BaseOperator], given: Mapping[str, Any]) ->
         raise AgentTaskArgumentError(f"{operator} has no argument {hints}")
     for name, value in given.items():
         is_given = value is not None and value is not False
-        if dialect is not None and is_given and name in NEEDED_CAPABILITIES:
-            try:
-                dialect.require(NEEDED_CAPABILITIES[name])
-            except AgentTaskNotSupportedError as error:
-                raise AgentTaskArgumentError(f"{operator} does not accept {name}. {error}") from None
+        if is_given and (lack := _explain_lack(dialect, NEEDED_CAPABILITIES.get(name))):
+            raise AgentTaskArgumentError(f"{operator} does not accept {name}. {lack}")
+
+
+def _explain_lack(dialect: Dialect | None, needed: Capability | None) -> str | None:
+    """Return what to do without a capability that a known service lacks, or None if it has it."""
+    if dialect is None or needed is None:
+        return None
+    try:
+        dialect.require(needed)
+    except AgentTaskNotSupportedError as error:
+        return str(error)
+    return None
 
 
 def _explain_unknown(name: str, known: Iterable[str], dialect: Dialect | None) -> str:
+    if name in CALLBACK_FIELDS and (lack := _explain_lack(dialect, Capability.CALLBACK)):
+        return f"{name!r}. {lack}"
     similar = find_similar(name, known)
     if similar:
         return f"{shorten(repr(name))}; did you mean {similar!r}?"

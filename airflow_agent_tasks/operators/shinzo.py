@@ -41,12 +41,12 @@ class ShinzoTaskOperator(AgentTaskOperator):
     :param timeout_override: Seconds after which the service ends the task, as a number; overrides the agent's
         own limit.
     :param metadata: Your own labels, any JSON object.
-    :param callback_mode: ``"poll"`` (the service's default) or ``"webhook"``. With ``"webhook"`` and no
-        ``webhook_url``, the service calls Airflow's API server when the agent asks or has ended, which wakes
-        the task; it needs the settings ``[agent_tasks] callback_base_url`` and ``callback_secret``, unless
-        their defaults fit.
-    :param webhook_url: The URL of another system that the service calls instead of Airflow, which polls then.
-        Needs ``callback_mode="webhook"``. Default None: Airflow's.
+    :param callback_mode: ``"webhook"`` lets the service call Airflow's API server when the agent asks a
+        question or has ended. Then the waiting task wakes at once, and a deferred one polls only every 300
+        seconds, unless you set ``poll_interval``. It needs the settings ``[agent_tasks] callback_base_url``
+        and ``callback_secret``, unless their defaults fit. ``"poll"`` is the service's default.
+    :param webhook_url: The URL that the service calls instead of Airflow, which then polls as usual. Not
+        allowed without ``callback_mode="webhook"``.
     :param conn_id: The Airflow connection, of type ``shinzo``. Default ``shinzo_default``. (templated)
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Flag, auto
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
@@ -153,6 +154,7 @@ class Dialect(abc.ABC):
         self, request: Request, response: Response, *, agent_id: str | None, now: float
     ) -> AgentTask:
         """Read the response to a start; without an id in it, the started task cannot be found."""
+        response = self._hide_callback(request, response)
         reply = self._read_body(request, response, now=now)
         task_id = response_values.identifier(reply.get("task_id"))
         if task_id is None:
@@ -160,6 +162,14 @@ class Dialect(abc.ABC):
         if not is_usable_id(task_id):
             raise http_errors.unusable_id(self.title, request, response, task_id)
         return self.read_task(reply, task_id=task_id, agent_id=agent_id)
+
+    def _hide_callback(self, request: Request, response: Response) -> Response:
+        """Return the response to a start without the end of its callback's URL, which may be a secret."""
+        url = (request.json or {}).get(self.callback_fields.url) if self.callback_fields else None
+        if not url:
+            return response
+        hidden = f"{url.rpartition('/')[0]}/***"
+        return replace(response, redact=lambda text: response.redact(text.replace(url, hidden)))
 
     def parse_task(
         self,

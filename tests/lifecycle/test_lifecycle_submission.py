@@ -26,6 +26,7 @@ REQUEST = {"instruction": "Look.", "max_steps": 3}
         Submission("key", 2, 1, conn_id="c", on_kill_policy="stop").with_task(
             StartedTask("tsk_1", None, 1_700_000_000.5)
         ),
+        Submission("key", 1, 0, is_called_back=True),
         Submission("k" * 5000, 3, 4).with_task(StartedTask("tsk_1", "agt_1", 1_700_000_000.5)),
     ],
 )
@@ -83,6 +84,16 @@ def test_a_damaged_question_raises_nothing_of_python(name: str, value: Any) -> N
         questions.list_answers()
         assert questions.seconds_waited(0.0, 1e9) >= 0
         assert questions.settle(AgentTask("shinzo", "tsk_1", TaskState.RUNNING), 1e9)
+
+
+@pytest.mark.parametrize("value", [*DAMAGED[:1], *DAMAGED[2:], "true", 1, ...], ids=repr)
+def test_a_record_that_does_not_say_so_is_of_a_task_that_polls(value: Any) -> None:
+    stored = Submission("key", 1, 0, is_called_back=True).to_json()
+    if value is ...:
+        del stored["is_called_back"]
+    else:
+        stored["is_called_back"] = value
+    assert not Submission.from_json(stored).is_called_back
 
 
 def test_an_id_that_is_a_number_is_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskNotSupportedError
-from airflow_agent_tasks.services.base import Capability, Dialect
+from airflow_agent_tasks.services.base import CallbackFields, Capability, Dialect
 from airflow_agent_tasks.services.http import Request
 from airflow_agent_tasks.text import shorten
 from tests.service_samples import (
@@ -313,3 +313,52 @@ def test_someone_elses_dialect_gets_its_status_request_from_its_path() -> None:
     assert SomeoneElsesDialect().build_status("run_1") == Request(
         "GET", "/runs/run_1", "get agent task 'run_1'"
     )
+
+
+class CallingDialect(SomeoneElsesDialect):
+    """A service of someone else that calls back."""
+
+    capabilities = Capability.CALLBACK
+    callback_fields = CallbackFields(url="notify_url", mode=("notify", "always"))
+
+
+URL = "https://airflow.example/agent-tasks/callback/x"
+OWN_URL = "https://example.com/done"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "sent"),
+    [
+        (SHINZO, {"callback_mode": "webhook"}, {"callback_mode": "webhook", "webhook_url": URL}),
+        (
+            SHINZO,
+            {"callback_mode": "webhook", "webhook_url": None},
+            {"callback_mode": "webhook", "webhook_url": URL},
+        ),
+        (SHINZO, {"callback_mode": "webhook", "webhook_url": OWN_URL}, None),
+        (SHINZO, {"callback_mode": "poll"}, None),
+        (SHINZO, {"callback_mode": None}, None),
+        (SHINZO, {"notify": "always"}, None),
+        (SHINZO, {}, None),
+        (LIGHTCONE, {"callback_mode": "webhook"}, None),
+        (SomeoneElsesDialect(), {"callback_mode": "webhook"}, None),
+        (CallingDialect(), {"notify": "always"}, {"notify": "always", "notify_url": URL}),
+        (CallingDialect(), {"notify": "always", "notify_url": OWN_URL}, None),
+        (CallingDialect(), {"callback_mode": "webhook"}, None),
+    ],
+)
+def test_a_start_gets_the_url_of_a_callback_only_if_it_wants_one(
+    dialect: Dialect, fields: dict[str, Any], sent: dict[str, Any] | None
+) -> None:
+    assert dialect.wants_callback(fields) is (sent is not None)
+    put = dialect.put_callback_url(fields, URL)
+    assert put == (sent or fields)
+    assert put is not fields
+    assert not dialect.wants_callback(put)
+
+
+def test_fields_of_a_callback_are_not_used_without_the_capability() -> None:
+    class SilentDialect(CallingDialect):
+        capabilities = Capability.STREAM
+
+    assert not SilentDialect().wants_callback({"notify": "always"})

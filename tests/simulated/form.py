@@ -80,7 +80,7 @@ class FormDesk:
     def answer_within(self, now: float, seconds: float) -> float | None:
         """Have the open form answered, and return when that was; None where nobody does in this time."""
         form = self.form
-        if form is None or form.response or self.script.people == "silent":
+        if form is None or form.response or self.script.people in ("silent", "on the service"):
             return None
         moment = max(now, form.shown_at + ANSWERED_AFTER)
         if moment > now + seconds:

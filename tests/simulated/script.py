@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,8 @@ class Script:
     :param work: Seconds of work before each question and before the end.
     :param questions: What each agent task asks, one after the other.
     :param people: ``answers``, ``stops`` (the agent, at the last question) or ``silent``; or ``empty`` or
-        ``elsewhere``, where the first reply has no text, or is given in the form of another question.
+        ``elsewhere``, where the first reply has no text, or is given in the form of another question; or
+        ``on the service``, where each reply is given.
     :param ends: How each agent task ends that is started, the last one for all later ones.
     :param exit_code: The exit code of the last end.
     :param retries: Of the Airflow task.
@@ -63,6 +65,10 @@ class Script:
     :param has_form_per_try: True as on Airflow 3.4: each try has a form of its own. On 3.3 it survives tries.
     :param stream: What the event stream does with ``stream``: ``whole``, ``breaks``, ``stalls``, or
         ``no completion``.
+    :param calls: How often or when the service calls Airflow about each change: ``once``, ``twice``,
+        ``early`` (and once more in time), ``late``, ``never``, or ``out of reach``. Empty without callbacks.
+    :param most_checks: How many status checks the life takes at most if nothing interrupts it.
+    :param most_delay: Seconds from the agent's end to that of the Airflow task at most, likewise.
     :param end: How the Airflow task ends.
     :param other_end: How else, where an interruption gives the agent the time to complete.
     """
@@ -83,6 +89,9 @@ class Script:
     has_plugin: bool = True
     has_form_per_try: bool = False
     stream: str = "whole"
+    calls: str = ""
+    most_checks: float = math.inf
+    most_delay: float = math.inf
     end: str = "success"
     other_end: str = ""
 

@@ -14,6 +14,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskUncertainError,
 )
 from airflow_agent_tasks.services.base import Capability, Dialect
+from tests.simulated.form import answer_to
 from tests.simulated.script import Script
 
 BEGIN = 1_700_000_000.0
@@ -33,6 +34,7 @@ class SimulatedTask:
     exit_code: int | None
     work: float
     questions: tuple[str, ...]
+    callback_url: str | None = None
     heard: list[tuple[float, int, str]] = field(default_factory=list)
     stopped: TaskState | None = None
 
@@ -41,10 +43,13 @@ class SimulatedTask:
         shown = sum(at + SHOWN_LATE <= now for at, _, _ in self.heard)
         if self.stopped:
             return shown, self.stopped
-        begun_at = self.heard[shown - 1][0] + SHOWN_LATE if shown else self.created_at
-        if now < begun_at + self.work:
+        if now < self.list_beginnings()[shown] + self.work:
             return shown, TaskState.RUNNING
         return shown, TaskState.AWAITING_INPUT if shown < len(self.questions) else self.end
+
+    def list_beginnings(self) -> list[float]:
+        """Return when it began to work: at its start, and after each reply."""
+        return [self.created_at, *(at + SHOWN_LATE for at, _, _ in self.heard)]
 
     def describe(self, service: Dialect, now: float, *, reused: bool = False) -> AgentTask:
         shown, state = self.locate(now)
@@ -82,26 +87,28 @@ class SimulatedService:
         self.recorded: set[str] = set()
         #: Agent tasks that were started while another was active.
         self.doubled: list[str] = []
+        #: How many status checks it answered or failed to answer.
+        self.checks = 0
 
     def fork(self) -> SimulatedService:
         """Return a service of its own that is as this one is now."""
         other = SimulatedService(self.script)
         other.tasks = {task_id: replace(task, heard=[*task.heard]) for task_id, task in self.tasks.items()}
         other.lost_answers, other.doubled = [*self.lost_answers], [*self.doubled]
-        other.recorded, other.kind = {*self.recorded}, self.kind
+        other.recorded, other.kind, other.checks = {*self.recorded}, self.kind, self.checks
         return other
 
     def start(self, fields: Mapping[str, Any], now: float) -> AgentTask:
         """Start an agent task, or find the one that has the key."""
         key = fields.get("idempotency_key") or fields["metadata"]["idempotency_key"]
         known = [task for task in self.tasks.values() if task.key == key]
-        task = known[0] if known and self.has_keys else self._create(key, now)
+        task = known[0] if known and self.has_keys else self._create(key, fields.get("webhook_url"), now)
         if "start" in self.lost_answers:
             self.lost_answers.remove("start")
             raise AgentTaskUncertainError("the answer to the start was lost")
         return task.describe(self.dialect, now, reused=bool(known))
 
-    def _create(self, key: str, now: float) -> SimulatedTask:
+    def _create(self, key: str, callback_url: str | None, now: float) -> SimulatedTask:
         ends, number = self.script.ends, len(self.tasks)
         # A start that was never recorded is known to the service alone, which finds it by its key or never.
         if any(self.has_keys or task.task_id in self.recorded for task in self.list_active(now)):
@@ -115,12 +122,14 @@ class SimulatedService:
             self.script.exit_code,
             self.script.work,
             self.script.questions,
+            callback_url,
         )
         self.tasks[task.task_id] = task
         return task
 
     def get_task(self, started: StartedTask, now: float) -> AgentTask:
         """Return an agent task."""
+        self.checks += 1
         begin, end = self.script.outage
         if begin <= now - BEGIN < end:
             raise AgentTaskUnavailableError("the service is down")
@@ -138,6 +147,13 @@ class SimulatedService:
         if "message" in self.lost_answers:
             self.lost_answers.remove("message")
             raise AgentTaskUncertainError("the answer to the message was lost")
+
+    def reply(self, task_id: str, moment: float, *, now: float) -> None:
+        """Let someone reply on the service itself at a later moment, if an agent task still asks then."""
+        task = self.tasks[task_id]
+        shown, state = task.locate(moment)
+        if state is TaskState.AWAITING_INPUT and not any(at > now for at, _, _ in task.heard):
+            task.heard.append((moment, shown, answer_to(task.questions[shown])))
 
     def stop(self, task_id: str, now: float) -> AgentTask:
         """Cancel or pause an agent task."""

@@ -17,10 +17,12 @@ from airflow_agent_tasks.errors import (
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
+from airflow_agent_tasks.lifecycle.callback import MakeCallback
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
 from airflow_agent_tasks.lifecycle.measurements import Count, Time
 from airflow_agent_tasks.lifecycle.outcome import Outcome, describe_retry
 from airflow_agent_tasks.lifecycle.run import (
+    resume_after_callback,
     resume_after_wait,
     resume_with_answer,
     resume_without_event,
@@ -29,11 +31,14 @@ from airflow_agent_tasks.lifecycle.run import (
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import Submission
-from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait, Verdict
-from tests.simulated.form import FormDesk, answer_to
+from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT
+from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from tests.simulated.callbacks import RESUME_GUARD, find_wake_up, make_callback, read_start_fields
+from tests.simulated.form import ANSWERED_AFTER, FormDesk, answer_to
 from tests.simulated.script import CLEAR_AFTER_THE_END, Interruption, Script
 from tests.simulated.service import BEGIN, SimulatedService
 from tests.simulated.stream import SimulatedStream
+from tests.simulated.triggerer import SimulatedTrigger
 from tests.task_settings import build_settings
 
 T = TypeVar("T")
@@ -74,7 +79,7 @@ class World:
         self.script = script
         self.service = SimulatedService(script)
         self.desk = FormDesk(script)
-        self.settings = build_settings({script.service.instruction_field: "Work."}, **script.settings)
+        self.settings = build_settings(read_start_fields(script), **script.settings)
         self.now = BEGIN
         self.store: Submission | None = None
         self.xcoms: dict[str, Any] = {}
@@ -87,6 +92,8 @@ class World:
         self.result: AgentTask | None = None
         self.try_number, self.max_tries = 1, script.retries
         self.began_at = BEGIN
+        #: When the last execution began, of this try or an earlier one.
+        self.resumed_at = BEGIN
         self.armed: StartedTask | None = None
         self.stream: SimulatedStream | None = None
         self.saved_results: set[str] = set()
@@ -104,7 +111,6 @@ class World:
         #: Called after each command of the worker.
         self.on_command: Callable[[World], None] | None = None
         self.delivered: list[str] = []
-        self.polls = 0
         self._was_cleared = False
         self._is_worker_lost = False
 
@@ -142,6 +148,7 @@ class World:
         task_try = TaskTry(
             owner, own_id, self.try_number, self.max_tries, self.began_at, "http://airflow/log"
         )
+        self.resumed_at = self.now
         self.armed = None
         self.stream = None
         self.execution = Execution(self.settings, task_try)
@@ -218,24 +225,19 @@ class World:
     def _wait_in_triggerer(self, command: cmd.Defer) -> Any:
         if self._interrupted_while_away():
             return self._after_interruption_while_away()
-        settings = self.settings
-        if not self.script.has_triggerer and command.deadline is not None:
+        woken_at = self._find_wake_up()
+        if self.script.has_triggerer or command.deadline is None:
+            trigger = SimulatedTrigger(self.service, self.settings, command)
+            decision, self.now = trigger.run(self.now, woken_at)
+        elif woken_at < command.deadline + 30.0:
+            decision, self.now = None, woken_at
+        else:
             self.now = command.deadline + 30.0
             reason = AgentTaskError("No triggerer reported the end of the wait in time.")
             return self.begin(resume_without_event, reason, Verdict.TIMEOUT)
-        wait = TaskWait(
-            working_since=command.working_since,
-            poll_interval=settings.poll_interval,
-            deadline=command.deadline,
-            max_outage=settings.max_outage,
-            budget=settings.budget,
-            draw=lambda: 0.0,
-        )
-        self.now = max(self.now, command.not_before)
-        while (decision := self._check_from_trigger(wait, command.started)).waits:
-            self.now += decision.seconds
-            self.polls += 1
-            assert self.polls < MOST_COMMANDS, "the trigger waits for ever"
+        if decision is None:
+            self._note("  the service calls")
+            return self.begin(resume_after_callback)
         self._note(f"  the trigger reports: {decision.verdict.value}")
         if decision.verdict is Verdict.BUDGET:
             self.service.stop(command.started.agent_task_id, self.now)
@@ -244,21 +246,25 @@ class World:
         reported = Decision(decision.verdict, error=error)
         return self.begin(resume_after_wait, command.started, reported, has_questions=command.has_questions)
 
-    def _check_from_trigger(self, wait: TaskWait, started: StartedTask) -> Decision:
-        try:
-            task = self.service.get_task(started, self.now)
-        except AgentTaskError as error:
-            return wait.on_error(error, now=self.now)
-        return wait.on_state(task, now=self.now)
-
     def _wait_for_answer(self, command: cmd.Park) -> Any:
         if self._interrupted_while_away():
             return self._after_interruption_while_away()
-        moment = self.desk.answer_within(self.now, command.seconds)
-        self.now = moment if moment is not None else self.now + max(command.seconds, 6.0)
+        if self.script.people == "on the service" and self.store and self.store.task_id:
+            self.service.reply(self.store.task_id, self.now + ANSWERED_AFTER, now=self.now)
+        latest, woken_at = self.now + max(command.seconds, RESUME_GUARD), self._find_wake_up()
+        is_called = woken_at < latest
+        moment = self.desk.answer_within(self.now, woken_at - self.now if is_called else command.seconds)
+        if is_called and moment is None:
+            self._note("  the service calls")
+            self.now = woken_at
+            return self.begin(resume_with_answer, CALLBACK_EVENT, command.question_id)
+        self.now = latest if moment is None else moment
         event = self.desk.form.response if self.desk.form else None
         self._note("  nobody answers" if moment is None else f"  the form is answered: {event}")
         return self.begin(resume_with_answer, event, command.question_id)
+
+    def _find_wake_up(self) -> float:
+        return find_wake_up(self.service, self.store, began_at=self.resumed_at, left_at=self.now)
 
     # --- interruptions
 
@@ -410,6 +416,8 @@ class World:
             case cmd.StartTask(_, fields):
                 self.armed = None
                 return self.service.start(fields, self.now)
+            case MakeCallback():
+                return make_callback(self.script, command)
             case StreamTask(_, fields):
                 self.armed = None
                 task = self.service.start(fields, self.now)

@@ -89,11 +89,26 @@ NO_AGENT_ID = (
     "LightconeTaskOperator does not accept agent_id. Lightcone has no agent choice. Leave agent_id out; kind "
     "and model determine the agent."
 )
+NO_CALLBACK = "has no argument 'callback_mode'. Lightcone has no callback. Poll the task's status instead."
 NO_EXIT_CODE = "Shinzo has no exit code. Use the status: completed or failed."
 IGNORED: list[tuple[Callable[[], Any], str]] = [
     (lambda: LightconeTaskOperator(**LIGHTCONE, agent_id="agt_1"), NO_AGENT_ID),
     (lambda: map_agent(agent_id="agt_1"), NO_AGENT_ID),
     (lambda: map_agent().expand(agent_id=["agt_1"]), NO_AGENT_ID),
+    (
+        lambda: LightconeTaskOperator(**LIGHTCONE, callback_mode="webhook"),
+        f"LightconeTaskOperator {NO_CALLBACK}",
+    ),
+    (lambda: map_agent(callback_mode="webhook"), f"LightconeTaskOperator {NO_CALLBACK}"),
+    (lambda: task.lightcone(callback_mode="webhook")(work), f"@task.lightcone {NO_CALLBACK}"),
+    (
+        lambda: AgentTaskOperator(task_id="agent", conn_id="a", start_fields={}, callback_mode="webhook"),
+        "AgentTaskOperator has no argument 'callback_mode'.",
+    ),
+    (
+        lambda: ShinzoTaskOperator(**SHINZO, calback_mode="webhook"),
+        "ShinzoTaskOperator has no argument 'calback_mode'; did you mean 'callback_mode'?",
+    ),
     (
         lambda: ShinzoTaskOperator(**SHINZO, skip_on_exit_code=99),
         f"ShinzoTaskOperator does not accept skip_on_exit_code. {NO_EXIT_CODE}",

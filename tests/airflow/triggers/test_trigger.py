@@ -18,6 +18,7 @@ from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.callback import SAFETY_NET
 from airflow_agent_tasks.lifecycle.trigger_event import build_event, read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.polling import connection_cache
@@ -71,6 +72,35 @@ def test_only_a_trigger_after_a_reply_has_an_argument_that_earlier_versions_do_n
     before, after = (found[1] for found in built.spy_return_list)
     assert "submitted_at" not in before
     assert before["started_at"] == after["submitted_at"] < after["started_at"]
+
+
+@pytest.mark.parametrize("is_called_back", [False, True])
+def test_only_a_trigger_that_is_called_back_stores_that(is_called_back: bool) -> None:
+    _, arguments = build_trigger(is_called_back=is_called_back).serialize()
+    assert arguments.get("is_called_back", ...) is (True if is_called_back else ...)
+    assert AgentTaskTrigger(**json.loads(json.dumps(arguments))).is_called_back is is_called_back
+
+
+@pytest.mark.parametrize("age", [0.0, 1e6])
+def test_a_trigger_that_is_called_back_checks_every_five_minutes(age: float) -> None:
+    now = time.time()
+    trigger = build_trigger(started_at=now - age, poll_interval=None, is_called_back=True)
+    trigger.task_instance = SimpleNamespace(task_id="agent")
+    assert trigger.build_wait().begin(now=now).seconds == SAFETY_NET == 300.0
+    # Nothing wakes a task of dag.test(), which has no task instance.
+    trigger.task_instance = None
+    assert trigger.build_wait().begin(now=now).seconds <= 30.0
+
+
+def test_a_trigger_of_dag_test_checks_soon_although_it_is_called_back(
+    agent_task_sandbox: Any, airflow_home: Any
+) -> None:
+    task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
+    not_before = time.time() + SAFETY_NET
+    trigger = build_trigger(agent_task_id=task.task_id, is_called_back=True, not_before=not_before)
+    (event,) = run_trigger(trigger)
+    assert event["status"] == "completed"
+    assert time.time() < not_before
 
 
 @pytest.mark.parametrize(
