@@ -205,6 +205,11 @@ def test_an_interval_of_the_users_own_counts_more_than_the_call(seconds: float |
     assert world.store.is_called_back
 
 
+def test_a_budget_counts_more_than_the_call() -> None:
+    world = build({**DEFERS, "budget": {"steps": 50}})
+    assert not defer(world).is_called_back
+
+
 def test_without_a_record_nothing_relies_on_a_call() -> None:
     world = build()
     defer(world)
