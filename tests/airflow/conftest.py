@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ def finish_stops() -> None:
     """Wait until the plugin has stopped what it is about to stop."""
     stopping = sys.modules.get("airflow_agent_tasks.plugin.background_calls")
     while threads := [one for one in threading.enumerate() if stopping and one.name == stopping.THREAD_NAME]:
-        threads[0].join(timeout=30)
+        with suppress(RuntimeError):  # it has not started yet
+            threads[0].join(timeout=30)
         assert not threads[0].is_alive(), "an agent task is still about to be stopped"
 
 
