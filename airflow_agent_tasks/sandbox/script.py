@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -57,6 +57,10 @@ class Script(CheckedStrictly):
     :param stream: How the stream misbehaves; default: it does not. One of ``{"cut_after": 2}`` (2.5 cuts in
         the middle of the third event), ``{"cut_before_completion": true}``, ``{"stall_after": 2}`` and
         ``{"omit_completion": true}``.
+    :param callbacks: How a Shinzo task's webhooks are delivered: ``once`` (default) for each question and for
+        the end; ``twice``; ``late``, each ``callback_seconds`` after the change; ``early``, only one, before
+        the response to the submission; ``reversed``, all after the end, the latest first; or ``never``.
+    :param callback_seconds: The delay of ``late`` in seconds; default 10.
     """
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 3
@@ -75,6 +79,8 @@ class Script(CheckedStrictly):
     screenshot_bytes: Annotated[int, Field(ge=SMALLEST, le=LARGEST_CONTENT)] = 1024
     files: list[File] = Field(default_factory=list)
     stream: StreamFault | None = None
+    callbacks: Literal["once", "twice", "late", "early", "reversed", "never"] = "once"
+    callback_seconds: _Seconds = 10.0
 
     @field_validator("deltas", mode="before")
     @classmethod

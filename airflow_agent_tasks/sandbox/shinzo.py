@@ -106,7 +106,7 @@ class ShinzoRoutes:
         )
         self._store.add(task)
         if body.callback_mode == "webhook" and body.webhook_url is not None:
-            self._webhooks.watch(task, body.webhook_url)
+            await self._webhooks.watch(task, body.webhook_url)
         return json_response(_accepted(task, str(request.base_url)), 202)
 
     async def status(self, agent_id: str, task_id: str) -> Response:

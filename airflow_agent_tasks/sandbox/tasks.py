@@ -106,8 +106,8 @@ class SimulatedTask:
 
     @property
     def questions_asked(self) -> int:
-        """The number of questions asked so far, including the open one."""
-        return self._answered + self._is_at_question
+        """The number of questions asked so far, including the open one, also if the end left it open."""
+        return self._answered + self._has_reached_question
 
     @property
     def steps_completed(self) -> int:
@@ -226,5 +226,9 @@ class SimulatedTask:
 
     @property
     def _is_at_question(self) -> bool:
+        return self._has_reached_question and not self.has_ended
+
+    @property
+    def _has_reached_question(self) -> bool:
         stop = self._next_stop()
-        return stop.is_question and self._elapsed >= stop.at and not self.has_ended
+        return stop.is_question and self._elapsed >= stop.at

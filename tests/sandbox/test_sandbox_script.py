@@ -66,6 +66,8 @@ def test_anything_else_is_no_script(text):
         ('#sandbox {"stream": {"cut_after": 1, "stall_after": 1}}', "stream needs one of"),
         ('#sandbox {"stream": {"cut_before_completion": false}}', "stream needs one of"),
         ('#sandbox {"stream": {"stall_after": 0.5}}', "stream.stall_after"),
+        ('#sandbox {"callbacks": "later"}', "callbacks: Input should be 'once', 'twice'"),
+        ('#sandbox {"callback_seconds": -1}', "callback_seconds"),
     ],
 )
 def test_a_wrong_script_is_refused_by_the_name_of_its_key(line, named):

@@ -98,6 +98,8 @@ KEYS = {
     "screenshot_bytes": [],
     "files": [],
     "stream": [],
+    "callbacks": [],
+    "callback_seconds": [1.5],
     "match": ["x"],
 }
 
@@ -115,7 +117,7 @@ def test_a_wrong_value_is_refused_in_a_sentence(sandbox: Sandbox, key: str, valu
     with pytest.raises(AgentTaskArgumentError) as caught:
         sandbox.script(**{key: value})
     assert f"{key}" in str(caught.value)
-    assert "The keys of a script: ask, deltas, events, exit_code, files, match" in str(caught.value)
+    assert "The keys of a script: ask, callback_seconds, callbacks, deltas, events" in str(caught.value)
 
 
 def test_an_unknown_key_is_named(sandbox: Sandbox) -> None:
