@@ -79,7 +79,7 @@ def freeze_a_triggerer(run: OurCaseRun, called_back: OurCaseRun, *peers: PeerCas
     yield from run.pause(WATCH_SECONDS)
     for each in runs:
         yield from each.until_ended()
-    check_wakes(called_back, 2, status_checks=2)
+    check_wakes(called_back, 2, 3)
     run.cluster.stop_program("triggerer")
 
 
