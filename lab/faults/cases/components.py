@@ -140,7 +140,7 @@ COMPONENT_SCENARIOS = (
                 "callback_without_triggerer",
                 "called back, no triggerer lives",
                 "shinzo",
-                seconds=20.0,
+                seconds=30.0,
                 arguments=CALLED_BACK,
             ),
             Case(
