@@ -38,11 +38,14 @@ class ReceiveCallback:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond, and then wake the task that the token names."""
         request = Request(scope, receive)
+        given: str = request.path_params["token"]
+        # For Airflow's access log, which is written after the response.
+        scope["path"] = f"{scope['path'].removesuffix(given)}***"
         is_complete = await _drain(request)
         # The rest of a body would be taken for the next request.
         headers = None if is_complete else {"connection": "close"}
         await Response(status_code=202, headers=headers)(scope, receive, send)
-        token = read_token(self._secrets, request.path_params["token"], now=time.time())
+        token = read_token(self._secrets, given, now=time.time())
         if token is not None:
             _wake_ups.request(token)
 

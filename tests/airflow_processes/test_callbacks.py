@@ -28,4 +28,5 @@ def test_a_callback_wakes_the_task_long_before_its_next_poll(cluster: Any, sandb
     (agent_task,) = [one for one in sandbox.tasks() if '"step_seconds": 12' in str(one["request"])]
     path = re.compile(f"/agent/.*/task/{agent_task['task_id']}")
     polls = [one for one in sandbox.requests() if one["method"] == "GET" and path.fullmatch(one["path"])]
-    assert len(polls) == 1
+    # A third one would be more than the safety net: on_kill asks too if the task has ended by then.
+    assert len(polls) in (1, 2)
