@@ -15,8 +15,6 @@ from lab.faults.our_case_run import OurCaseRun
 
 #: The operator's log line when a call has woken its task.
 WOKEN = "The service called back."
-#: Seconds after which a call wakes a task that has just deferred; see ``measure_resume_delay``.
-RESUME_DELAY = 4.0
 #: Seconds to watch a call that must change nothing.
 WATCH_SECONDS = 3.0
 
@@ -121,13 +119,12 @@ def cancel_elsewhere(run: OurCaseRun) -> Steps:
 
 
 def call_beside_a_clear(run: OurCaseRun) -> Steps:
-    """Call just before the clear and just after it; the old agent task calls once more when it is stopped."""
+    """Call right after the clear; the old agent task calls once more when it is stopped."""
     yield from run.start_and_wait()
-    yield from run.pause(RESUME_DELAY)
-    run.call_back()
     run.clear()
-    run.call_back(0)
+    run.call_back()
     yield from start_over(run)
+    check_wakes(run, 1)
 
 
 def call_beside_the_trigger(run: OurCaseRun) -> Steps:
@@ -169,7 +166,7 @@ CALLBACK_SCENARIOS = (
     scenario(
         call_beside_a_clear,
         "callback_beside_clear",
-        "called back while it is cleared",
+        "called back for the old agent task after a clear",
         "shinzo",
         STOPPED_AND_ANEW,
         seconds=LONG,
