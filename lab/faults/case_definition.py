@@ -145,6 +145,11 @@ class Case:
         return bool(self.arguments.get("deferrable", True)) and not self.arguments.get("stream")
 
     @property
+    def is_called_back(self) -> bool:
+        """True if the service calls Airflow while the triggerer waits."""
+        return self.waits_deferred and self.arguments.get("callback_mode") == "webhook"
+
+    @property
     def result(self) -> Any:
         """The remote task's result; Lightcone's status has only the exit code."""
         return {"case": self.name} if self.service == "shinzo" or self.streams_result else None

@@ -176,8 +176,7 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
     def kill_worker(self) -> None:
         """SIGKILL the task's process and its supervisor, like the loss of their machine."""
         instance_id = self.task.instance_id
-        if not find_by_command_line(instance_id):
-            raise CaseError("no worker runs the Airflow task")
+        self._find_worker()
 
         def is_dead() -> bool:
             for pid in find_by_command_line(instance_id):
@@ -187,13 +186,20 @@ class CaseRun(AbstractContextManager["CaseRun"], ABC):
 
         wait_until(is_dead, timeout=5.0, interval=0.01)
 
+    def kill_task_process(self) -> None:
+        """SIGKILL the task's process alone, as a system without memory does: its supervisor reports it."""
+        os.kill(max(self._find_worker()), signal.SIGKILL)
+
     def terminate_worker(self) -> None:
         """Send SIGTERM to the supervisor of the task's process, as draining its machine does."""
+        os.kill(min(self._find_worker()), signal.SIGTERM)
+
+    def _find_worker(self) -> set[int]:
+        """Return the ids of the task's process and of its supervisor, which is older."""
         pids = find_by_command_line(self.task.instance_id)
         if not pids:
             raise CaseError("no worker runs the Airflow task")
-        # The task's process is a child of its supervisor, so it is younger.
-        os.kill(min(pids), signal.SIGTERM)
+        return pids
 
     def mark(self, state: str) -> float:
         """Mark the Airflow task as a user does, and return the time of the call."""

@@ -26,7 +26,7 @@ def define_task(cases: list[dict[str, Any]]) -> None:
         "retries": first["retries"],
         "retry_delay": timedelta(seconds=first["retry_delay"]),
     }
-    own = [{"conn_id": case["conn_id"], text: case["text"], **case["arguments"]} for case in cases]
+    own = [{"conn_id": case["conn_id"], text: case["text"], **build_arguments(case)} for case in cases]
     if first["map_index"] < 0:
         operator(**common, **own[0])
     elif first["listed_by"]:
@@ -34,6 +34,15 @@ def define_task(cases: list[dict[str, Any]]) -> None:
         operator.partial(**common).expand_kwargs(listed)
     else:
         operator.partial(**common).expand_kwargs(own)
+
+
+def build_arguments(case: dict[str, Any]) -> dict[str, Any]:
+    """Return the operator's arguments; JSON has only what the function ``reply`` returns."""
+    arguments = dict(case["arguments"])
+    if "reply" in arguments:
+        reply = arguments["reply"]
+        arguments["reply"] = lambda question: reply
+    return arguments
 
 
 @task

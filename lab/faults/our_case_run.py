@@ -45,6 +45,13 @@ def load_result(result: Any) -> Any:
     return result
 
 
+def post(url: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
+    """Send a request that must succeed, without the user's proxy settings."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.post(url, json=body, headers=headers, timeout=10).raise_for_status()
+
+
 class OurCaseRun(CaseRun):
     """
     A case with its own sandbox, where every request belongs to this case.
@@ -118,6 +125,11 @@ class OurCaseRun(CaseRun):
         return [entry for entry in self.list_requests("POST") if re.search(START_PATH, entry["path"])]
 
     @property
+    def deliveries(self) -> list[dict[str, Any]]:
+        """The calls that the service has made to Airflow, by remote task, and what Airflow responded."""
+        return [delivery for task in self.remote_tasks for delivery in task["webhook_deliveries"]]
+
+    @property
     def stops(self) -> list[dict[str, Any]]:
         """The requests with which Airflow's side stopped a remote task."""
         return [
@@ -133,10 +145,13 @@ class OurCaseRun(CaseRun):
         """
         True when the triggerer or a worker waits, that is, has checked again after the worker's first check.
 
-        In a case about questions: True when the Airflow task is parked at a question.
+        In a case about questions: True when the Airflow task is parked at a question. In one about callbacks:
+        True when a triggerer has the trigger.
         """
         if self.case.ask:
             return self.is_parked
+        if self.case.is_called_back:
+            return self.is_known and self.task.triggerer_id is not None
         wanted = "deferred" if self.case.waits_deferred else "running"
         return self.is_known and self.task.state == wanted and len(self.list_requests("GET")) >= 2
 
@@ -192,11 +207,13 @@ class OurCaseRun(CaseRun):
 
     def _act_elsewhere(self, what: str, body: Any) -> None:
         task = self.remote_tasks[-1]
-        with requests.Session() as session:
-            session.trust_env = False
-            url = f"{self.sandbox.url}/agent/{task['agent_id']}/task/{task['task_id']}/{what}"
-            headers = {"Authorization": f"Bearer {self.sandbox.api_key}"}
-            session.post(url, json=body, headers=headers, timeout=10).raise_for_status()
+        url = f"{self.sandbox.url}/agent/{task['agent_id']}/task/{task['task_id']}/{what}"
+        post(url, body, {"Authorization": f"Bearer {self.sandbox.api_key}"})
+
+    def call_back(self, place: int = -1) -> None:
+        """Call Airflow as the service does when a remote task changes; default: the newest one."""
+        task = self.remote_tasks[place]
+        post(task["request"]["webhook_url"], {"task_id": task["task_id"], "status": task["status"]})
 
     # The outcome.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.faults.cases.callbacks import CALLBACK_SCENARIOS
 from lab.faults.cases.clears import CLEAR_SCENARIOS
 from lab.faults.cases.components import COMPONENT_SCENARIOS
 from lab.faults.cases.neighbours import NEIGHBOUR_SCENARIOS
@@ -17,6 +18,7 @@ CONCURRENT_SCENARIOS = (
     *SERVICE_SCENARIOS,
     *CLEAR_SCENARIOS,
     *LIMIT_SCENARIOS,
+    *CALLBACK_SCENARIOS,
     *QUESTION_SCENARIOS,
     *STREAM_SCENARIOS,
     *RESULT_SCENARIOS,

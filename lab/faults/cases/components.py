@@ -8,6 +8,7 @@ import signal
 from lab.cluster.sqlite_lock import freeze
 from lab.faults.case_definition import LONG, ON_WORKER, Case, Expected, Scenario, Steps
 from lab.faults.case_run import CaseRun
+from lab.faults.cases.callbacks import CALLED_BACK, check_wakes
 from lab.faults.cases.questions import ASKING, RECEIVED_ONCE, answer_after
 from lab.faults.cases.users import mark_and_measure
 from lab.faults.our_case_run import OurCaseRun
@@ -27,9 +28,11 @@ def start_all(*runs: CaseRun) -> Steps:
         yield from run.until_waited_for()
 
 
-def kill_the_triggerer(taken_over: OurCaseRun, expiring: OurCaseRun, untaken: OurCaseRun) -> Steps:
+def kill_the_triggerer(
+    taken_over: OurCaseRun, called_back: OurCaseRun, expiring: OurCaseRun, untaken: OurCaseRun
+) -> Steps:
     """SIGKILL the only triggerer, let one deferral time out, then start another triggerer."""
-    yield from taken_over.start_and_wait()
+    yield from start_all(taken_over, called_back)
     expiring.start()
     yield from expiring.until_deferred()
     cluster = taken_over.cluster
@@ -39,13 +42,18 @@ def kill_the_triggerer(taken_over: OurCaseRun, expiring: OurCaseRun, untaken: Ou
     yield from mark_and_measure(untaken, "failed")
     yield from expiring.until_stopped()
     yield from expiring.until_ended()
+    yield from called_back.until_ended()
     cluster.start_component("triggerer")
     yield from taken_over.until_ended()
 
 
-def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
-    """Freeze the waiting triggerer, let another take over, resume the first, and watch it."""
-    runs: tuple[CaseRun, ...] = (run, *peers)
+def freeze_a_triggerer(run: OurCaseRun, called_back: OurCaseRun, *peers: PeerCaseRun) -> Steps:
+    """
+    Freeze the waiting triggerer, let another take over, resume the first, and watch it.
+
+    While it is frozen, a call wakes a task, which finds its agent task still running and defers again.
+    """
+    runs: tuple[CaseRun, ...] = (run, called_back, *peers)
     yield from start_all(*runs)
     frozen = run.cluster.programs["triggerer"]
     first = run.task.triggerer_id
@@ -54,10 +62,14 @@ def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
             yield from freeze(frozen, path)
         else:
             frozen.send_signal(signal.SIGSTOP)
+        called_back.call_back()
         run.cluster.start_component("triggerer", name="triggerer-2")
         yield from run.until(lambda: run.task.triggerer_id != first, "another triggerer took over")
         asked = len(run.list_requests("GET"))
         yield from run.until(lambda: len(run.list_requests("GET")) > asked, "it checked the state")
+        yield from called_back.until(
+            lambda: called_back.is_waited_for and called_back.list_requests("GET"), "it has the new trigger"
+        )
     finally:
         frozen.send_signal(signal.SIGCONT)
     yield from run.until(
@@ -67,22 +79,32 @@ def freeze_a_triggerer(run: OurCaseRun, *peers: PeerCaseRun) -> Steps:
     yield from run.pause(WATCH_SECONDS)
     for each in runs:
         yield from each.until_ended()
+    check_wakes(called_back, 2, 3)
     run.cluster.stop_program("triggerer")
 
 
-def restart_the_api_servers(deferred: OurCaseRun, on_worker: OurCaseRun, parked: OurCaseRun) -> Steps:
-    """Restart both API servers: the one for the UI and the one for workers."""
+def restart_the_api_servers(
+    deferred: OurCaseRun, on_worker: OurCaseRun, parked: OurCaseRun, called_back: OurCaseRun
+) -> Steps:
+    """
+    Restart both API servers: the one for the UI and the one for workers.
+
+    The first one loses a call with which it was about to wake a task that had just deferred.
+    """
     parked.start()
     form = yield from parked.until_asked()
     yield from start_all(deferred, on_worker)
+    called_back.start()
+    yield from called_back.until_deferred()
     cluster = deferred.cluster
     for name in cluster.api_servers:
         cluster.stop_program(name)
     for name in cluster.api_servers:
         cluster.start_component(name)
     yield from answer_after(parked, form)
-    yield from deferred.until_ended()
-    yield from on_worker.until_ended()
+    for run in (deferred, on_worker, called_back):
+        yield from run.until_ended()
+    check_wakes(called_back, 0)
 
 
 #: Seconds for which all of Airflow is down.
@@ -115,6 +137,13 @@ COMPONENT_SCENARIOS = (
                 seconds=60.0,
             ),
             Case(
+                "callback_without_triggerer",
+                "called back, no triggerer lives",
+                "shinzo",
+                seconds=30.0,
+                arguments=CALLED_BACK,
+            ),
+            Case(
                 "timeout_without_triggerer",
                 "timeout passes, no triggerer lives (backstop)",
                 "shinzo",
@@ -142,6 +171,13 @@ COMPONENT_SCENARIOS = (
                 seconds=40.0,
             ),
             Case(
+                "callback_triggerer_frozen",
+                "called back while its triggerer is frozen, defers again, then that one wakes",
+                "shinzo",
+                seconds=40.0,
+                arguments=CALLED_BACK,
+            ),
+            Case(
                 "triggerer_frozen_peer",
                 "the same with the trigger of apache-airflow-providers-anthropic",
                 "anthropic",
@@ -153,14 +189,14 @@ COMPONENT_SCENARIOS = (
     Scenario(
         restart_the_api_servers,
         (
-            Case("api_restart_deferred", "API servers restarted; deferred", "lightcone", seconds=20.0),
+            Case("api_restart_deferred", "API servers restarted; deferred", "lightcone", seconds=25.0),
             Case(
                 "api_restart_on_worker",
                 "API servers restarted; waiting on a worker",
                 "shinzo",
                 # With this short heartbeat timeout, Airflow may count the worker as lost.
                 Expected(tries=None),
-                seconds=20.0,
+                seconds=25.0,
                 arguments=ON_WORKER,
             ),
             Case(
@@ -169,6 +205,15 @@ COMPONENT_SCENARIOS = (
                 "lightcone",
                 RECEIVED_ONCE,
                 **ASKING,
+            ),
+            Case(
+                "api_restart_callback",
+                "API servers restarted between a callback and the resume",
+                "shinzo",
+                seconds=0.0,
+                # The first status check comes after the restart, and no worker makes one before.
+                arguments={**CALLED_BACK, "poll_interval": 10},
+                script={"callbacks": "early"},
             ),
         ),
     ),
