@@ -23,7 +23,7 @@ from airflow_agent_tasks.airflow_compat.early_answer_delay import measure_resume
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT
+from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 
 #: The states of a task that waits without a worker.
 WAITING = ("deferred", "awaiting_input")
@@ -92,6 +92,7 @@ def resume(row: Any) -> bool:
         if not locked.rowcount:
             return False
         task_instance: Any = session.get(TaskInstance, row.id, populate_existing=True)
-        event = TriggerEvent(CALLBACK_EVENT)  # type: ignore[no-untyped-call]
+        payload = build_callback_event(task_instance.try_number)
+        event = TriggerEvent(payload)  # type: ignore[no-untyped-call]
         handle_event_submit(event, task_instance=task_instance, session=session)
         return True

@@ -67,9 +67,7 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
     )
     if found is None:
         return (yield from _submit(start))
-    # A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
-    # first try from the retries would fail once a user edits them.
-    if found.max_tries not in (None, execution.task_try.max_tries):
+    if found.is_from_before_clear(execution.task_try.max_tries):
         if not found.is_undelivered:
             return (yield from _start_over(start, found))
         # The user has made room for the result, and cleared the task to get it.

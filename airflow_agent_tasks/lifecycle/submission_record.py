@@ -65,6 +65,17 @@ class Submission:
         """The agent task, or None until the response came."""
         return StartedTask(self.task_id, self.agent_id, self.submitted_at) if self.task_id else None
 
+    def is_from_before_clear(self, max_tries: int) -> bool:
+        """
+        Return whether the Airflow task was cleared after this start.
+
+        A clear sets max_tries to the try number plus the retries, and nothing else changes it. Computing the
+        first try from the retries would fail once a user edits them.
+
+        :param max_tries: Airflow's ``max_tries`` in the present try.
+        """
+        return self.max_tries not in (None, max_tries)
+
     def with_task(self, started: StartedTask) -> Submission:
         """Return the record with the agent task that the start returned."""
         task_id, agent_id, submitted_at = started.agent_task_id, started.agent_id, started.started_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,9 +12,6 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.question_log import Seconds
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.text import shorten
-
-#: The event with which the API server resumes a task whose service has called back.
-CALLBACK_EVENT = {"callback": True}
 
 
 class _Event(msgspec.Struct):
@@ -27,8 +25,8 @@ class _Event(msgspec.Struct):
     is_final: bool = False
 
 
-def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
-    """Return the event's payload; ``read_event`` is its counterpart."""
+def build_event(started: StartedTask, decision: Decision, *, try_number: int | None = None) -> dict[str, Any]:
+    """Return the event's payload; ``read_event`` and ``read_try_number`` are its counterparts."""
     task, error = decision.task, decision.error
     return {
         "verdict": decision.verdict.value,
@@ -37,7 +35,24 @@ def build_event(started: StartedTask, decision: Decision) -> dict[str, Any]:
         "exit_code": task.exit_code if task else None,
         "error": str(error) if error else None,
         "is_final": bool(error and error.is_final),
+        **({} if try_number is None else {"try_number": try_number}),
     }
+
+
+def build_callback_event(try_number: int) -> dict[str, Any]:
+    """Return the event with which the API server resumes a task whose service has called back."""
+    return {"callback": True, "try_number": try_number}
+
+
+def is_callback(event: Any) -> bool:
+    """Return whether an event says no more than that the service has called back."""
+    return isinstance(event, Mapping) and event.get("callback") is True
+
+
+def read_try_number(event: Any) -> int | None:
+    """Return the number of the try that waited for an event of ours, or None if it does not say."""
+    number = event.get("try_number") if isinstance(event, Mapping) else None
+    return number if isinstance(number, int) else None
 
 
 def read_event(event: Any) -> tuple[StartedTask, Decision]:

@@ -26,7 +26,7 @@ from airflow_agent_tasks.lifecycle.run import (
     resume_without_event,
     run,
 )
-from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT, read_event
+from airflow_agent_tasks.lifecycle.trigger_event import is_callback, read_event, read_try_number
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
 from airflow_agent_tasks.operators.lineage import LineageFacts, ReportsLineage
 from airflow_agent_tasks.operators.links import list_unstored
@@ -79,7 +79,7 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
 
     def execute_complete(self, context: Context, event: Any, is_asked: bool = False) -> Any:
         """Resume after an event: get the agent task again, and return its result."""
-        if event == CALLBACK_EVENT:
+        if is_callback(event):
             return self._drive(context, resume_after_callback)
         try:
             started, reported = read_event(event)
@@ -93,6 +93,9 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, even if it ended without an event from the trigger."""
+        if self._was_cleared((next_kwargs or {}).get("event"), context):
+            self.log.info("Starting over: the task was cleared while its last execution resumed.")
+            return self.execute(context)
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
@@ -101,6 +104,21 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
             # Deferring again could repeat forever; Airflow limits retries.
             reason, verdict = f"The trigger failed ({error}); see its log.", Verdict.ERROR
         return self._drive(context, resume_without_event, AgentTaskError(reason), verdict)
+
+    def _was_cleared(self, event: Any, context: Context) -> bool:
+        """
+        Return whether the execution to resume belongs to a try from before a clear.
+
+        If someone clears a task while a worker resumes it, Airflow resumes the next try there once more.
+        """
+        ti: Any = context["ti"]
+        if (try_number := read_try_number(event)) is not None:
+            return bool(try_number != ti.try_number)
+        try:
+            record = SubmissionStore(context).load()
+        except AgentTaskError:  # the execution needs the record too, and says so
+            return False
+        return record is not None and record.is_from_before_clear(ti.max_tries)
 
     def on_kill(self) -> None:
         """Stop the agent task, unless ``on_kill_policy`` is "leave" or the next try will attach to it."""

@@ -69,7 +69,8 @@ async def stop_if_orphaned(
             log.warning("Could not read the task's state from Airflow, so %s keeps running: %r", name, error)
             return
         if state not in FINAL_STATES:
-            log.info("This trigger was cancelled, but the task is %s, so %s keeps running.", state, name)
+            if not is_called_back:  # a callback that wakes the task cancels the trigger
+                log.info("This trigger was cancelled, but the task is %s, so %s keeps running.", state, name)
             return
         if is_called_back and xcoms and (status := await xcoms.read_status()) in TERMINAL_STATES:
             log.info("This trigger was cancelled, because its task was woken. The %s is %s.", name, status)

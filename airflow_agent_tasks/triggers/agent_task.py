@@ -129,7 +129,10 @@ class AgentTaskTrigger(BaseTrigger):
         self._is_done = True
         spans.annotate({"agent_task.verdict": decision.verdict.value})
         # Await nothing after the event: the triggerer cancels it.
-        yield TriggerEvent(build_event(self.started, decision))  # type: ignore[no-untyped-call]
+        event = build_event(
+            self.started, decision, try_number=getattr(self.task_instance, "try_number", None)
+        )
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Stop the agent task if someone has ended its Airflow task; called by the triggerer."""

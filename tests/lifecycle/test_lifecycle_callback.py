@@ -18,7 +18,7 @@ from airflow_agent_tasks.lifecycle.callback import (
 )
 from airflow_agent_tasks.lifecycle.run import resume_after_callback, resume_with_answer, run
 from airflow_agent_tasks.lifecycle.submission_record import build_idempotency_key
-from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT
+from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 from airflow_agent_tasks.services.base import Capability
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 from tests.service_samples import LIGHTCONE, SHINZO
@@ -253,7 +253,7 @@ def test_a_call_is_no_answer_to_a_parked_task() -> None:
     again = parked.value.args[0]
     for _ in range(3):
         with pytest.raises(ParkedError) as parked:
-            world.drive(world.begin(resume_with_answer, CALLBACK_EVENT, again.question_id))
+            world.drive(world.begin(resume_with_answer, build_callback_event(1), again.question_id))
         assert parked.value.args[0].question_id == again.question_id
     assert world.store
     assert [one.stage.value for one in world.store.questions.items] == ["asked"]

@@ -31,7 +31,7 @@ from airflow_agent_tasks.lifecycle.run import (
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import Submission
-from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT
+from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from tests.simulated.callbacks import RESUME_GUARD, find_wake_up, make_callback, read_start_fields
 from tests.simulated.form import ANSWERED_AFTER, FormDesk, answer_to
@@ -257,7 +257,7 @@ class World:
         if is_called and moment is None:
             self._note("  the service calls")
             self.now = woken_at
-            return self.begin(resume_with_answer, CALLBACK_EVENT, command.question_id)
+            return self.begin(resume_with_answer, build_callback_event(1), command.question_id)
         self.now = latest if moment is None else moment
         event = self.desk.form.response if self.desk.form else None
         self._note("  nobody answers" if moment is None else f"  the form is answered: {event}")

@@ -127,6 +127,15 @@ def call_beside_a_clear(run: OurCaseRun) -> Steps:
     check_wakes(run, 1)
 
 
+def clear_while_resuming(run: OurCaseRun) -> Steps:
+    """Wake the task in vain, and clear it while a worker resumes it."""
+    yield from run.start_and_wait()
+    run.call_back()
+    yield from run.until(lambda: run.task.state == "running", "a worker resumes the task")
+    run.clear()
+    yield from start_over(run)
+
+
 def call_beside_the_trigger(run: OurCaseRun) -> Steps:
     """Call twice at the moment when the trigger has seen the end and fires."""
     yield from run.start_and_wait()
@@ -167,6 +176,17 @@ CALLBACK_SCENARIOS = (
         call_beside_a_clear,
         "callback_beside_clear",
         "called back for the old agent task after a clear",
+        "shinzo",
+        STOPPED_AND_ANEW,
+        seconds=LONG,
+        later_seconds=SHORT,
+        retry_delay=LONG,
+        arguments=CALLED_BACK,
+    ),
+    scenario(
+        clear_while_resuming,
+        "callback_cleared_while_resuming",
+        "cleared while a worker resumes the task after a callback in vain",
         "shinzo",
         STOPPED_AND_ANEW,
         seconds=LONG,

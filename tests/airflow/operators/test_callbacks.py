@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_agent_tasks.callbacks.token import CallbackToken, fingerprint, read_token
 from airflow_agent_tasks.lifecycle.callback import WITHOUT_DEADLINE
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
-from airflow_agent_tasks.lifecycle.trigger_event import CALLBACK_EVENT
+from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 from tests.airflow.conftest import LONG_SCRIPT
 from tests.airflow.questions import ask, heard
@@ -267,7 +267,7 @@ def test_a_task_that_is_called_back_asks_its_service_once(agent_task_sandbox: An
     assert first.trigger.is_called_back
     assert not list_status_checks(agent_task_sandbox)
     assert waiting.store[RECORD_KEY]["is_called_back"] is True
-    again = waiting.defer(waiting.operator.execute_complete, event=CALLBACK_EVENT)
+    again = waiting.defer(waiting.operator.execute_complete, event=build_callback_event(1))
     assert again.trigger.is_called_back
     assert len(list_status_checks(agent_task_sandbox)) == 1
 
@@ -277,7 +277,7 @@ def test_a_task_that_is_called_back_at_the_end_delivers_the_result(
 ) -> None:
     waiting = Waiting('#sandbox {"steps": 1, "step_seconds": 0, "result": {"answer": 42}}')
     waiting.defer(waiting.operator.execute)
-    returned = waiting.operator.execute_complete(waiting.context, event=CALLBACK_EVENT)
+    returned = waiting.operator.execute_complete(waiting.context, event=build_callback_event(1))
     assert returned["result"] == {"answer": 42}
     assert len(list_status_checks(agent_task_sandbox)) == 1
 
@@ -291,7 +291,9 @@ def wake(api: Any, form: dict[str, Any]) -> None:
 
     with create_session() as session:
         task_instance = session.get(TaskInstance, UUID(form["task_instance"]["id"]))
-        handle_event_submit(TriggerEvent(CALLBACK_EVENT), task_instance=task_instance, session=session)
+        handle_event_submit(
+            TriggerEvent(build_callback_event(1)), task_instance=task_instance, session=session
+        )
 
 
 @BOTH_MODES
