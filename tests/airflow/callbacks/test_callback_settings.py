@@ -64,7 +64,8 @@ def test_an_unusable_base_url_is_refused_without_showing_it(monkeypatch: Any, ba
     with pytest.raises(ValueError, match="callback_base_url") as caught:
         read_base_url()
     assert str(caught.value) == (
-        "[agent_tasks] callback_base_url must be an http:// or https:// URL without user, password, '?' or '#'."
+        "[agent_tasks] callback_base_url must be an http:// or https:// URL without user, password, "
+        "'?' or '#'."
     )
 
 
