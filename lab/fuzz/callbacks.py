@@ -42,13 +42,15 @@ def run(count: int = COUNT, seed: int = SEED, database_url: str | None = None) -
     log_progress("Starting Airflow (about 60 s) ...")
     with run_cluster(database_url) as fuzzed:
         cluster, tokens = fuzzed.cluster, fuzzed.callback_tokens
+        log_file = cluster.log_folder / "api-server.log"
+        size_before = log_file.stat().st_size
         generator = CallGenerator(seed, cluster.environment["AIRFLOW__CORE__FERNET_KEY"], tokens)
         log_progress(f"Sending {count} calls (seed {seed}) ...")
         findings = asyncio.run(send_all(cluster, list(generator.generate(count))))
         log_progress(f"Measuring {TIMED} calls of each class ...")
         times = asyncio.run(measure_times(fuzzed, generator, seed))
         findings["the tasks"] = check_tasks(fuzzed)
-        log = (cluster.log_folder / "api-server.log").read_text(errors="replace")
+        log = log_file.read_bytes()[size_before:].decode(errors="replace")
     tracebacks = log.count("Traceback (most recent call last)")
     findings["the server's log"] = Findings(Counter({"tracebacks": tracebacks}), ["traceback"] * tracebacks)
     findings["tasks woken"] = Findings(Counter({"in the log": log.count("Woke task ")}))

@@ -35,7 +35,11 @@ with DAG({DAG_ID!r}, schedule=None):
         )
 """
 WANTED = {"parked": "awaiting_input", "running": "running", "deferred": "deferred", "ended": "success"}
-SETTINGS = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
+SETTINGS = {
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    # The restart of the API server may take longer than a worker otherwise waits for it.
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
+}
 #: Seconds for the tasks to reach these states.
 TIMEOUT = 120.0
 

@@ -228,7 +228,8 @@ def receive(receiver: ReceiveCallback, token: str, send: Callable[[Any], Any]) -
     async def write(message: Any) -> None:
         send(message)
 
-    scope = {"type": "http", "method": "POST", "headers": [], "path_params": {"token": token}}
+    path = {"path": PATH + token, "path_params": {"token": token}}
+    scope = {"type": "http", "method": "POST", "headers": [], **path}
     asyncio.run(receiver(scope, read_body, write))
 
 
