@@ -7,7 +7,7 @@ import hashlib
 import http.client
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -221,9 +221,15 @@ def test_a_caller_that_hangs_up_has_called(row: Any, api_server: str, requested:
     assert wait_until(lambda: requested.call_count == 1, timeout=30)
 
 
-def receive(receiver: ReceiveCallback, token: str, send: Callable[[Any], Any]) -> None:
+def receive(
+    receiver: ReceiveCallback, token: str, send: Callable[[Any], Any], chunks: Iterable[bytes] = (b"",)
+) -> None:
+    """Let the receiver take a call whose body never ends, unless its only chunk is empty."""
+    body = iter(chunks)
+
     async def read_body() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        chunk = next(body)
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunk)}
 
     async def write(message: Any) -> None:
         send(message)
@@ -231,6 +237,15 @@ def receive(receiver: ReceiveCallback, token: str, send: Callable[[Any], Any]) -
     path = {"path": PATH + token, "path_params": {"token": token}}
     scope = {"type": "http", "method": "POST", "headers": [], **path}
     asyncio.run(receiver(scope, read_body, write))
+
+
+def test_no_more_of_a_body_is_read_than_is_allowed(receiver: ReceiveCallback, requested: Any) -> None:
+    sent: list[Any] = []
+    chunks = iter([b"x" * 1024] * 1_000)
+    receive(receiver, "x", sent.append, chunks)
+    assert len(list(chunks)) == 1_000 - MAX_BODY // 1024 - 1
+    assert [message.get("status") for message in sent] == [202, None]
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 def test_the_response_is_sent_before_the_token_is_looked_at(
