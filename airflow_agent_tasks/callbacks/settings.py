@@ -11,6 +11,8 @@ from airflow_agent_tasks.airflow_compat.api_server import find_page
 SECTION = "agent_tasks"
 #: The path of the receiver in the API server, before the token.
 PATH = "/agent-tasks/callback/"
+#: What Airflow returns for a Fernet key that is not set.
+PLACEHOLDER = "{FERNET_KEY}"
 
 
 def read_base_url() -> str:
@@ -20,17 +22,23 @@ def read_base_url() -> str:
     :raises ValueError: if the setting is not an http:// or https:// URL; the message says what to do.
     """
     base_url = (conf.get(SECTION, "callback_base_url", fallback=None) or "").strip() or find_page()
-    try:
-        parts = urlsplit(base_url)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
-    except ValueError:
-        is_usable = False
-    if not is_usable:
+    if not _is_usable(base_url):
+        # Not shown, because it may contain a password.
         raise ValueError(
-            f"[{SECTION}] callback_base_url must be an http:// or https:// URL without a query, "
-            f"not {base_url!r}."
+            f"[{SECTION}] callback_base_url must be an http:// or https:// URL without user, password, "
+            "'?' or '#'."
         )
     return base_url.rstrip("/")
+
+
+def _is_usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_plain = "@" not in parts.netloc and not set(" ?#") & set(url) and url.isprintable()
+    return has_host and is_plain and parts.scheme in ("http", "https")
 
 
 def read_secrets() -> list[str]:
@@ -38,7 +46,7 @@ def read_secrets() -> list[str]:
     for section, option in ((SECTION, "callback_secret"), ("core", "fernet_key")):
         given = conf.get(section, option, fallback=None) or ""
         # Without a setting, Airflow returns a placeholder, which is public.
-        secrets = [one.strip() for one in given.split(",") if one.strip() and not one.startswith("{")]
+        secrets = [one.strip() for one in given.split(",") if one.strip() not in ("", PLACEHOLDER)]
         if secrets:
             return secrets
     return []

@@ -58,7 +58,7 @@ async def _drain(request: Request) -> bool:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > MAX_BODY:
-                    return False
+                    break
     except (TimeoutError, ClientDisconnect):
         return False
-    return True
+    return size <= MAX_BODY

@@ -79,10 +79,12 @@ def wake(token: CallbackToken) -> Waits:
         try:
             seconds = _attempt(token, held=time.monotonic() - began_at)
         except Exception as error:
-            # Only the type: a database quotes its parameters in the message.
-            log.warning("Could not wake the task of a callback: %s", type(error).__name__)
             errors += 1
-            seconds = INTERVAL if errors < MAX_ERRORS else None
+            if errors == MAX_ERRORS:
+                # Only the type: a database quotes its parameters in the message.
+                log.warning("Could not wake the task of a callback: %s", type(error).__name__)
+                return
+            seconds = INTERVAL
         if seconds is None:
             return
         yield seconds

@@ -1,4 +1,4 @@
-"""The Airflow whose routes are fuzzed, with one agent task running and another one parked at a question."""
+"""The Airflow whose routes are fuzzed, with agent tasks that run, wait, and have ended."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from airflow_agent_tasks.sandbox import DEFAULT_AGENT_ID
 from airflow_agent_tasks.sandbox.server import Sandbox
@@ -16,27 +17,55 @@ from lab.cluster.cluster_programs import ClusterError
 from lab.paths import HOMES
 
 DAG_ID = "fuzzed"
+#: What each task tells its agent.
+MESSAGES = {
+    "parked": '#sandbox {"steps": 1, "ask": ["Red or blue?"]}',
+    "running": '#sandbox {"steps": 100, "step_seconds": 60}',
+    "deferred": '#sandbox {"steps": 100, "step_seconds": 61}',
+    "ended": '#sandbox {"steps": 1}',
+}
 DAG = f"""
 from airflow.sdk import DAG
 from airflow_agent_tasks.operators.shinzo import ShinzoTaskOperator
 
 with DAG({DAG_ID!r}, schedule=None):
-    ShinzoTaskOperator(task_id="parked", message='#sandbox {{"steps": 1, "ask": ["Red or blue?"]}}')
-    ShinzoTaskOperator(
-        task_id="running", message='#sandbox {{"steps": 100, "step_seconds": 60}}', deferrable=False
-    )
+    for task_id, message in {MESSAGES!r}.items():
+        ShinzoTaskOperator(
+            task_id=task_id, message=message, callback_mode="webhook", deferrable=task_id != "running"
+        )
 """
-WANTED = {"parked": "awaiting_input", "running": "running"}
-SETTINGS = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
-#: Seconds for the two tasks to reach these states.
+WANTED = {"parked": "awaiting_input", "running": "running", "deferred": "deferred", "ended": "success"}
+SETTINGS = {
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    # The restart of the API server may take longer than a worker otherwise waits for it.
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
+}
+#: Seconds for the tasks to reach these states.
 TIMEOUT = 120.0
 
 
-@contextmanager
-def run_cluster() -> Iterator[tuple[AirflowCluster, str, list[TaskInstance]]]:
+class FuzzedAirflow(NamedTuple):
     """
-    Start an Airflow with both tasks, whose API server accepts no request without a key.
+    An Airflow whose API server accepts no request without a key.
 
+    :param cluster: Its programs.
+    :param user: The token of a user.
+    :param tasks: Its tasks, in the order of their ids.
+    :param callback_tokens: The tokens of their callbacks, by the ids of the tasks.
+    """
+
+    cluster: AirflowCluster
+    user: str
+    tasks: list[TaskInstance]
+    callback_tokens: dict[str, str]
+
+
+@contextmanager
+def run_cluster(database_url: str | None = None) -> Iterator[FuzzedAirflow]:
+    """
+    Start an Airflow with tasks in all states.
+
+    :param database_url: An empty PostgreSQL database; default a SQLite file.
     :raises ClusterError: if it or one of the tasks does not start.
     """
     home = HOMES / "fuzz"
@@ -52,7 +81,9 @@ def run_cluster() -> Iterator[tuple[AirflowCluster, str, list[TaskInstance]]]:
             "extra": {"agent_id": DEFAULT_AGENT_ID},
         }
         environment = {**SETTINGS, "AIRFLOW_CONN_SHINZO_DEFAULT": json.dumps(connection)}
-        with AirflowCluster(home / "airflow", dags_folder=dags_folder, environment=environment) as cluster:
+        with AirflowCluster(
+            home / "airflow", dags_folder=dags_folder, environment=environment, database_url=database_url
+        ) as cluster:
             cluster.wait_for_dags([DAG_ID])
             run_id = cluster.api.trigger(DAG_ID)
             tasks = _wait_for_tasks(cluster, run_id)
@@ -61,7 +92,13 @@ def run_cluster() -> Iterator[tuple[AirflowCluster, str, list[TaskInstance]]]:
             cluster.stop_program("api-server")
             cluster.start_component("api-server")
             _wait_for_api_server(cluster)
-            yield cluster, user, tasks
+            yield FuzzedAirflow(cluster, user, tasks, _read_callback_tokens(sandbox))
+
+
+def _read_callback_tokens(sandbox: Sandbox) -> dict[str, str]:
+    bodies = [request["body"] for request in sandbox.requests() if request["body"]]
+    urls = {body["message"]: body["webhook_url"] for body in bodies if "webhook_url" in body}
+    return {task_id: urls[message].rpartition("/")[2] for task_id, message in MESSAGES.items()}
 
 
 def _wait_for_tasks(cluster: AirflowCluster, run_id: str) -> list[TaskInstance]:

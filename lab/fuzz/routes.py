@@ -2,7 +2,7 @@
 ``python -m lab.fuzz.routes``: send thousands of generated requests to a real API server, and look for faults.
 
 It sends requests without a valid key, malformed signed orders, answers, requests for paths that do not exist,
-and hangs up, while one agent task runs and another one is parked at a question. A fault is a 500, a traceback
+and hangs up, while agent tasks run, wait, and are parked at a question. A fault is a 500, a traceback
 in the server's log, a request without a response, or a response whose content or time reveals to a stranger
 whether a task exists. Exits with 0 only if there are no faults. Takes two minutes.
 """
@@ -55,7 +55,7 @@ def run(count: int = COUNT, seed: int = SEED) -> int:
     :param seed: The same seed generates the same requests.
     """
     log_progress("Starting Airflow (about 45 s) ...")
-    with run_cluster() as (cluster, user, tasks):
+    with run_cluster() as (cluster, user, tasks, _):
         existing, missing = [describe(task) for task in tasks], list(map(describe_missing, tasks))
         generator = Generator(seed, cluster.environment["AIRFLOW__API__SECRET_KEY"], user, existing, missing)
         log_progress(f"Sending {count} requests (seed {seed}) ...")
@@ -85,7 +85,7 @@ def describe_missing(task: TaskInstance) -> Place:
 async def send_all(cluster: AirflowCluster, probes: list[Probe]) -> dict[str, Findings]:
     """Send all requests, a few at the same time, and return the findings by kind."""
     findings: dict[str, Findings] = defaultdict(Findings)
-    groups: dict[str, tuple[str, bytes]] = {}
+    groups: dict[str, tuple[str, list[bytes], bytes]] = {}
     turns = asyncio.Semaphore(CONCURRENT)
 
     async def send_one(probe: Probe) -> None:
@@ -97,7 +97,7 @@ async def send_all(cluster: AirflowCluster, probes: list[Probe]) -> dict[str, Fi
             return
         if not status or (status.startswith("5") and status != "503"):
             found.faults.append(f"{status or 'no response'} to {probe.data[:200]!r}")
-        answer = (status, response.partition(b"\r\n\r\n")[2])
+        answer = (status, *split_response(response))
         if probe.group and groups.setdefault(probe.group, answer) != answer:
             found.faults.append(f"{probe.group[:60]}: {answer} and {groups[probe.group]}")
 
@@ -136,6 +136,12 @@ def read_status(response: bytes) -> str:
     """Return the status of a response, or an empty string."""
     words = response.split(b" ", 2)
     return words[1].decode("latin-1") if len(words) > 2 else ""
+
+
+def split_response(response: bytes) -> tuple[list[bytes], bytes]:
+    """Return the headers of a response but its date, and its body."""
+    head, _, body = response.partition(b"\r\n\r\n")
+    return sorted(line for line in head.split(b"\r\n")[1:] if not line.lower().startswith(b"date:")), body
 
 
 async def compare_times(
