@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.benchmarks.contenders import CONTENDERS
+from lab.benchmarks.markdown_table import print_table
 from lab.benchmarks.measure_streaming import EVENTS, HEADINGS
 from lab.benchmarks.measure_streaming import measure as measure_streaming
 from lab.benchmarks.mock_service_process import run_mock_service
@@ -44,8 +45,6 @@ LOGGED_TASKS = 10_000
 STEP_SECONDS = 5.0
 #: Seconds for a program to stop what it started, such as an Airflow.
 CLEAN_UP_SECONDS = 30.0
-
-Row = Sequence[Any]
 
 
 def main() -> int:
@@ -203,14 +202,6 @@ def run(
         finally:
             program.stop(grace=CLEAN_UP_SECONDS)
         return dict(json.loads(output.read_text().splitlines()[-1]))
-
-
-def print_table(title: str, headings: Sequence[str], rows: Sequence[Row]) -> None:
-    """Print a table in Markdown."""
-    print(f"### {title}\n")
-    for row in (headings, ["---"] * len(headings), *rows):
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
-    print(flush=True)
 
 
 if __name__ == "__main__":
