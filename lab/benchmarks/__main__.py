@@ -1,7 +1,7 @@
 """
 ``make bench``: measure what waiting and streaming cost, beside other clients, and print tables in Markdown.
 
-Takes about 45 minutes and reports progress on standard error. Each contender has its own process and
+Takes about an hour and reports progress on standard error. Each contender has its own process and
 processor, and so does the mock service; the first line warns if the machine does not have two processors.
 """
 
@@ -20,6 +20,7 @@ from lab.benchmarks.contenders import CONTENDERS
 from lab.benchmarks.markdown_table import print_table
 from lab.benchmarks.measure_streaming import EVENTS, HEADINGS
 from lab.benchmarks.measure_streaming import measure as measure_streaming
+from lab.benchmarks.measure_waiting_callbacks import print_waiting_callbacks
 from lab.benchmarks.mock_service_process import run_mock_service
 from lab.benchmarks.processors import describe_processors, pin
 from lab.benchmarks.simulate_polls import simulate
@@ -63,6 +64,7 @@ def main() -> int:
     print_triggerer_start()
     print_table(f"A stream of {EVENTS:,} events on a worker", HEADINGS, measure_streaming())
     print_live_log()
+    print_waiting_callbacks()
     return 0
 
 
