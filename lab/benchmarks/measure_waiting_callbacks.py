@@ -1,5 +1,5 @@
 """
-Measures what ten thousand tasks that have waited for an hour cost a triggerer, the service and the API server.
+Measures what ten thousand tasks that have waited for an hour cost Airflow and the service.
 
 The rows: only Airflow runs; the tasks poll at the default interval, which is 27 to 30 seconds by then; they
 have callbacks. First all tasks wait, then one after the other ends. The event is the change of the task's row
