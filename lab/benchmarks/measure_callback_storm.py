@@ -28,11 +28,12 @@ from lab.benchmarks.markdown_table import print_table
 from lab.benchmarks.percentile import percentile
 from lab.benchmarks.send_calls import Call
 from lab.benchmarks.waiting_triggerer import TASKS_PER_RUN, DeferredTask, WaitingTriggerer, run_airflow
-from lab.cluster.processes import wait_until
+from lab.cluster.processes import Program, wait_until
 from lab.command_line import build_parser, log_progress, run_command
 
-#: Seconds of the first phase, in which the settling of the start and Airflow's resume guard pass too.
+#: Seconds of the first phase, and of the rest before it.
 QUIET_SECONDS = 20.0
+START_TIMEOUT = 120.0
 #: Seconds without a task woken after which no further one is expected.
 LAST_WAKE_TIMEOUT = 30.0
 #: The part of a URL that is replaced with another text to forge it.
@@ -50,7 +51,7 @@ class Storm:
 
     def __init__(self, airflow: WaitingTriggerer, given: argparse.Namespace) -> None:
         self._cluster = airflow.cluster
-        self._server = self._cluster.programs["api-server"]
+        self._server = self._restart_api_server()
         self._database = Database(self._cluster)
         self._caller = Caller(self._cluster)
         self._given = given
@@ -63,6 +64,7 @@ class Storm:
     def run(self) -> None:
         """Go through the phases."""
         self._database.settle()
+        # Longer than Airflow's resume guard.
         time.sleep(QUIET_SECONDS)
         log_progress("The page alone ...")
         ends_at = time.monotonic() + QUIET_SECONDS
@@ -70,6 +72,16 @@ class Storm:
         self._forge_alone()
         self._call_alone()
         self._storm(before)
+
+    def _restart_api_server(self) -> Program:
+        """Restart the API server as one that does not make a new token of an admin for every request."""
+        # With the token that it already has, the client remains an admin.
+        self._cluster.environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "False"
+        self._cluster.stop_program("api-server")
+        server = self._cluster.start_component("api-server")
+        if not wait_until(lambda: bool(self._cluster.api.read_health()), timeout=START_TIMEOUT):
+            raise SystemExit(f"the API server did not start again. {server.describe_log_end()}")
+        return server
 
     def _forge_alone(self) -> None:
         log_progress("Forged calls alone ...")
