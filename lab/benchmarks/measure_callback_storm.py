@@ -108,7 +108,7 @@ class Storm:
         self._wait_until_woken(len(self._alone))
         used = read_cpu(self._server) - cpu
         delays = self._list_delays(self._alone, calls)
-        self._note("genuine calls alone: call to wake s p50 / p99 / max", describe(delays, 2))
+        self._note("genuine calls alone: call to wake s p50 / p99 / max", describe(delays, 3))
         self._note("CPU ms of the API server per genuine call", f"{1000 * used / len(calls):.1f}")
 
     def _storm(self, before: Sequence[float]) -> None:
@@ -133,7 +133,7 @@ class Storm:
         self._note("storm: seconds until all calls were answered", f"{sending:.1f}")
         self._note("storm: answer to a call ms p50 / p99 / max", describe(answers, 0))
         self._note("storm: tasks woken", len(delays), is_right=len(delays) == len(genuine))
-        self._note("storm: call to wake s p50 / p99 / max", describe(delays, 2))
+        self._note("storm: call to wake s p50 / p99 / max", describe(delays, 3))
         self._note("tasks changed that nobody called", changed, is_right=changed == 0)
         self._note("page before ms p50 / p99 / max", describe(before, 0))
         self._note("page during the storm ms p50 / p99 / max", describe(during, 0))

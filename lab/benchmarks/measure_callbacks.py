@@ -129,7 +129,7 @@ class Measurement:
 def main() -> int:
     """Measure each kind, print the table and return the exit status."""
     arguments = parse_arguments()
-    home = HOMES / "callbacks"
+    home = HOMES / f"callbacks-{arguments.database}"
     dags, resumes = home / "dags", home / "resumes"
     dags.mkdir(parents=True, exist_ok=True)
     (dags / "agents.py").write_text(build_dags(arguments.seconds))
