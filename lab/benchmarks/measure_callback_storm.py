@@ -25,7 +25,7 @@ from lab.benchmarks.api_server_load import Caller, read_cpu, time_page
 from lab.benchmarks.contenders import CALLED_BACK
 from lab.benchmarks.database import DATABASES, Database, TaskRow
 from lab.benchmarks.markdown_table import print_table
-from lab.benchmarks.percentile import percentile
+from lab.benchmarks.percentile import describe, percentile
 from lab.benchmarks.send_calls import Call
 from lab.benchmarks.waiting_triggerer import TASKS_PER_RUN, DeferredTask, WaitingTriggerer, run_airflow
 from lab.cluster.processes import Program, wait_until
@@ -127,8 +127,8 @@ class Storm:
         rows = self._database.read_tasks()
         changed = sum(rows[task.task_id].state != "deferred" for task in self._uncalled)
         answers = [1000 * call.seconds for call in calls.values()]
-        slower = percentile(list(during), 0.5) / percentile(list(before), 0.5)
-        slowest = percentile(list(during), 0.99) / percentile(list(before), 0.99)
+        slower = percentile(during, 0.5) / percentile(before, 0.5)
+        slowest = percentile(during, 0.99) / percentile(before, 0.99)
         self._note("storm: calls, of them genuine", f"{len(calls):,} / {len(genuine):,}")
         self._note("storm: seconds until all calls were answered", f"{sending:.1f}")
         self._note("storm: answer to a call ms p50 / p99 / max", describe(answers, 0))
@@ -178,11 +178,6 @@ class Storm:
 def is_woken(row: TaskRow) -> bool:
     """Return whether a task is about to resume because of a call."""
     return row.state == "scheduled" and row.is_called
-
-
-def describe(values: Sequence[float], digits: int) -> str:
-    """Return the median, the 99th percentile and the maximum."""
-    return " / ".join(f"{percentile(list(values), share):.{digits}f}" for share in (0.5, 0.99, 1.0))
 
 
 def main() -> int:

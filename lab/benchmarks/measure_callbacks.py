@@ -28,7 +28,7 @@ from airflow_agent_tasks.sandbox.server import Sandbox
 from lab.benchmarks import database
 from lab.benchmarks.airflow_defaults import DEFAULTS
 from lab.benchmarks.markdown_table import print_table
-from lab.benchmarks.percentile import percentile
+from lab.benchmarks.percentile import describe
 from lab.cluster.airflow_cluster import AirflowCluster
 from lab.cluster.cluster_programs import ClusterTimeoutError
 from lab.cluster.processes import wait_until
@@ -39,10 +39,7 @@ TITLES = {"callbacks": "with callbacks", "polling": "polling", "alarm": "Airflow
 STATUS_REQUEST = re.compile("/agent/[^/]+/task/([^/]+)")
 #: Seconds beyond the time of the agents within which the runs must end.
 PATIENCE = 600.0
-HEADINGS = (
-    *("", "runs", "end to resume s p50", "p99", "max"),
-    *("status requests per task, mean", "most"),
-)
+HEADINGS = (*("", "runs", "end to resume s p50 / p99 / max", "status requests per task, mean", "most"),)
 
 
 def build_dags(seconds: float) -> str:
@@ -93,8 +90,7 @@ class Measurement:
         ends = {agent["request"]["message"].split()[-1]: agent["ended_at"] for agent in agents}
         lines = [json.loads(line) for line in self._resumes.read_text().splitlines()]
         delays = [resumed - (ends[run_id] if due is None else due) for run_id, due, resumed in lines]
-        times = [f"{percentile(delays, share):.2f}" for share in (0.5, 0.99, 1.0)]
-        return (TITLES[kind], len(delays), *times, *self._count_requests(agents))
+        return (TITLES[kind], len(delays), describe(delays, 2), *self._count_requests(agents))
 
     def _run(self, dag_id: str) -> None:
         given = self._arguments
@@ -114,16 +110,16 @@ class Measurement:
         )
         return int(found["total_entries"])
 
-    def _count_requests(self, agents: list[dict[str, Any]]) -> tuple[str | None, int | None]:
+    def _count_requests(self, agents: list[dict[str, Any]]) -> tuple[str, str]:
         if not agents:
-            return None, None
+            return "", ""
         matches = [
             STATUS_REQUEST.fullmatch(one["path"])
             for one in self._sandbox.requests()
             if one["method"] == "GET"
         ]
         counts = Counter(match[1] for match in matches if match)
-        return f"{counts.total() / len(agents):.2f}", max(counts.values())
+        return f"{counts.total() / len(agents):.2f}", str(max(counts.values()))
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from lab.benchmarks.api_server_load import Caller, read_cpu
 from lab.benchmarks.contenders import CALLED_BACK
 from lab.benchmarks.database import Database
 from lab.benchmarks.markdown_table import print_table
-from lab.benchmarks.percentile import percentile
+from lab.benchmarks.percentile import describe
 from lab.benchmarks.waiting_triggerer import TASKS_PER_RUN, WaitingTriggerer, run_airflow
 from lab.cluster.processes import wait_until
 from lab.command_line import build_parser, log_progress, run_command
@@ -29,8 +29,6 @@ HEADINGS = (
     *("CPU s per hour of the API server, one end per task", "end to event s p50 / p99 / max"),
 )
 HOUR = 3600.0
-#: The median, the 99th percentile and the maximum.
-SHARES = (0.5, 0.99, 1.0)
 #: Seconds for all triggers to start, and then for the peak of the start to pass.
 START_TIMEOUT = 1200.0
 SETTLING = 60.0
@@ -184,7 +182,7 @@ def print_waiting_callbacks(tasks: int = 10_000, seconds: float = 120.0, events:
             f"{one.polls * HOUR / one.seconds:,.0f}",
             f"{one.triggerer_cpu * HOUR / one.seconds:,.0f}",
             f"{one.server_cpu_per_end * tasks:,.0f}",
-            " / ".join(f"{percentile(one.delays, share):.2f}" for share in SHARES if one.delays),
+            describe(one.delays, 2),
         )
         for name, one in found.items()
     ]
