@@ -39,7 +39,7 @@ TITLES = {"callbacks": "with callbacks", "polling": "polling", "alarm": "Airflow
 STATUS_REQUEST = re.compile("/agent/[^/]+/task/([^/]+)")
 #: Seconds beyond the time of the agents within which the runs must end.
 PATIENCE = 600.0
-HEADINGS = (*("", "runs", "end to resume s p50 / p99 / max", "status requests per task, mean", "most"),)
+HEADINGS = ("", "runs", "end to resume s p50 / p99 / max", "status requests per task, mean", "most")
 
 
 def build_dags(seconds: float) -> str:
