@@ -98,7 +98,9 @@ class Measurement:
             self._cluster.api.trigger(dag_id)
             time.sleep(given.every)
         timeout = given.seconds + PATIENCE
-        if not wait_until(lambda: not self._count_runs(dag_id, "queued", "running"), timeout=timeout):
+        if not wait_until(
+            lambda: not self._count_runs(dag_id, "queued", "running"), timeout=timeout, interval=1.0
+        ):
             raise ClusterTimeoutError(f"not all runs of {dag_id} ended in {timeout:.0f} s")
         if failed := self._count_runs(dag_id, "failed"):
             raise SystemExit(f"{failed} runs of {dag_id} failed; see {self._cluster.home / 'logs'}")
