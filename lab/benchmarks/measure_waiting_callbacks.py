@@ -90,14 +90,15 @@ class Watcher:
             lambda: self._database.count_running_triggers() > self._tasks, timeout=START_TIMEOUT, interval=1.0
         ):
             raise SystemExit(f"only {self._database.count_running_triggers()} triggers were started")
+        for task in self._triggerer.list_tasks()[-1:]:
+            if task.url:
+                # The first call makes the API server import and compile what the others need.
+                requests.post(task.url, timeout=30)
         time.sleep(SETTLING)
 
     def measure(self, name: str) -> Costs:
         """Watch the waiting and then the ends, and return the costs."""
         tasks = self._triggerer.list_tasks()
-        if name == CALLED_BACK:
-            # The first call makes the API server import what the others need; it may be a forged one.
-            requests.post(f"{tasks[-1].url}-", timeout=30)
         begin = self._take_snapshot()
         time.sleep(self._seconds)
         waiting = self._take_snapshot()
