@@ -1,7 +1,7 @@
 """
 ``make bench``: measure what waiting and streaming cost, beside other clients, and print tables in Markdown.
 
-Takes about 45 minutes and reports progress on standard error. Each contender has its own process and
+Takes about an hour and reports progress on standard error. Each contender has its own process and
 processor, and so does the mock service; the first line warns if the machine does not have two processors.
 """
 
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lab.benchmarks.contenders import CONTENDERS
+from lab.benchmarks.markdown_table import print_table
 from lab.benchmarks.measure_streaming import EVENTS, HEADINGS
 from lab.benchmarks.measure_streaming import measure as measure_streaming
+from lab.benchmarks.measure_waiting_callbacks import print_waiting_callbacks
 from lab.benchmarks.mock_service_process import run_mock_service
 from lab.benchmarks.processors import describe_processors, pin
 from lab.benchmarks.simulate_polls import simulate
@@ -45,8 +47,6 @@ STEP_SECONDS = 5.0
 #: Seconds for a program to stop what it started, such as an Airflow.
 CLEAN_UP_SECONDS = 30.0
 
-Row = Sequence[Any]
-
 
 def main() -> int:
     """Measure everything, print the tables and return the exit status."""
@@ -64,6 +64,7 @@ def main() -> int:
     print_triggerer_start()
     print_table(f"A stream of {EVENTS:,} events on a worker", HEADINGS, measure_streaming())
     print_live_log()
+    print_waiting_callbacks()
     return 0
 
 
@@ -203,14 +204,6 @@ def run(
         finally:
             program.stop(grace=CLEAN_UP_SECONDS)
         return dict(json.loads(output.read_text().splitlines()[-1]))
-
-
-def print_table(title: str, headings: Sequence[str], rows: Sequence[Row]) -> None:
-    """Print a table in Markdown."""
-    print(f"### {title}\n")
-    for row in (headings, ["---"] * len(headings), *rows):
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
-    print(flush=True)
 
 
 if __name__ == "__main__":

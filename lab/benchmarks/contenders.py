@@ -10,7 +10,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 CONN_ID = "bench"
+AGENT_ID = "agt_1"
 A_DAY = 86_400.0
+#: The contender whose tasks have the records and the URLs of callbacks.
+CALLED_BACK = "called_back"
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,32 @@ def _build_with_progress(number: int, interval: float) -> Any:
     return AgentTaskTrigger(
         conn_id=CONN_ID,
         agent_task_id=str(number),
-        agent_id="agt_1",
+        agent_id=AGENT_ID,
         started_at=time.time(),
         poll_interval=interval,
         notes_progress="running",
+    )
+
+
+def _build_polled(number: int, interval: float) -> Any:
+    return _build_old(number)
+
+
+def _build_called_back(number: int, interval: float) -> Any:
+    return _build_old(number, is_called_back=True)
+
+
+def _build_old(number: int, **arguments: Any) -> Any:
+    """Build the trigger of a task that has already worked for an hour."""
+    from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
+
+    return AgentTaskTrigger(
+        conn_id=CONN_ID,
+        agent_task_id=str(number),
+        agent_id=AGENT_ID,
+        started_at=time.time() - 3600,
+        notes_progress="running",
+        **arguments,
     )
 
 
@@ -86,6 +111,10 @@ def _build_sleeper(number: int, interval: float) -> Any:
     return DateTimeTrigger(datetime.now(timezone.utc) + timedelta(days=1))
 
 
+def _connect_shinzo(url: str) -> Mapping[str, Any]:
+    return {"conn_type": "shinzo", "host": url, "password": "key_bench"}
+
+
 CONTENDERS = {
     "ours": Contender(
         "airflow-agent-tasks",
@@ -94,9 +123,11 @@ CONTENDERS = {
     ),
     "progress": Contender(
         "airflow-agent-tasks, with the progress of Shinzo's agents",
-        lambda url: {"conn_type": "shinzo", "host": url, "password": "key_bench"},
+        _connect_shinzo,
         _build_with_progress,
     ),
+    "polled": Contender("polling at the default interval", _connect_shinzo, _build_polled),
+    CALLED_BACK: Contender("with callbacks", _connect_shinzo, _build_called_back),
     "dbt": Contender(
         "dbt Cloud",
         lambda url: {

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from airflow_agent_tasks.sandbox.server import Sandbox
+from lab.benchmarks.airflow_defaults import DEFAULTS
 from lab.benchmarks.quick_answers import DAG_ID, Respondent, Results, build_dag
 from lab.cluster import postgresql
 from lab.cluster.airflow_api import AirflowApiError
@@ -29,14 +30,6 @@ from lab.cluster.processes import Program, find_free_ports, wait_until
 from lab.command_line import build_parser, log_progress, print_table, run_command
 from lab.paths import HOMES
 
-#: Airflow's defaults, instead of the lab's faster settings.
-SETTINGS = {
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-    "AIRFLOW__CORE__PARALLELISM": "6",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "5",
-    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
-    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
-}
 #: If a scheduler is killed, its tasks are found after half a minute instead of five minutes.
 QUICK_RECOVERY = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
@@ -146,7 +139,7 @@ def measure(setup: Setup, arguments: argparse.Namespace) -> Results:
     ):
         (home / folder).mkdir(parents=True, exist_ok=True)
         (home / folder / f"{name}.py").write_text(source)
-    environment = {**SETTINGS, "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins")}
+    environment = {**DEFAULTS, "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins")}
     if setup.kills_scheduler:
         environment |= QUICK_RECOVERY
     log_progress(f"{setup.name}: starting Airflow (about 30 s) ...")
@@ -176,7 +169,7 @@ def build_celery_settings() -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
         "AIRFLOW__CELERY__BROKER_URL": url,
         "AIRFLOW__CELERY__RESULT_BACKEND": url,
-        "AIRFLOW__CELERY__WORKER_CONCURRENCY": SETTINGS["AIRFLOW__CORE__PARALLELISM"],
+        "AIRFLOW__CELERY__WORKER_CONCURRENCY": DEFAULTS["AIRFLOW__CORE__PARALLELISM"],
     }
 
 

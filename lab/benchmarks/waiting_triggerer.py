@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
 
 from lab.benchmarks.contenders import CONN_ID, CONTENDERS
+from lab.benchmarks.database import run_database
 from lab.benchmarks.mock_service_process import MockServiceControl, run_mock_service
 from lab.benchmarks.tls_certificate import build_trust_variables, write_certificate
 from lab.cluster.airflow_cluster import AirflowCluster
@@ -46,6 +49,18 @@ class Metrics:
             self.blocked += self._socket.recv(65536).count(b"triggers.blocked_main_thread")
 
 
+class DeferredTask(NamedTuple):
+    """
+    A deferred task.
+
+    :param task_id: Airflow's id of its task instance.
+    :param url: The URL of its callback; empty if it has none.
+    """
+
+    task_id: UUID
+    url: str
+
+
 class WaitingTriggerer:
     """
     A triggerer, and the service that its tasks wait for.
@@ -64,6 +79,7 @@ class WaitingTriggerer:
         self.service = service
         self.metrics = metrics
         self.probe_path = home / "probe"
+        self._tasks_path = home / "tasks"
         self._name = name
 
     def defer(self, tasks: int, interval: float, *, has_probe: bool = False) -> None:
@@ -83,10 +99,15 @@ class WaitingTriggerer:
         for _ in range(tasks // TASKS_PER_RUN):
             cluster.api.trigger("waiting")
         command = [sys.executable, "-m", "lab.benchmarks.defer_tasks", self._name, str(interval)]
-        deferring = cluster.start_program("defer", [*command, str(self.probe_path)])
+        deferring = cluster.start_program("defer", [*command, str(self.probe_path), str(self._tasks_path)])
         if deferring.wait(timeout=300):
             raise SystemExit(f"the tasks could not be deferred:\n{deferring.describe_log_end()}")
         cluster.stop_program("defer")
+
+    def list_tasks(self) -> list[DeferredTask]:
+        """Return the deferred tasks in the order of their numbers."""
+        lines = [line.partition(" ") for line in self._tasks_path.read_text().splitlines()]
+        return [DeferredTask(UUID(task_id), url) for task_id, _, url in lines]
 
     def start(self) -> None:
         """Start the triggerer."""
@@ -94,12 +115,15 @@ class WaitingTriggerer:
 
 
 @contextmanager
-def run_airflow(name: str, environment: Mapping[str, str]) -> Iterator[WaitingTriggerer]:
+def run_airflow(
+    name: str, environment: Mapping[str, str], *, database: str = "sqlite"
+) -> Iterator[WaitingTriggerer]:
     """
     Run an Airflow whose tasks can wait as those of a contender, and the service.
 
     :param name: The contender.
     :param environment: Further environment variables for Airflow.
+    :param database: The name of its database; default SQLite.
     """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
@@ -118,7 +142,9 @@ def run_airflow(name: str, environment: Mapping[str, str]) -> Iterator[WaitingTr
             "AIRFLOW__METRICS__STATSD_PORT": str(metrics.port),
             **environment,
         }
-        cluster = stack.enter_context(
-            AirflowCluster(home / "airflow", dags_folder=dags, environment=variables)
+        database_url = stack.enter_context(run_database(database))
+        airflow = AirflowCluster(
+            home / "airflow", dags_folder=dags, environment=variables, database_url=database_url
         )
+        cluster = stack.enter_context(airflow)
         yield WaitingTriggerer(name, home, cluster, MockServiceControl(url), metrics)
