@@ -26,8 +26,8 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (9 minutes each)"
-	@echo "make fuzz     send 2,000 hostile replies and 500 streams to the clients, 3,000 requests to the plugin, and print what they"
-	@echo "              broke (5 minutes)"
+	@echo "make fuzz     send 2,000 hostile replies and 500 streams to the clients, 3,000 requests and 6,500"
+	@echo "              callbacks to the plugin, and print what they broke (8 minutes)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
 	@echo "make answers  answer 200 questions the moment they appear, in each setup, and print for how long that was delayed"
 	@echo "              (5 minutes a setup); SETUPS='local celery' runs some of them"
@@ -146,6 +146,7 @@ fuzz: $(INSTALLED)
 	@$(BIN)/python -m lab.fuzz.replies
 	@$(BIN)/python -m lab.fuzz.streams
 	@$(BIN)/python -m lab.fuzz.routes
+	@$(BIN)/python -m lab.fuzz.callbacks
 
 parked: $(INSTALLED)
 	@$(BIN)/python -m lab.benchmarks.measure_parked_tasks

@@ -19,7 +19,7 @@ from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import and_, select, update
 
-from airflow_agent_tasks.airflow_compat.early_answer_delay import measure_resume_delay, select_timing
+from airflow_agent_tasks.airflow_compat.early_answer_delay import select_timing
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskError
@@ -70,11 +70,6 @@ def read_idempotency_key(row: Any) -> str | None:
     except AgentTaskError:  # the record is damaged; the task's next execution says so
         return None
     return record.idempotency_key if record else None
-
-
-def measure_delay(row: Any) -> float:
-    """Return the seconds after which to check again whether a waiting task may resume; 0.0 for now."""
-    return measure_resume_delay(row)
 
 
 def resume(row: Any) -> bool:

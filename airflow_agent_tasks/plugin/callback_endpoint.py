@@ -1,5 +1,5 @@
 """
-The endpoint in the API server that services call when an agent task changes.
+The receiver in the API server that services call when an agent task changes.
 
 A call is a hint: the woken task asks its service itself. Every call gets the same empty response, and gets it
 before anything but the body is looked at, so a caller learns nothing about tokens or tasks.
@@ -7,47 +7,71 @@ before anything but the body is looked at, so a caller learns nothing about toke
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import cached_property
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from airflow_agent_tasks.callbacks.settings import read_secrets
+from airflow_agent_tasks.callbacks.settings import PATH, read_secrets
 from airflow_agent_tasks.callbacks.token import read_token
 from airflow_agent_tasks.plugin.wake_ups import WakeUps
+
+log = logging.getLogger(__name__)
 
 #: Maximum size of a body in bytes. It is read so that the caller gets a response, and thrown away.
 MAX_BODY = 64 * 1024
 #: Seconds for a body to arrive.
 MAX_SECONDS = 5.0
 
-_wake_ups = WakeUps()
 
+class CallbackReceiver:
+    """
+    ASGI app that receives callbacks, and passes all other requests on.
 
-class ReceiveCallback:
-    """Accepts a call; an ASGI app."""
+    It stands in front of Airflow's own middlewares. They would make a call seven times as expensive, so that
+    a flood of forged ones would slow down the UI, and write its token to the access log.
+
+    :param app: Airflow's app with its middlewares.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._wake_ups = WakeUps()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to a callback, and then wake the task that its token names."""
+        token = _find_token(scope)
+        if token is None:
+            await self._app(scope, receive, send)
+            return
+        is_complete = await _drain(Request(scope, receive))
+        # The rest of a body would be taken for the next request.
+        headers = None if is_complete else {"connection": "close"}
+        await Response(status_code=202, headers=headers)(scope, receive, send)
+        named = read_token(self._secrets, token, now=time.time())
+        if named is not None:
+            self._wake_ups.request(named)
 
     @cached_property
     def _secrets(self) -> list[str]:
         # Read once: Airflow may run a command to get them.
-        return read_secrets()
+        try:
+            return read_secrets()
+        except Exception as error:
+            log.error("Callbacks wake no tasks: their secret cannot be read (%s)", type(error).__name__)  # noqa: TRY400
+            return []
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond, and then wake the task that the token names."""
-        request = Request(scope, receive)
-        given: str = request.path_params["token"]
-        # For Airflow's access log, which is written after the response.
-        scope["path"] = f"{scope['path'].removesuffix(given)}***"
-        is_complete = await _drain(request)
-        # The rest of a body would be taken for the next request.
-        headers = None if is_complete else {"connection": "close"}
-        await Response(status_code=202, headers=headers)(scope, receive, send)
-        token = read_token(self._secrets, given, now=time.time())
-        if token is not None:
-            _wake_ups.request(token)
+
+def _find_token(scope: Scope) -> str | None:
+    """Return what a request has in the place of a token, or None if it is not a callback."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    return path.removeprefix(PATH) if path.startswith(PATH) else None
 
 
 async def _drain(request: Request) -> bool:

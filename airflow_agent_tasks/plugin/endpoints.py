@@ -5,14 +5,12 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from airflow_agent_tasks.plugin.callback_endpoint import ReceiveCallback
 from airflow_agent_tasks.plugin.form_endpoint import change_form
 from airflow_agent_tasks.plugin.health_endpoint import report_health
 
 app = Starlette(
     routes=[
         Route("/required-action", change_form, methods=["POST"]),
-        Route("/callback/{token:path}", ReceiveCallback(), methods=["POST"]),
         Route("/health", report_health, methods=["POST"]),
     ]
 )

@@ -16,20 +16,21 @@ class Startup:
     ASGI middleware that only acts when the server starts.
 
     When the server builds it, it calls ``prepare``. When the first event reaches it, which is the server's
-    startup, it gets Airflow's app and adds the check of answers to it.
+    startup, it gets Airflow's app, and adds the check of answers and the receiver of callbacks to it.
 
     :param app: The next ASGI app.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._checks_answers = False
+        self._has_started = False
         prepare()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if not self._checks_answers:
-            self._checks_answers = True
+        if not self._has_started:
+            self._has_started = True
             check_answers(scope.get("app"))
+            receive_callbacks(scope.get("app"))
         await self._app(scope, receive, send)
 
 
@@ -55,4 +56,19 @@ def check_answers(app: Any) -> None:
             f"answers cannot be checked ({error!r})",
             "an answer within seconds of its question may fail the task, and an empty answer is accepted, "
             "and the question is asked again later",
+        )
+
+
+def receive_callbacks(app: Any) -> None:
+    """Make the API server receive callbacks ahead of its middlewares; never raises."""
+    from airflow_agent_tasks.airflow_compat.startup_check import report
+
+    try:
+        from airflow_agent_tasks.plugin.callback_endpoint import CallbackReceiver
+
+        app.middleware_stack = CallbackReceiver(app.middleware_stack)
+    except Exception as error:  # would end the server
+        report(
+            f"callbacks cannot be received ({error!r})",
+            "tasks whose services call back are not woken, and find the end only by a poll every 300 seconds",
         )

@@ -8,10 +8,10 @@ import time
 from collections.abc import Generator
 from functools import partial
 
+from airflow_agent_tasks.airflow_compat.early_answer_delay import measure_resume_delay
 from airflow_agent_tasks.airflow_compat.waiting_tasks import (
     WAITING,
     find_task,
-    measure_delay,
     read_idempotency_key,
     resume,
 )
@@ -101,7 +101,7 @@ def _attempt(token: CallbackToken, *, held: float) -> float | None:
         return None
     if row.state == "running":
         return INTERVAL + held / 4 if held < MAX_HOLD else None
-    if (seconds := measure_delay(row)) > 0:
+    if (seconds := measure_resume_delay(row)) > 0:
         return seconds
     if not resume(row):
         return INTERVAL

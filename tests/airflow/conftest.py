@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from pytest_mock import MockerFixture
 
 from lab.cluster.airflow_api import AirflowApi
@@ -69,6 +70,10 @@ class FinishedRun:
         return found
 
 
+#: The secrets of callbacks, the newest first, as the API server knows them.
+CALLBACK_SECRETS = "a-new-secret-of-the-tests,an-old-secret-of-the-tests"
+
+
 @pytest.fixture(autouse=True)
 def short_waits(mocker: MockerFixture) -> None:
     """Make the adaptive waits 40 times shorter: what is tested here is what happens, not when."""
@@ -105,6 +110,10 @@ def api_server(airflow_home: Path) -> Iterator[str]:
         # An answer is delayed by this, and a second more; the test of that has a scheduler.
         patch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
         with serve_airflow(listening):
+            # The receiver of callbacks reads them once; the tests themselves have no setting.
+            with pytest.MonkeyPatch.context() as early:
+                early.setenv("AIRFLOW__AGENT_TASKS__CALLBACK_SECRET", CALLBACK_SECRETS)
+                requests.post(f"{address}/agent-tasks/callback/", timeout=30)
             yield address
 
 

@@ -17,6 +17,8 @@ from lab.faults.our_case_run import OurCaseRun
 WOKEN = "The service called back."
 #: Seconds to watch a call that must change nothing.
 WATCH_SECONDS = 3.0
+#: Seconds for the service to answer a task that is cleared meanwhile.
+SLOW_SECONDS = 5.0
 
 
 def check_wakes(run: OurCaseRun, wakes: int, max_status_checks: float = math.inf) -> None:
@@ -130,8 +132,9 @@ def call_beside_a_clear(run: OurCaseRun) -> Steps:
 def clear_while_resuming(run: OurCaseRun) -> Steps:
     """Wake the task in vain, and clear it while a worker resumes it."""
     yield from run.start_and_wait()
+    run.sandbox.faults([{"method": "GET", "times": 1, "delay_seconds": SLOW_SECONDS}])
     run.call_back()
-    yield from run.until(lambda: run.task.state == "running", "a worker resumes the task")
+    yield from run.until(lambda: run.list_requests("GET"), "the woken task asked the service")
     run.clear()
     yield from start_over(run)
 

@@ -15,17 +15,17 @@ from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import delete
 
+from airflow_agent_tasks.airflow_compat.early_answer_delay import measure_resume_delay
 from airflow_agent_tasks.airflow_compat.ended_tasks import build_scope
 from airflow_agent_tasks.airflow_compat.waiting_tasks import (
     find_task,
-    measure_delay,
     read_idempotency_key,
     resume,
 )
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 from tests.airflow.waiting_rows import STARTS_TWO, put, read, read_states, set_trigger, start
 
-EVENT = {"callback": True}
+EVENT = {"callback": True, "try_number": 1}
 
 
 @pytest.fixture
@@ -146,9 +146,9 @@ def test_a_task_without_a_record_has_no_key(row: Any) -> None:
 def test_a_task_that_just_left_its_worker_is_to_wait(row: Any, state: str) -> None:
     # min_heartbeat_interval is 0 here: a second for the worker to leave, one for the scheduler to notice.
     put(row, state, seconds_ago=0.0)
-    assert 0 < measure_delay(find_task(row.id)) <= 2
+    assert 0 < measure_resume_delay(find_task(row.id)) <= 2
     put(row, state)
-    assert measure_delay(find_task(row.id)) == 0
+    assert measure_resume_delay(find_task(row.id)) == 0
 
 
 @pytest.mark.parametrize(

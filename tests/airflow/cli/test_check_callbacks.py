@@ -83,7 +83,7 @@ def test_an_unusable_address_is_found(monkeypatch: Any, variable: str, verdict: 
     monkeypatch.setenv(f"AIRFLOW__{variable}", "ftp://airflow.example.com")
     (found,) = check_callbacks()
     assert found.verdict == verdict
-    assert "must be an http:// or https:// URL without a query, not 'ftp://air" in found.details
+    assert "callback_base_url must be an http:// or https:// URL without user" in found.details
 
 
 @pytest.mark.parametrize(

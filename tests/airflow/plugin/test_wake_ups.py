@@ -58,7 +58,7 @@ def test_a_waiting_task_is_woken_at_once(row: Any, state: str, caplog: Any) -> N
     caplog.set_level("INFO", logger=wake_ups.__name__)
     assert list(wake(token)) == []
     assert read_states(row) == ["scheduled"]
-    assert read(row).next_kwargs["event"] == {"callback": True}
+    assert read(row).next_kwargs["event"] == {"callback": True, "try_number": 1}
     assert caplog.messages == [f"Woke task agent of DAG {row.dag_id}, run {row.run_id}, for a callback"]
 
 
@@ -190,7 +190,7 @@ def fail(*args: Any) -> Any:
     raise OperationalError("SELECT ?", {"secret": SECRET}, ValueError(f"database is locked: {SECRET}"))
 
 
-@pytest.mark.parametrize("part", ["find_task", "read_idempotency_key", "measure_delay", "resume"])
+@pytest.mark.parametrize("part", ["find_task", "read_idempotency_key", "measure_resume_delay", "resume"])
 def test_an_error_of_the_database_is_passed_over(row: Any, mocker: MockerFixture, part: str) -> None:
     token, original = token_of(row), getattr(wake_ups, part)
     mocker.patch.object(wake_ups, part, side_effect=fail)
