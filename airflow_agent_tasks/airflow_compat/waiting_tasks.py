@@ -18,6 +18,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import and_, select, update
+from sqlalchemy.orm import lazyload
 
 from airflow_agent_tasks.airflow_compat.early_answer_delay import select_timing
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
@@ -86,7 +87,10 @@ def resume(row: Any) -> bool:
         locked: Any = session.execute(lock.execution_options(synchronize_session=False))
         if not locked.rowcount:
             return False
-        task_instance: Any = session.get(TaskInstance, row.id, populate_existing=True)
+        # Without what Airflow loads with every row: it costs more than the rest.
+        task_instance: Any = session.get(
+            TaskInstance, row.id, options=(lazyload("*"),), populate_existing=True
+        )
         payload = build_callback_event(task_instance.try_number)
         event = TriggerEvent(payload)  # type: ignore[no-untyped-call]
         handle_event_submit(event, task_instance=task_instance, session=session)

@@ -20,8 +20,8 @@ from airflow_agent_tasks.plugin.background_calls import BackgroundCalls
 
 log = logging.getLogger(__name__)
 
-#: Number of threads that wake tasks.
-THREADS = 2
+#: Number of threads that wake tasks: with a second one, a thousand calls in ten seconds slow down the UI.
+THREADS = 1
 #: Seconds between two attempts to wake one task, at least.
 INTERVAL = 1.0
 #: Seconds for which a call waits for a running task to wait: it came before the deferral.

@@ -49,7 +49,8 @@ def start(process: str, routes: Any = public_router.routes) -> None:
     async def airflow(*request: Any) -> None: ...
 
     if process == "api_server":
-        scope = {"type": "lifespan", "app": SimpleNamespace(routes=routes)}
+        app = SimpleNamespace(routes=routes, middleware_stack=airflow)
+        scope = {"type": "lifespan", "app": app}
         asyncio.run(Startup(airflow)(scope, "receive", "send"))
     else:
         listener.on_starting(Job.__new__(Job))
@@ -59,6 +60,13 @@ def start(process: str, routes: Any = public_router.routes) -> None:
 def test_nothing_is_reported_on_an_airflow_that_fits(caplog: Any, process: str) -> None:
     start(process)
     assert caplog.text == ""
+
+
+def test_a_server_in_front_of_which_nothing_can_stand_is_reported(caplog: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "airflow_agent_tasks.plugin.callback_endpoint", None)
+    start("api_server")
+    assert "callbacks cannot be received (ModuleNotFoundError" in caplog.text
+    assert "So tasks whose services call back are not woken" in caplog.text
 
 
 @pytest.mark.parametrize("process", ["api_server", "scheduler"])
