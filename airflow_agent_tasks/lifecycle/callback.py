@@ -51,7 +51,7 @@ def ask_for_callback(
     Complete a start with the URL of the callback that the user wants.
 
     :return: The start fields, and the record that says whether Airflow may rely on the callback.
-    :raises AgentTaskArgumentError: if no URL can be made.
+    :raises AgentTaskConfigurationError: if no URL can be made.
     """
     if not service.wants_callback(fields):
         return fields, replace(submission, is_called_back=False)
