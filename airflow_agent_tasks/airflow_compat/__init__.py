@@ -32,9 +32,12 @@ module                 what it uses, and why                         the public 
                        names given to ``partial`` and ``expand``     but suggests no correction
 ``form_row_refresh``   columns of ``HITLDetail``, to show each       Airflow 3.4: opening the form again
                        question's own text                           refreshes its text
-``early_answer_delay`` ``TaskInstance`` and ``Job`` rows, to delay   Airflow 3.4: LocalExecutor accepts an
-                       an answer that comes too soon;                early resume, as CeleryExecutor does on
-                       ``ExecutorLoader``, to see which need that    3.3 too; for others this is unknown
+``resume_delay``       ``TaskInstance`` and ``Job`` rows, to resume  none; the scheduler would have to accept
+                       no task before the scheduler has seen it      an early resume
+                       leave its worker
+``early_answer_delay`` ``ExecutorLoader``, to see whether an answer  Airflow 3.4: LocalExecutor accepts an
+                       that comes too soon must be delayed           early resume, as CeleryExecutor does on
+                                                                     3.3 too; for others this is unknown
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when
                        ``TaskStateStoreModel`` rows and the state    someone marks a task failed or success
                        backend, to find orphaned agent tasks         while parked, queued or up for retry

@@ -139,14 +139,19 @@ REQUIREMENTS = (
         is_needed=not AIRFLOW_V_3_4_PLUS,
     ),
     Requirement(
-        "early_answer_delay",
-        "an answer within seconds of its question may fail the task",
+        "resume_delay",
+        "an answer within seconds of its question may fail the task, and callbacks wake no tasks",
         (
             Part("airflow.jobs.job:Job", attributes="id state latest_heartbeat"),
             Part(
-                "airflow.models.taskinstance:TaskInstance",
-                attributes=f"id state updated_at queued_by_job_id {_TASK_KEY}",
+                "airflow.models.taskinstance:TaskInstance", attributes="id state updated_at queued_by_job_id"
             ),
+        ),
+    ),
+    Requirement(
+        "early_answer_delay",
+        "an answer within seconds of its question may fail the task",
+        (
             Part("airflow.executors.executor_loader:ExecutorLoader", attributes="get_executor_names"),
             Part("airflow.executors.local_executor:LocalExecutor"),
             _CREATE_SESSION,

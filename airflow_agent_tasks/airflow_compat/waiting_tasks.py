@@ -20,8 +20,8 @@ from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import and_, select, update
 from sqlalchemy.orm import lazyload
 
-from airflow_agent_tasks.airflow_compat.early_answer_delay import select_timing
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
+from airflow_agent_tasks.airflow_compat.resume_delay import select_timing
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event

@@ -19,7 +19,7 @@ from airflow_agent_tasks.errors import (
     AgentTaskNotFoundError,
     AgentTaskUncertainError,
 )
-from airflow_agent_tasks.lifecycle.callback import ask_for_callback
+from airflow_agent_tasks.lifecycle.callback import ask_for_callback, is_called_back
 from airflow_agent_tasks.lifecycle.commands import (
     FindService,
     Flow,
@@ -244,8 +244,8 @@ def _start_over(start: IntendedStart, found: Submission) -> Flow[AgentTask]:
         task = yield from _send(start, found)
         old = start.execution.started
         if not task.reused:  # the earlier start never arrived; this is the new agent task
-            is_called_back = bool(start.execution.submission and start.execution.submission.is_called_back)
-            submission = replace(start.build_submission(found.idempotency_key), is_called_back=is_called_back)
+            calls_back = yield from is_called_back(start.execution)
+            submission = replace(start.build_submission(found.idempotency_key), is_called_back=calls_back)
             yield from _record(start, submission.with_task(old))
             return task
     if old is None:

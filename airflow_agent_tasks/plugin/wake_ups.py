@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator
 from functools import partial
 
-from airflow_agent_tasks.airflow_compat.early_answer_delay import measure_resume_delay
+from airflow_agent_tasks.airflow_compat.resume_delay import measure_resume_delay
 from airflow_agent_tasks.airflow_compat.waiting_tasks import (
     WAITING,
     find_task,

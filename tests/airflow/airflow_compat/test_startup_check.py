@@ -75,7 +75,7 @@ def test_a_server_in_front_of_which_nothing_can_stand_is_reported(caplog: Any, m
     [
         ("airflow.models.task_state_store", "ended_tasks"),
         ("airflow.models.hitl", "form_rows"),
-        ("airflow.jobs.job", "early_answer_delay"),
+        ("airflow.jobs.job", "resume_delay"),
         ("airflow.sdk.execution_time.comms", "supervisor"),
         ("airflow.configuration", "secret_key"),
     ],

@@ -15,8 +15,8 @@ from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import delete
 
-from airflow_agent_tasks.airflow_compat.early_answer_delay import measure_resume_delay
 from airflow_agent_tasks.airflow_compat.ended_tasks import build_scope
+from airflow_agent_tasks.airflow_compat.resume_delay import measure_resume_delay
 from airflow_agent_tasks.airflow_compat.waiting_tasks import (
     find_task,
     read_idempotency_key,

@@ -21,7 +21,12 @@ from pytest_mock import MockerFixture
 from sqlalchemy import delete, update
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.airflow_compat import early_answer_delay, required_action, worker_request_signature
+from airflow_agent_tasks.airflow_compat import (
+    early_answer_delay,
+    required_action,
+    resume_delay,
+    worker_request_signature,
+)
 from airflow_agent_tasks.airflow_compat.open_forms import OpenForm, TaskKey, read_open_form
 from airflow_agent_tasks.airflow_compat.required_action import RequiredAction
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
@@ -208,7 +213,7 @@ def test_another_servers_address_is_asked_where_the_first_does_not_know(
 @pytest.fixture
 def delay(ti: Any, action: Any, mocker: MockerFixture) -> Iterator[Any]:
     """Return a function that tells for how many seconds an answer to the task would be delayed at ``NOW``."""
-    mocker.patch.object(early_answer_delay, "datetime").now.return_value = NOW
+    mocker.patch.object(resume_delay, "datetime").now.return_value = NOW
     action.show(ask(1, "Which one?"), [])
     yield lambda: early_answer_delay.read_answer_delay(TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1))
     with create_session() as session:
