@@ -321,3 +321,14 @@ def test_a_stop_is_accepted_or_came_too_late_or_failed(dialect: Any, status: int
     else:
         with pytest.raises(AgentTaskRequestError):
             dialect.check_stop(request, Response(status), now=0.0)
+
+
+def test_the_end_of_a_callbacks_url_is_not_quoted() -> None:
+    # It may be the token of a callback to Airflow.
+    url = "https://airflow.example.com/agent-tasks/callback/token-1"
+    request = build_start(SHINZO, callback_mode="webhook", webhook_url=url)
+    response = json_reply({"error": f"{url} cannot be called"}, 400)
+    with pytest.raises(AgentTaskRejectedError) as caught:
+        SHINZO.parse_started(request, response, agent_id=AGENT_ID, now=NOW)
+    assert "https://airflow.example.com/agent-tasks/callback/*** cannot be called" in str(caught.value)
+    assert "token-1" not in str(caught.value)
