@@ -67,7 +67,7 @@ def _describe_settings() -> dict[str, Any]:
                 "description": (
                     "The secret that signs the URLs of callbacks; the same on the API servers and on all "
                     "machines that run tasks. To rotate it, put a new one before the old one, separated by a "
-                    "comma. Default: derived from [core] fernet_key."
+                    "comma. Default: [core] fernet_key."
                 ),
                 "type": "string",
                 "sensitive": True,

@@ -24,6 +24,7 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_sc
 from airflow_agent_tasks.airflow_compat.resume_delay import select_timing
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 
 #: The states of a task that waits without a worker.
@@ -64,13 +65,12 @@ def find_task(task_instance_id: UUID) -> Any:
         return session.execute(query.filter(*conditions)).first()
 
 
-def read_idempotency_key(row: Any) -> str | None:
-    """Return the idempotency key of the submission that a task waits for, or None."""
+def read_submission(row: Any) -> Submission | None:
+    """Return the record of the submission that a task waits for, or None."""
     try:
-        record = find_record(build_scope(row))
-    except AgentTaskError:  # the record is damaged; the task's next execution says so
+        return find_record(build_scope(row))
+    except AgentTaskError:  # it is damaged; the task's next execution says so
         return None
-    return record.idempotency_key if record else None
 
 
 def resume(row: Any) -> bool:

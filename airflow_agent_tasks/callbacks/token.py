@@ -12,7 +12,7 @@ from itsdangerous import BadData, URLSafeSerializer
 
 #: Distinguishes these tokens from everything else that is signed with the same secret.
 _SALT = "airflow-agent-tasks.callback"
-#: Maximum length of a token in characters; ours have about half as many.
+#: Maximum length of a token in characters; ours have a third.
 MAX_TOKEN = 400
 
 

@@ -128,7 +128,9 @@ def _send(start: IntendedStart, submission: Submission, *, streams: bool = False
         task = yield from _resend(agent_id, fields)
     started = StartedTask(task.task_id, task.agent_id, (yield from ReadClock()))
     yield from start.execution.adopt(started)
-    yield from _record(start, submission.with_task(started))
+    # An agent task from an earlier start calls the URL of that start, or has already called it.
+    calls_back = submission.is_called_back and not task.reused
+    yield from _record(start, replace(submission.with_task(started), is_called_back=calls_back))
     yield from measure_start(task)
     yield from info("%s %s", "Already started:" if task.reused else "Started", task)
     return task

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from airflow_agent_tasks.lifecycle.commands import Command, Flow, ReadClock, info, warning
+from airflow_agent_tasks.lifecycle.commands import Command, Flow, ReadClock, info, warn_on_failure, warning
 from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.services.base import Dialect
@@ -74,7 +74,8 @@ def ask_for_callback(
 
 def is_called_back(execution: Execution) -> Flow[bool]:
     """Return whether the service calls Airflow when the agent task changes."""
-    submission = yield from execution.load()
+    # If the store cannot be read, polling is always right.
+    submission = yield from warn_on_failure(execution.load())
     return bool(submission and submission.is_called_back)
 
 

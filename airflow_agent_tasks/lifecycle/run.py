@@ -53,7 +53,9 @@ def run(execution: Execution) -> Flow[Outcome]:
 def _look(execution: Execution, task: AgentTask, *, is_new: bool) -> Flow[Decision]:
     """Decide for the first time, after a status check unless a callback makes it superfluous."""
     if is_new and execution.settings.deferrable and (yield from is_called_back(execution)):
-        return (yield from execution.require_wait()).on_state(task, now=(yield from ReadClock()))
+        decision = (yield from execution.require_wait()).on_state(task, now=(yield from ReadClock()))
+        if decision.waits:
+            return decision
     # The worker makes the first check: a trigger that fires at once can fail its task.
     return (yield from check(execution))
 

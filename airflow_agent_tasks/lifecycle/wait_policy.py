@@ -143,7 +143,8 @@ class TaskWait:
             return Decision(Verdict.ERROR, error=error)
         if self._measure_outage(error, now) >= self.max_outage:
             return Decision(Verdict.OUTAGE, error=error)
-        seconds = self._interval(now)
+        # A fixed interval may be long, and a short outage must not cost a whole one.
+        seconds = min(self._interval(now), LONGEST_WAIT)
         if not isinstance(error, AgentTaskCircuitOpenError):
             seconds = max(seconds, self._jittered(min(LONGEST_WAIT, 2.0 ** min(self._failures, 10))))
             self._failures += 1

@@ -7,20 +7,17 @@ before anything but the body is looked at, so a caller learns nothing about toke
 
 from __future__ import annotations
 
-import logging
 import time
-from functools import cached_property
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from airflow_agent_tasks.callbacks.settings import PATH, read_secrets
+from airflow_agent_tasks.callbacks.settings import PATH
 from airflow_agent_tasks.callbacks.token import read_token
+from airflow_agent_tasks.plugin.callback_secrets import get_secrets
 from airflow_agent_tasks.plugin.wake_ups import WakeUps
-
-log = logging.getLogger(__name__)
 
 #: Maximum size of a body in bytes. It is read so that the caller gets a response, and thrown away.
 MAX_BODY = 64 * 1024
@@ -41,6 +38,7 @@ class CallbackReceiver:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._wake_ups = WakeUps()
+        self._secrets = get_secrets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a callback, and then wake the task that its token names."""
@@ -55,15 +53,6 @@ class CallbackReceiver:
         named = read_token(self._secrets, token, now=time.time())
         if named is not None:
             self._wake_ups.request(named)
-
-    @cached_property
-    def _secrets(self) -> list[str]:
-        # Read once: Airflow may run a command to get them.
-        try:
-            return read_secrets()
-        except Exception as error:
-            log.error("Callbacks wake no tasks: their secret cannot be read (%s)", type(error).__name__)  # noqa: TRY400
-            return []
 
 
 def _find_token(scope: Scope) -> str | None:

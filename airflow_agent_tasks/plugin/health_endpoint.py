@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse
 
 from airflow_agent_tasks.airflow_compat import deployment
 from airflow_agent_tasks.airflow_compat.startup_check import PACKAGE, list_misfits
-from airflow_agent_tasks.callbacks.settings import read_secrets
 from airflow_agent_tasks.callbacks.token import read_token
+from airflow_agent_tasks.plugin.callback_secrets import get_secrets
 from airflow_agent_tasks.plugin.signed_orders import take_orders
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def _report(order: ReportHealth) -> JSONResponse:
     ``database_clock`` is the database's clock minus this server's in seconds, or None if it cannot be read.
     ``accepts_callbacks`` says whether this server recognises the order's token.
     """
-    token = read_token(read_secrets(), order.callback_token or "", now=time.time())
+    token = read_token(get_secrets(), order.callback_token or "", now=time.time())
     return JSONResponse(
         {
             "version": version(PACKAGE),

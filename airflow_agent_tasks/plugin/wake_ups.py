@@ -1,4 +1,4 @@
-"""Wakes the tasks whose services have called back, in background threads of the API server."""
+"""Wakes the tasks whose services have called back, in a background thread of the API server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_agent_tasks.airflow_compat.resume_delay import measure_resume_delay
 from airflow_agent_tasks.airflow_compat.waiting_tasks import (
     WAITING,
     find_task,
-    read_idempotency_key,
+    read_submission,
     resume,
 )
 from airflow_agent_tasks.callbacks.token import CallbackToken, fingerprint
@@ -24,10 +24,8 @@ log = logging.getLogger(__name__)
 THREADS = 1
 #: Seconds between two attempts to wake one task, at least.
 INTERVAL = 1.0
-#: Seconds for which a call waits for a running task to wait: it came before the deferral.
+#: Seconds for which a call waits for a running task to defer or park, and for a database that reports errors.
 MAX_HOLD = 60.0
-#: Number of attempts while the database reports errors.
-MAX_ERRORS = 5
 
 #: Yields the seconds until the next attempt, so that waiting does not occupy a thread.
 Waits = Generator[float, None, None]
@@ -36,12 +34,10 @@ Waits = Generator[float, None, None]
 class WakeUps:
     """
     Wakes tasks, each at most once per ``INTERVAL``, however often their services call.
-
-    :param threads: Number of threads.
     """
 
-    def __init__(self, threads: int = THREADS) -> None:
-        self._calls = BackgroundCalls(threads)
+    def __init__(self) -> None:
+        self._calls = BackgroundCalls(THREADS)
         self._lock = threading.Lock()
         #: The tokens being worked on, and whether another call has come meanwhile.
         self._is_called_again: dict[CallbackToken, bool] = {}
@@ -72,35 +68,42 @@ def wake(token: CallbackToken) -> Waits:
     Wake the task that waits for a submission.
 
     A task that just leaves its worker is woken later: before its worker has reported that, the scheduler
-    would fail it. A task in any other state asks its service anyway when its next execution begins.
+    would fail it. A task in any other state needs no call: its next execution looks at its agent task.
     """
-    began_at, errors = time.monotonic(), 0
+    began_at = time.monotonic()
     while True:
+        held = time.monotonic() - began_at
         try:
-            seconds = _attempt(token, held=time.monotonic() - began_at)
+            seconds = _attempt(token, held)
         except Exception as error:
-            errors += 1
-            if errors == MAX_ERRORS:
+            seconds = _pause(held)
+            if seconds is None:
                 # Only the type: a database quotes its parameters in the message.
                 log.warning("Could not wake the task of a callback: %s", type(error).__name__)
-                return
-            seconds = INTERVAL
         if seconds is None:
             return
         yield seconds
 
 
-def _attempt(token: CallbackToken, *, held: float) -> float | None:
+def _pause(held: float) -> float | None:
+    """Return the seconds until the next attempt, or None if a call has been held for too long."""
+    return INTERVAL + held / 4 if held < MAX_HOLD else None
+
+
+def _attempt(token: CallbackToken, held: float) -> float | None:
     """Return the seconds after which to try again, or None if there is nothing left to do."""
     row = find_task(token.task_instance_id)
     if row is None or row.state not in (*WAITING, "running"):
         return None
-    key = read_idempotency_key(row)
+    submission = read_submission(row)
     # The task may wait for a later submission.
-    if key is None or fingerprint(key) != token.submission:
+    if submission is None or fingerprint(submission.idempotency_key) != token.submission:
         return None
     if row.state == "running":
-        return INTERVAL + held / 4 if held < MAX_HOLD else None
+        return _pause(held)
+    if submission.task_id is None:
+        # The worker could not write the id; only the trigger's event has it.
+        return None
     if (seconds := measure_resume_delay(row)) > 0:
         return seconds
     if not resume(row):

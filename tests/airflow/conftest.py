@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from pytest_mock import MockerFixture
 
 from lab.cluster.airflow_api import AirflowApi
@@ -101,6 +100,9 @@ def finish_stops() -> None:
 @pytest.fixture(scope="session")
 def api_server(airflow_home: Path) -> Iterator[str]:
     """Airflow's API server, on the database of ``dag.test()``, with this package's plugin in it."""
+    # Imported here: Airflow's home must be set before.
+    from airflow_agent_tasks.plugin import callback_secrets
+
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         patch.setenv("AIRFLOW__API__BASE_URL", address)
@@ -109,11 +111,12 @@ def api_server(airflow_home: Path) -> Iterator[str]:
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
         # An answer is delayed by this, and a second more; the test of that has a scheduler.
         patch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
+        # The receiver of callbacks reads them once; the tests themselves have no setting.
+        with pytest.MonkeyPatch.context() as early:
+            early.setenv("AIRFLOW__AGENT_TASKS__CALLBACK_SECRET", CALLBACK_SECRETS)
+            callback_secrets.get_secrets.cache_clear()
+            callback_secrets.get_secrets()
         with serve_airflow(listening):
-            # The receiver of callbacks reads them once; the tests themselves have no setting.
-            with pytest.MonkeyPatch.context() as early:
-                early.setenv("AIRFLOW__AGENT_TASKS__CALLBACK_SECRET", CALLBACK_SECRETS)
-                requests.post(f"{address}/agent-tasks/callback/", timeout=30)
             yield address
 
 

@@ -284,8 +284,6 @@ def test_a_start_that_is_submitted_again_at_once_has_the_same_url(calls: str) ->
     world = build(RESUBMITS, lost_answers=("start",), calls=calls)
     defer(world)
     assert list_urls(world) == [expect_url(world)] * 2
-    assert world.store
-    assert world.store.is_called_back is (calls == "once")
 
 
 @pytest.mark.parametrize("calls", ["once", "out of reach"])
@@ -317,7 +315,9 @@ def test_a_start_that_the_next_try_sends_again_with_its_key_keeps_url_and_flag(
     world.max_tries += is_cleared
     defer(world)
     assert world.store
-    assert world.store.is_called_back
+    # It may have called already, while nothing waited.
+    is_found_again = arrived and not is_cleared
+    assert world.store.is_called_back is not is_found_again
     # A clear stops the agent task of the earlier start, and starts a new one.
     is_new = is_cleared and arrived
     assert list_urls(world) == ([earlier, expect_url(world)] if is_new else [earlier])

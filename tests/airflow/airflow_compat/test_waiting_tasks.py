@@ -19,7 +19,7 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import build_scope
 from airflow_agent_tasks.airflow_compat.resume_delay import measure_resume_delay
 from airflow_agent_tasks.airflow_compat.waiting_tasks import (
     find_task,
-    read_idempotency_key,
+    read_submission,
     resume,
 )
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
@@ -106,7 +106,7 @@ def test_an_earlier_try_of_a_mapped_task_finds_its_own_index(run_dag: Any, api_s
         names = {"dag_id": rows[0].dag_id, "run_id": rows[0].run_id, "map_index": 0}
         rows.insert(0, session.query(TaskInstance).filter_by(**names).one())
     put(rows[0], "deferred")
-    assert len({read_idempotency_key(find_task(row.id)) for row in rows}) == 2
+    assert len({read_submission(find_task(row.id)).idempotency_key for row in rows}) == 2
     present = begin_next_try(rows[1])
     put(present, "deferred")
     assert resume(find_task(rows[1].id)) is True
@@ -126,20 +126,20 @@ def test_a_task_of_every_other_run_is_found(row: Any, triggered_by: Any) -> None
     assert (find_task(row.id) is None) is (triggered_by is DagRunTriggeredByType.TEST)
 
 
-def test_the_key_is_that_of_the_record(row: Any) -> None:
+def test_the_submission_is_that_of_the_record(row: Any) -> None:
     stored = json.loads(get_state_backend().get(build_scope(row), RECORD_KEY))
-    assert read_idempotency_key(find_task(row.id)) == stored["idempotency_key"]
+    assert read_submission(find_task(row.id)).idempotency_key == stored["idempotency_key"]
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", "null", '{"task_id": null}', '{"task_id": []}', '"text"'])
-def test_a_damaged_record_has_no_key(row: Any, damaged: str) -> None:
+def test_a_damaged_record_is_none(row: Any, damaged: str) -> None:
     get_state_backend().set(build_scope(row), RECORD_KEY, damaged)
-    assert read_idempotency_key(find_task(row.id)) is None
+    assert read_submission(find_task(row.id)) is None
 
 
-def test_a_task_without_a_record_has_no_key(row: Any) -> None:
+def test_a_task_without_a_record_has_none(row: Any) -> None:
     get_state_backend().delete(build_scope(row), RECORD_KEY)
-    assert read_idempotency_key(find_task(row.id)) is None
+    assert read_submission(find_task(row.id)) is None
 
 
 @pytest.mark.parametrize("state", ["deferred", "awaiting_input"])

@@ -9,6 +9,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from airflow_agent_tasks.airflow_compat.api_server import send_order
+from airflow_agent_tasks.callbacks.settings import read_secrets
 from airflow_agent_tasks.cli import check_api_server
 from airflow_agent_tasks.cli.check_callbacks import check_callbacks
 from airflow_agent_tasks.cli.finding import Finding
@@ -25,6 +26,8 @@ def only_our_settings(monkeypatch: Any) -> None:
     for name in NETWORK_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "a key of the tests")
+    # The API server of these tests has this process's settings, and reads them only once.
+    monkeypatch.setattr(health_endpoint, "get_secrets", read_secrets)
 
 
 @pytest.fixture
@@ -156,7 +159,7 @@ def test_another_secret_in_the_api_server_is_found(
 ) -> None:
     open_to()
     monkeypatch.setenv("AIRFLOW__AGENT_TASKS__CALLBACK_SECRET", "one of the tests")
-    mocker.patch.object(health_endpoint, "read_secrets", return_value=["another of the tests"])
+    mocker.patch.object(health_endpoint, "get_secrets", return_value=["another of the tests"])
     (found,) = find_faults()
     assert found.verdict == "failed"
     assert found.details.startswith(

@@ -21,7 +21,7 @@ from pytest_mock import MockerFixture
 
 from airflow_agent_tasks.callbacks.settings import PATH
 from airflow_agent_tasks.callbacks.token import MAX_TOKEN, make_token
-from airflow_agent_tasks.plugin import callback_endpoint
+from airflow_agent_tasks.plugin import callback_endpoint, callback_secrets
 from airflow_agent_tasks.plugin.callback_endpoint import MAX_BODY, CallbackReceiver
 from airflow_agent_tasks.plugin.wake_ups import WakeUps
 from lab.cluster.processes import wait_until
@@ -36,7 +36,7 @@ METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "NONSENS
 @pytest.fixture
 def receiver(monkeypatch: Any, mocker: MockerFixture) -> CallbackReceiver:
     """A receiver in front of no server."""
-    monkeypatch.setenv("AIRFLOW__AGENT_TASKS__CALLBACK_SECRET", ",".join(SECRETS))
+    monkeypatch.setattr(callback_endpoint, "get_secrets", lambda: SECRETS)
     return CallbackReceiver(mocker.Mock())
 
 
@@ -267,12 +267,13 @@ def test_without_a_secret_no_call_wakes(
 
 
 def test_a_secret_that_cannot_be_read_is_reported_once(
-    receiver: CallbackReceiver, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+    mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mocker.patch.object(callback_endpoint, "read_secrets", side_effect=OSError("the vault is away"))
-    for _ in range(2):
-        receive(receiver, "x", lambda message: None)
-    (line,) = [one.getMessage() for one in caplog.records if one.name == callback_endpoint.__name__]
+    mocker.patch.object(callback_secrets, "read_secrets", side_effect=OSError("the vault is away"))
+    callback_secrets.get_secrets.cache_clear()
+    assert [callback_secrets.get_secrets() for _ in range(2)] == [[], []]
+    callback_secrets.get_secrets.cache_clear()
+    (line,) = [one.getMessage() for one in caplog.records if one.name == callback_secrets.__name__]
     assert line == "Callbacks wake no tasks: their secret cannot be read (OSError)"
 
 

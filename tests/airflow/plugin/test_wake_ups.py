@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +22,7 @@ from airflow_agent_tasks.airflow_compat.ended_tasks import build_scope
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 from airflow_agent_tasks.plugin import wake_ups
 from airflow_agent_tasks.plugin.background_calls import Call
-from airflow_agent_tasks.plugin.wake_ups import INTERVAL, MAX_ERRORS, MAX_HOLD, WakeUps, wake
+from airflow_agent_tasks.plugin.wake_ups import INTERVAL, MAX_HOLD, WakeUps, wake
 from lab.cluster.processes import wait_until
 from tests.airflow.conftest import finish_stops
 from tests.airflow.waiting_rows import (
@@ -190,12 +191,12 @@ def fail(*args: Any) -> Any:
     raise OperationalError("SELECT ?", {"secret": SECRET}, ValueError(f"database is locked: {SECRET}"))
 
 
-@pytest.mark.parametrize("part", ["find_task", "read_idempotency_key", "measure_resume_delay", "resume"])
+@pytest.mark.parametrize("part", ["find_task", "read_submission", "measure_resume_delay", "resume"])
 def test_an_error_of_the_database_is_passed_over(row: Any, mocker: MockerFixture, part: str) -> None:
     token, original = token_of(row), getattr(wake_ups, part)
     mocker.patch.object(wake_ups, part, side_effect=fail)
     waits = wake(token)
-    assert [next(waits) for _ in range(MAX_ERRORS - 1)] == [INTERVAL] * (MAX_ERRORS - 1)
+    assert [round(next(waits)) for _ in range(3)] == [INTERVAL] * 3
     assert read_states(row) == ["deferred"]
     mocker.patch.object(wake_ups, part, original)
     assert list(waits) == []
@@ -203,12 +204,14 @@ def test_an_error_of_the_database_is_passed_over(row: Any, mocker: MockerFixture
 
 
 def test_a_database_that_stays_away_is_told_once_and_without_what_was_asked(
-    row: Any, mocker: MockerFixture, caplog: Any
+    row: Any, mocker: MockerFixture, caplog: Any, clock: Any
 ) -> None:
-    token = token_of(row)
+    token, began_at = token_of(row), clock.now
     caplog.set_level("INFO", logger=wake_ups.__name__)
     mocker.patch.object(wake_ups, "find_task", side_effect=fail)
-    assert list(wake(token)) == [INTERVAL] * (MAX_ERRORS - 1)
+    for seconds in wake(token):
+        clock.now += seconds
+    assert clock.now - began_at >= MAX_HOLD
     assert caplog.messages == ["Could not wake the task of a callback: OperationalError"]
     assert SECRET not in caplog.text
     assert read_states(row) == ["deferred"]
@@ -225,6 +228,16 @@ def started(calls: WakeUps, mocker: MockerFixture) -> list[Call]:
     started: list[Call] = []
     mocker.patch.object(calls._calls, "start", side_effect=started.append)
     return started
+
+
+def test_a_record_without_the_agent_tasks_id_leaves_the_task_to_its_trigger(row: Any) -> None:
+    token, scope = token_of(row), build_scope(row)
+    stored = json.loads(get_state_backend().get(scope, RECORD_KEY))
+    get_state_backend().set(scope, RECORD_KEY, json.dumps({**stored, "task_id": None}))
+    assert list(wake(token)) == []
+    assert read_states(row) == ["deferred"]
+    put(row, "running")
+    assert next(wake(token)) >= INTERVAL
 
 
 def test_ten_calls_at_once_are_one_attempt(row: Any, calls: WakeUps, started: Any) -> None:
@@ -298,7 +311,7 @@ def test_calls_at_once_from_many_threads_wake_the_task_in_the_background(row: An
 
 
 def test_one_task_does_not_wait_for_another(run_dag: Any, row: Any) -> None:
-    calls, other = WakeUps(threads=1), start(run_dag)
+    calls, other = WakeUps(), start(run_dag)
     put(row, "running")
     calls.request(token_of(row))
     calls.request(token_of(other))
