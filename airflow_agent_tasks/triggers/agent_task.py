@@ -18,7 +18,14 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.callback import SAFETY_NET
 from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
-from airflow_agent_tasks.lifecycle.wait_policy import ENDED_OR_ASKING, MAX_OUTAGE, Decision, TaskWait, Verdict
+from airflow_agent_tasks.lifecycle.wait_policy import (
+    ENDED_OR_ASKING,
+    JITTER,
+    MAX_OUTAGE,
+    Decision,
+    TaskWait,
+    Verdict,
+)
 from airflow_agent_tasks.polling.kill import run_in_background, stop_if_orphaned
 from airflow_agent_tasks.polling.poll_sleep import sleep_until_poll
 from airflow_agent_tasks.polling.shared_poller import SharedPoller, use_poller
@@ -61,7 +68,7 @@ class AgentTaskTrigger(BaseTrigger):
     :param budget: The most that the agent task may use, as its service reports it: ``steps``, ``seconds``,
         ``tokens`` or ``cost``, with numbers. Default None: no limit.
     :param is_called_back: True if the service calls Airflow when the agent task changes. Then the intervals
-        are 300 seconds, in case a call is lost. Default False.
+        are 300 to 330 seconds, in case a call is lost. Default False.
     :param on_kill_policy: ``"stop"`` stops the agent task if its Airflow task is marked failed, success or
         skipped while deferred; ``"leave"`` (default) leaves it running.
     """
@@ -166,12 +173,17 @@ class AgentTaskTrigger(BaseTrigger):
             return None
         return self.started.started_at if self.submitted_at is None else self.submitted_at
 
+    @property
+    def _relies_on_callback(self) -> bool:
+        # Nothing wakes a task of dag.test(), which has no task instance here.
+        return self.is_called_back and self.task_instance is not None
+
     def build_wait(self) -> TaskWait:
         """Return the policy of the wait."""
         return TaskWait(
             working_since=self.started.started_at,
             targets=[TaskState(state) for state in self.target_states],
-            poll_interval=SAFETY_NET if self.is_called_back and self.task_instance else self.poll_interval,
+            poll_interval=_draw_safety_net() if self._relies_on_callback else self.poll_interval,
             deadline=self.deadline,
             max_outage=self.max_outage,
             budget=self.budget,
@@ -215,8 +227,10 @@ class AgentTaskTrigger(BaseTrigger):
         # dag.test() has no task instance, and no scheduler that could miss the worker's exit.
         guard = read_resume_guard() if self.task_instance else 0.0
         seconds = self.not_before - now
-        if self.is_called_back and not self.task_instance:
-            seconds = 0.0  # nothing wakes a task of dag.test()
+        if self._relies_on_callback:
+            seconds += _draw_safety_net() - SAFETY_NET
+        elif self.is_called_back:
+            seconds = 0.0
         if seconds <= 0:
             # Restarted with the triggerer, maybe with thousands of others. The guard is part of the sum:
             # otherwise, all triggers that draw a shorter time would check at the moment when it ends.
@@ -224,6 +238,11 @@ class AgentTaskTrigger(BaseTrigger):
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - now)
         return max(seconds, guard)
+
+
+def _draw_safety_net() -> float:
+    # Longer at random, so that tasks that start together do not stay in step.
+    return SAFETY_NET * (1.0 + JITTER * random.random())  # noqa: S311
 
 
 _DEFAULTS = {

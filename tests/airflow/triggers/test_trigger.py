@@ -82,11 +82,20 @@ def test_only_a_trigger_that_is_called_back_stores_that(is_called_back: bool) ->
 
 
 @pytest.mark.parametrize("age", [0.0, 1e6])
-def test_a_trigger_that_is_called_back_checks_every_five_minutes(age: float) -> None:
+def test_a_trigger_that_is_called_back_checks_every_five_minutes_or_a_little_later(
+    age: float, mocker: Any
+) -> None:
     now = time.time()
-    trigger = build_trigger(started_at=now - age, poll_interval=None, is_called_back=True)
+    trigger = build_trigger(
+        started_at=now - age, poll_interval=None, is_called_back=True, not_before=now + SAFETY_NET
+    )
     trigger.task_instance = SimpleNamespace(task_id="agent")
-    assert trigger.build_wait().begin(now=now).seconds == SAFETY_NET == 300.0
+    drawn = mocker.patch("random.random", side_effect=[0.0, 0.0, 1.0, 1.0])
+    for longest in (300.0, 330.0):
+        wait = trigger.build_wait()
+        assert wait.begin(now=now).seconds == pytest.approx(longest)
+        assert trigger._draw_first_wait(wait, now=now) == pytest.approx(longest)
+    assert drawn.call_count == 4
     # Nothing wakes a task of dag.test(), which has no task instance.
     trigger.task_instance = None
     assert trigger.build_wait().begin(now=now).seconds <= 30.0
