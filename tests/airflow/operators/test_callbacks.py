@@ -132,7 +132,7 @@ def test_a_decorated_function_is_called_back_too(run_dag: Any, agent_task_sandbo
         (
             "BASE_URL",
             "airflow.example",
-            "callback_base_url must be an http:// or https:// URL without a query, not 'airflow.example'.",
+            "callback_base_url must be an http:// or https:// URL without user, password,",
         ),
         ("SECRET", " , ", "There is no secret to sign the URL of a callback with."),
     ],
