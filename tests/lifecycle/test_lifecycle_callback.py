@@ -182,6 +182,12 @@ def test_the_worker_makes_the_first_check_of_any_other_task(
     assert "Sleep" not in between
 
 
+def test_the_worker_makes_the_first_check_of_what_has_ended_at_its_start() -> None:
+    world = build(work=0.0).live()
+    assert world.state == "success"
+    assert world.service.checks == 1
+
+
 def test_the_worker_makes_the_first_check_of_an_earlier_trys_agent_task() -> None:
     world = build()
     defer(world)
