@@ -41,9 +41,12 @@ module                 what it uses, and why                         the public 
 ``ended_tasks``        ``TaskInstance``, ``DagRun`` and              none: nothing else is notified when
                        ``TaskStateStoreModel`` rows and the state    someone marks a task failed or success
                        backend, to find orphaned agent tasks         while parked, queued or up for retry
-``waiting_tasks``      ``TaskInstance``, ``DagRun`` and history     none: REST resumes a task only with the
-                       rows and ``handle_event_submit``, to wake a   answer to a form
-                       task whose service has called back
+``waiting_tasks``      ``TaskInstance`` and ``DagRun`` rows and      none: REST resumes a task only with the
+                       ``handle_event_submit``, to wake a task       answer to a form
+                       whose service has called back
+``earlier_tries``      ``TaskInstanceHistory`` rows, to find the     Airflow 3.4: they are ``TaskInstance``
+                       present try of a task that an earlier one     rows
+                       of it has given a URL for
 ``kept_records``       the statement that deletes                    none: a clear over REST or in the UI
                        ``TaskStateStoreModel`` rows, to keep the     discards all of a task's state
                        record of a cleared task
@@ -58,7 +61,7 @@ module                 what it uses, and why                         the public 
                        of Airflow's commands
 ====================== ============================================= ========================================
 
-``form_row_refresh`` and ``early_answer_delay`` exist for Airflow 3.3, ``kept_records`` and
+``form_row_refresh``, ``earlier_tries`` and ``early_answer_delay`` exist for Airflow 3.3, ``kept_records`` and
 ``replaced_tasks`` for 3.4 and later, as their first lines say.
 ``requirements`` lists the names, columns and parameters that these modules need, and the consequence if one
 is missing; ``startup_check`` checks the running Airflow against that table. ``api_server``, ``form_orders``

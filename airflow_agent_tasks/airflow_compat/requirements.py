@@ -47,10 +47,6 @@ class Requirement:
 
 _CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
 _TASK_KEY = "dag_id run_id task_id map_index"
-#: The earlier tries, which later versions keep in the table of the present ones.
-_HISTORY = Part(
-    "airflow.models.taskinstancehistory:TaskInstanceHistory", attributes=f"task_instance_id {_TASK_KEY}"
-)
 
 REQUIREMENTS = (
     Requirement(
@@ -183,8 +179,18 @@ REQUIREMENTS = (
             Part("airflow.models.trigger:handle_event_submit", parameters="event task_instance session"),
             Part("airflow.utils.types:DagRunTriggeredByType", attributes="TEST"),
             _CREATE_SESSION,
-            *(() if AIRFLOW_V_3_4_PLUS else (_HISTORY,)),
         ),
+    ),
+    Requirement(
+        "earlier_tries",
+        "callbacks wake no task that is not in its first try",
+        (
+            Part(
+                "airflow.models.taskinstancehistory:TaskInstanceHistory",
+                attributes=f"task_instance_id {_TASK_KEY}",
+            ),
+        ),
+        is_needed=not AIRFLOW_V_3_4_PLUS,
     ),
     Requirement(
         "kept_records",

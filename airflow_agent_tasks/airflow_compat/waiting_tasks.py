@@ -30,17 +30,14 @@ from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 #: The states of a task that waits without a worker.
 WAITING = ("deferred", "awaiting_input")
 
-if AIRFLOW_V_3_4_PLUS:
-    _EarlierTry: Any = TaskInstance
-    _earlier_id = _EarlierTry.id
-else:
-    from airflow.models.taskinstancehistory import TaskInstanceHistory
-
-    _EarlierTry = TaskInstanceHistory
-    _earlier_id = _EarlierTry.task_instance_id
+_TRIES: Any = TaskInstance
+_TRY_ID: Any = TaskInstance.id
+if not AIRFLOW_V_3_4_PLUS:
+    from airflow_agent_tasks.airflow_compat.earlier_tries import TRIES as _TRIES
+    from airflow_agent_tasks.airflow_compat.earlier_tries import TRY_ID as _TRY_ID
 
 _NAMES = [getattr(TaskInstance, name) for name in SCOPE_NAMES]
-_NAMES_OF_EARLIER_TRY = [getattr(_EarlierTry, name) for name in SCOPE_NAMES]
+_NAMES_OF_EARLIER_TRY = [getattr(_TRIES, name) for name in SCOPE_NAMES]
 
 
 def find_task(task_instance_id: UUID) -> Any:
@@ -57,7 +54,7 @@ def find_task(task_instance_id: UUID) -> Any:
     with create_session() as session:
         if row := session.execute(query.filter(TaskInstance.id == task_instance_id)).first():
             return row
-        earlier = select(*_NAMES_OF_EARLIER_TRY).where(_earlier_id == task_instance_id)
+        earlier = select(*_NAMES_OF_EARLIER_TRY).where(task_instance_id == _TRY_ID)
         names = session.execute(earlier.execution_options(include_all_attempts=True)).first()
         if names is None:
             return None

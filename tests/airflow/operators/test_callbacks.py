@@ -187,9 +187,8 @@ def read_rendered_fields(run: Any) -> Any:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        query = session.query(RenderedTaskInstanceFields.rendered_fields)
-        (row,) = query.filter_by(run_id=run.dag_run.run_id).all()
-        return row[0]
+        row = run._task_instance("agent", -1)
+        return RenderedTaskInstanceFields.get_templated_fields(row, session=session)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain"])
