@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "worker": GROUND
     | {"services", "lifecycle", "airflow_compat", "callbacks", "hooks", "polling", "triggers", "telemetry"},
     "operators": GROUND
-    | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers", "worker", "telemetry"},
+    | {"services", "lifecycle", "airflow_compat", "callbacks", "hooks", "polling", "triggers", "worker"}
+    | {"telemetry"},
     "sensors": GROUND
     | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
     | {

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import read_state
+from airflow_agent_tasks.callbacks.settings import SECTION
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
 
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
-#: The section of Airflow's configuration, and the default of ``max_xcom_bytes``.
-CONFIG = "agent_tasks"
+#: The default of ``max_xcom_bytes``.
 MAX_XCOM_BYTES = 65_536
 
 
@@ -173,10 +173,10 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
             "pushes_xcoms": bool(self.do_xcom_push),
             # Read here, so that a change of Airflow's settings applies to tasks that exist already.
             "artifacts_path": read_artifacts_path(self.artifacts_path)
-            or conf.get(CONFIG, "artifacts_path", fallback=None)
+            or conf.get(SECTION, "artifacts_path", fallback=None)
             or None,
             "max_xcom_bytes": self.max_xcom_bytes
-            or conf.getint(CONFIG, "max_xcom_bytes", fallback=MAX_XCOM_BYTES),
+            or conf.getint(SECTION, "max_xcom_bytes", fallback=MAX_XCOM_BYTES),
         }
         values.update({name: getattr(self, name) for name in names if name not in values})
         return TaskSettings(**values)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 
-import anyio
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_agent_tasks.callbacks.settings import PATH
 from airflow_agent_tasks.callbacks.token import read_token
+from airflow_agent_tasks.plugin.bounded_body import read_body
 from airflow_agent_tasks.plugin.callback_secrets import get_secrets
 from airflow_agent_tasks.plugin.wake_ups import WakeUps
 
@@ -29,8 +29,8 @@ class CallbackReceiver:
     """
     ASGI app that receives callbacks, and passes all other requests on.
 
-    It stands in front of Airflow's own middlewares. They would make a call seven times as expensive, so that
-    a flood of forged ones would slow down the UI, and write its token to the access log.
+    It stands in front of Airflow's own middlewares. They would make a call several times as expensive, so
+    that a flood of forged ones would slow down the UI, and write its token to the access log.
 
     :param app: Airflow's app with its middlewares.
     """
@@ -46,9 +46,9 @@ class CallbackReceiver:
         if token is None:
             await self._app(scope, receive, send)
             return
-        is_complete = await _drain(Request(scope, receive))
+        body = await read_body(Request(scope, receive), MAX_BODY, MAX_SECONDS)
         # The rest of a body would be taken for the next request.
-        headers = None if is_complete else {"connection": "close"}
+        headers = {"connection": "close"} if body is None else None
         await Response(status_code=202, headers=headers)(scope, receive, send)
         named = read_token(self._secrets, token, now=time.time())
         if named is not None:
@@ -61,17 +61,3 @@ def _find_token(scope: Scope) -> str | None:
         return None
     path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
     return path.removeprefix(PATH) if path.startswith(PATH) else None
-
-
-async def _drain(request: Request) -> bool:
-    """Read the body and throw it away; return False if it is too large or too slow."""
-    size = 0
-    try:
-        with anyio.fail_after(MAX_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BODY:
-                    break
-    except (TimeoutError, ClientDisconnect):
-        return False
-    return size <= MAX_BODY

@@ -12,14 +12,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-import anyio
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from airflow_agent_tasks.airflow_compat.secret_key import read_secret_key
 from airflow_agent_tasks.airflow_compat.worker_request_signature import REFUSAL, is_signed, read_digest
+from airflow_agent_tasks.plugin.bounded_body import read_body
 from airflow_agent_tasks.text import shorten
 
 log = logging.getLogger(__name__)
@@ -71,21 +71,7 @@ async def _read_signed(request: Request) -> Mapping[str, Any] | None:
     if not key or read_digest(key, token) is None:
         return None
     try:
-        order = json.loads(await _receive(request))
+        order = json.loads(await read_body(request, MAX_ORDER, MAX_SECONDS) or b"")
         return order if isinstance(order, dict) and is_signed(key, order, token) else None
     except (ValueError, RecursionError):
         return None
-
-
-async def _receive(request: Request) -> bytes:
-    """Return the body; empty if it is too large, or does not arrive in time."""
-    body = bytearray()
-    try:
-        with anyio.fail_after(MAX_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_ORDER:
-                    return b""
-    except (TimeoutError, ClientDisconnect):
-        return b""
-    return bytes(body)

@@ -32,9 +32,7 @@ Waits = Generator[float, None, None]
 
 
 class WakeUps:
-    """
-    Wakes tasks, each at most once per ``INTERVAL``, however often their services call.
-    """
+    """Wakes tasks, each at most once per ``INTERVAL``, however often their services call."""
 
     def __init__(self) -> None:
         self._calls = BackgroundCalls(THREADS)

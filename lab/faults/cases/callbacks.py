@@ -154,6 +154,13 @@ POLLED: Mapping[str, Any] = {**CALLED_BACK, "poll_interval": 3}
 #: The script of an agent task whose calls the case makes.
 SILENT: Mapping[str, Any] = {"callbacks": "never"}
 SHORT = 6.0
+#: The agent task from before a clear works long, and a retry would come too late.
+CLEARED: Mapping[str, Any] = {
+    "seconds": LONG,
+    "later_seconds": SHORT,
+    "retry_delay": LONG,
+    "arguments": CALLED_BACK,
+}
 CALLBACK_SCENARIOS = (
     scenario(
         call_for_an_earlier_try,
@@ -181,10 +188,7 @@ CALLBACK_SCENARIOS = (
         "called back for the old agent task after a clear",
         "shinzo",
         STOPPED_AND_ANEW,
-        seconds=LONG,
-        later_seconds=SHORT,
-        retry_delay=LONG,
-        arguments=CALLED_BACK,
+        **CLEARED,
     ),
     scenario(
         clear_while_resuming,
@@ -192,10 +196,7 @@ CALLBACK_SCENARIOS = (
         "cleared while a worker resumes the task after a callback in vain",
         "shinzo",
         STOPPED_AND_ANEW,
-        seconds=LONG,
-        later_seconds=SHORT,
-        retry_delay=LONG,
-        arguments=CALLED_BACK,
+        **CLEARED,
     ),
     scenario(
         lose_the_call,

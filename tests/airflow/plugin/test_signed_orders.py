@@ -98,7 +98,7 @@ def test_a_timestamp_that_no_calendar_has_is_no_signature(mocker: MockerFixture)
 
 
 def test_nothing_is_read_of_an_order_before_its_signature(api_server: str, mocker: MockerFixture) -> None:
-    receive = mocker.spy(signed_orders, "_receive")
+    receive = mocker.spy(signed_orders, "read_body")
     for token in ("", "x", worker_request_signature.sign("another key", SHOW), "\xff", "." * 1_000):
         response = send(api_server, SHOW, token=token)
         assert (response.status_code, response.json()) == (403, {"detail": REFUSAL})
