@@ -52,6 +52,8 @@ def run_cell(cell: Cell) -> Result:
         log_progress(f"{cell}: the installation failed:\n{error}")
         return Result("FAILED", "installation")
     log_progress(f"{cell}: {result}, {result.seconds:.0f} s")
+    for failure in result.failures:
+        print(f"\n{failure}")
     return result
 
 

@@ -13,6 +13,10 @@ from lab.cluster.processes import Program
 #: Seconds after which a ring counts as hanging; the longest ring takes a quarter of it on two cores.
 TIMEOUT = 3600.0
 
+#: How much of a ring's failures is printed: where only the output is kept, nothing else tells why it failed.
+PRINTED_FAILURES = 5
+PRINTED_LINES = 60
+
 
 @dataclass(frozen=True)
 class Ring:
@@ -58,11 +62,13 @@ class Result:
     :param verdict: "passed", "FAILED" or "not run".
     :param detail: The number of tests, or the reason.
     :param seconds: The duration.
+    :param failures: The first tests that failed, each with the end of its traceback.
     """
 
     verdict: str
     detail: str = ""
     seconds: float = 0.0
+    failures: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.verdict} ({self.detail})" if self.detail else self.verdict
@@ -98,11 +104,28 @@ def run_ring(name: str, python: Path, database: str, log_path: Path) -> Result:
         return Result("passed", counts, seconds)
     if status is None:
         return Result("FAILED", f"not done after {TIMEOUT / 60:.0f} minutes", seconds)
-    return Result("FAILED", counts or f"exit status {status}", seconds)
+    failures = _read_failures(report) if report.exists() else ()
+    return Result("FAILED", counts or f"exit status {status}", seconds, failures)
+
+
+def _read_suite(report: Path) -> ElementTree.Element:
+    (suite,) = ElementTree.parse(report).getroot().iter("testsuite")  # noqa: S314 - pytest wrote it
+    return suite
+
+
+def _read_failures(report: Path) -> tuple[str, ...]:
+    failures = [
+        "\n".join([f"{test.get('classname')}::{test.get('name')}", *lines[-PRINTED_LINES:]])
+        for test in _read_suite(report).iter("testcase")
+        for failure in test
+        if failure.tag in ("failure", "error")
+        for lines in [(failure.text or "").splitlines()]
+    ]
+    return tuple(failures[:PRINTED_FAILURES])
 
 
 def _read_counts(report: Path) -> str:
-    (suite,) = ElementTree.parse(report).getroot().iter("testsuite")  # noqa: S314 - pytest wrote it
+    suite = _read_suite(report)
     tests, failures, errors, skipped = (
         int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
     )

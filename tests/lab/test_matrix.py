@@ -150,6 +150,12 @@ def test_a_ring_counts_its_tests(
     mocker.patch.dict(RINGS, {"pure": mocker.Mock(command=command, has_database=False)})
     result = run_ring("pure", Path(sys.executable), "sqlite", tmp_path / "ring.log")
     assert (result.verdict, result.detail) == (verdict, detail)
+    # The output tells which test failed and why: a log on another machine is out of reach.
+    assert len(result.failures) == (verdict == "FAILED")
+    if "assert False" in test:
+        (failure,) = result.failures
+        assert failure.startswith("test_it::test_two\n")
+        assert "assert False" in failure
 
 
 def test_a_python_whose_packages_hold_no_loader_is_unavailable(tmp_path: Path, mocker: MockerFixture) -> None:
@@ -188,6 +194,17 @@ def test_the_table_and_the_exit_status_tell_the_outcome(
     assert f"{PINNED} {MAIN_PYTHON} sqlite {expected}" in " ".join(printed.split())
     if isinstance(error, PythonUnavailableError):
         assert f"[a] not run: {error}" in printed
+
+
+def test_what_failed_is_printed(
+    tmp_path: Path, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mocker.patch.object(matrix, "FOLDER", tmp_path)
+    mocker.patch.object(matrix, "make_environment")
+    failed = Result("FAILED", "1 of 7", failures=("tests.test_it::test_two\nassert False",))
+    mocker.patch.object(matrix, "run_ring", return_value=failed)
+    matrix.run_cell(Cell(PINNED, MAIN_PYTHON, "sqlite", "pure"))
+    assert "\ntests.test_it::test_two\nassert False\n" in capsys.readouterr().out
 
 
 def test_a_reason_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
