@@ -20,6 +20,7 @@ from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import and_, select, update
 from sqlalchemy.orm import lazyload
 
+from airflow_agent_tasks.airflow_compat.earlier_tries import select_earlier_try
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
 from airflow_agent_tasks.airflow_compat.resume_delay import select_timing
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
@@ -30,14 +31,7 @@ from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 #: The states of a task that waits without a worker.
 WAITING = ("deferred", "awaiting_input")
 
-_TRIES: Any = TaskInstance
-_TRY_ID: Any = TaskInstance.id
-if not AIRFLOW_V_3_4_PLUS:
-    from airflow_agent_tasks.airflow_compat.earlier_tries import TRIES as _TRIES
-    from airflow_agent_tasks.airflow_compat.earlier_tries import TRY_ID as _TRY_ID
-
 _NAMES = [getattr(TaskInstance, name) for name in SCOPE_NAMES]
-_NAMES_OF_EARLIER_TRY = [getattr(_TRIES, name) for name in SCOPE_NAMES]
 
 
 def find_task(task_instance_id: UUID) -> Any:
@@ -54,12 +48,18 @@ def find_task(task_instance_id: UUID) -> Any:
     with create_session() as session:
         if row := session.execute(query.filter(TaskInstance.id == task_instance_id)).first():
             return row
-        earlier = select(*_NAMES_OF_EARLIER_TRY).where(task_instance_id == _TRY_ID)
-        names = session.execute(earlier.execution_options(include_all_attempts=True)).first()
+        names = session.execute(_select_earlier_try(task_instance_id)).first()
         if names is None:
             return None
         conditions = [column == value for column, value in zip(_NAMES, names, strict=True)]
         return session.execute(query.filter(*conditions)).first()
+
+
+def _select_earlier_try(task_instance_id: UUID) -> Any:
+    if AIRFLOW_V_3_4_PLUS:
+        tries = select(*_NAMES).where(TaskInstance.id == task_instance_id)
+        return tries.execution_options(include_all_attempts=True)
+    return select_earlier_try(task_instance_id)
 
 
 def read_submission(row: Any) -> Submission | None:
