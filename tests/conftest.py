@@ -18,7 +18,7 @@ from tests.raw_server import RawServer
 
 _RESOURCES = ExitStack()
 AIRFLOW_HOME = Path(_RESOURCES.enter_context(tempfile.TemporaryDirectory(prefix="airflow-agent-tasks-")))
-#: The URL of the PostgreSQL server, or None on SQLite.
+#: The URL of the database server, or None on SQLite.
 SERVER_URL = pytest.StashKey[str | None]()
 
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "TZAFON_", "LIGHTCONE_"))]:
@@ -30,16 +30,20 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_text = (
-        "where Airflow keeps its data: sqlite, the default, or postgresql, a server started for the tests"
+        "where Airflow keeps its data: sqlite, the default; postgresql, a server started for the tests; or the "
+        "SQLAlchemy URL of a server that runs already, in which each test process creates and leaves a database"
     )
-    parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite", help=help_text)
+    parser.addoption("--database", metavar="sqlite|postgresql|URL", default="sqlite", help=help_text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the PostgreSQL server, once for all processes of pytest-xdist, and create a database for each."""
+    """Start a PostgreSQL server, once for all processes of pytest-xdist, and create a database for each."""
     config.stash[SERVER_URL] = None
-    if config.getoption("database") == "sqlite":
+    database = config.getoption("database")
+    if database == "sqlite":
         return
+    if database != "postgresql" and "://" not in database:
+        raise pytest.UsageError(f"--database: {database} is neither sqlite nor postgresql nor a URL")
     if "airflow" in sys.modules:
         # It has read its settings: half of the tests would use SQLite, without tables.
         raise pytest.UsageError(
@@ -49,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 
     try:
-        inherited = getattr(config, "workerinput", {}).get("server_url")
+        running = database if "://" in database else None
+        inherited = getattr(config, "workerinput", {}).get("server_url", running)
         config.stash[SERVER_URL] = server_url = inherited or _RESOURCES.enter_context(run_postgresql())
     except PostgresqlError as error:
         raise pytest.UsageError(str(error)) from error
@@ -117,7 +122,7 @@ def sandbox() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def create_cluster_database(request: pytest.FixtureRequest) -> Callable[[], str | None]:
-    """Return a function that creates an empty PostgreSQL database for a cluster; on SQLite, None."""
+    """Return a function that creates an empty database on the server for a cluster; on SQLite, None."""
     server_url = request.config.stash[SERVER_URL]
     if server_url is None:
         return lambda: None
