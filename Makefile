@@ -31,7 +31,7 @@ help:
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
 	@echo "make answers  answer 200 questions the moment they appear, in each setup, and print for how long that was delayed"
 	@echo "              (5 minutes a setup); SETUPS='local celery' runs some of them"
-	@echo "make bench    measure what waiting costs, beside other providers, and print the tables (40 minutes)"
+	@echo "make bench    measure what waiting costs, beside other providers, and print the tables (more than an hour)"
 	@echo "make up       start the same and leave it running; prints the address of the Airflow UI"
 	@echo "make down     stop what make up left running"
 	@echo "make check    the quick loop while editing: format, ruff, mypy, the layers, and the tests without an Airflow"

@@ -30,8 +30,8 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_text = (
-        "where Airflow keeps its data: sqlite, the default; postgresql, a server started for the tests; or the "
-        "SQLAlchemy URL of a server that runs already, in which each test process creates and leaves a database"
+        "where Airflow keeps its data: sqlite, the default; postgresql, a server started for the tests; or "
+        "the SQLAlchemy URL of a running server, in which each test process creates a database and leaves it"
     )
     parser.addoption("--database", metavar="sqlite|postgresql|URL", default="sqlite", help=help_text)
 

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 #: Number of threads that wake tasks: with a second one, a thousand calls in ten seconds slow down the UI.
 THREADS = 1
+#: How many times as long as it computed the thread rests: a storm of calls leaves three quarters of Python's
+#: one lock to those who use the UI meanwhile.
+REST = 3
 #: Seconds between two attempts to wake one task, at least.
 INTERVAL = 1.0
 #: Seconds for which a call waits for a running task to defer or park, and for a database that reports errors.
@@ -46,7 +49,7 @@ class WakeUps:
             is_known = token in self._is_called_again
             self._is_called_again[token] = is_known
         if not is_known:
-            self._calls.start(partial(next, self._work_on(token), None))
+            self._calls.start(partial(_advance, self._work_on(token)))
 
     def _work_on(self, token: CallbackToken) -> Waits:
         while True:
@@ -59,6 +62,14 @@ class WakeUps:
                 if not self._is_called_again[token]:
                     del self._is_called_again[token]
                     return
+
+
+def _advance(waits: Waits) -> float | None:
+    """Let the work go on until it has to wait, and rest; return the seconds to wait, or None at its end."""
+    began_at = time.thread_time()
+    seconds = next(waits, None)
+    time.sleep(REST * (time.thread_time() - began_at))
+    return seconds
 
 
 def wake(token: CallbackToken) -> Waits:

@@ -1,7 +1,7 @@
 """
 ``make bench``: measure what waiting and streaming cost, beside other clients, and print tables in Markdown.
 
-Takes about an hour and reports progress on standard error. Each contender has its own process and
+Takes more than an hour and reports progress on standard error. Each contender has its own process and
 processor, and so does the mock service; the first line warns if the machine does not have two processors.
 """
 

@@ -140,7 +140,7 @@ class Watcher:
             seconds,
             waiting.polls - begin.polls,
             waiting.triggerer_cpu - begin.triggerer_cpu,
-            extra / self._events if self._events else 0.0,
+            max(0.0, extra) / self._events if self._events else 0.0,  # less than nothing is noise
             [row.updated_at - at for row, at in zip(ended, ends, strict=True) if row.state == "scheduled"],
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -308,6 +309,18 @@ def test_calls_at_once_from_many_threads_wake_the_task_in_the_background(row: An
     assert wait_until(lambda: read(row).state == "scheduled", timeout=30)
     finish_stops()
     assert calls._is_called_again == {}
+
+
+def test_the_thread_rests_three_times_as_long_as_it_computed(
+    row: Any, calls: WakeUps, started: Any, mocker: MockerFixture
+) -> None:
+    clock = mocker.patch.object(wake_ups, "time", wraps=time)
+    clock.thread_time.side_effect = [7.0, 7.004]
+    calls.request(token_of(row))
+    (call,) = started
+    assert call() == INTERVAL
+    clock.sleep.assert_called_once_with(pytest.approx(0.012))
+    assert read_states(row) == ["scheduled"]
 
 
 def test_one_task_does_not_wait_for_another(run_dag: Any, row: Any) -> None:
