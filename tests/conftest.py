@@ -42,7 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     database = config.getoption("database")
     if database == "sqlite":
         return
-    if database != "postgresql" and "://" not in database:
+    running = database if "://" in database else None
+    if database != "postgresql" and not running:
         raise pytest.UsageError(f"--database: {database} is neither sqlite nor postgresql nor a URL")
     if "airflow" in sys.modules:
         # It has read its settings: half of the tests would use SQLite, without tables.
@@ -53,7 +54,6 @@ def pytest_configure(config: pytest.Config) -> None:
     from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 
     try:
-        running = database if "://" in database else None
         inherited = getattr(config, "workerinput", {}).get("server_url", running)
         config.stash[SERVER_URL] = server_url = inherited or _RESOURCES.enter_context(run_postgresql())
     except PostgresqlError as error:

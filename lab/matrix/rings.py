@@ -99,12 +99,13 @@ def run_ring(name: str, python: Path, database: str, log_path: Path) -> Result:
     finally:
         program.stop()
     seconds = time.monotonic() - started
-    counts = _read_counts(report) if report.exists() else ""
+    suite = _read_suite(report) if report.exists() else None
+    counts = "" if suite is None else _count(suite)
     if status == 0:
         return Result("passed", counts, seconds)
     if status is None:
         return Result("FAILED", f"not done after {TIMEOUT / 60:.0f} minutes", seconds)
-    failures = _read_failures(report) if report.exists() else ()
+    failures = () if suite is None else _list_failures(suite)
     return Result("FAILED", counts or f"exit status {status}", seconds, failures)
 
 
@@ -113,10 +114,10 @@ def _read_suite(report: Path) -> ElementTree.Element:
     return suite
 
 
-def _read_failures(report: Path) -> tuple[str, ...]:
+def _list_failures(suite: ElementTree.Element) -> tuple[str, ...]:
     failures = [
         "\n".join([f"{test.get('classname')}::{test.get('name')}", *lines[-PRINTED_LINES:]])
-        for test in _read_suite(report).iter("testcase")
+        for test in suite.iter("testcase")
         for failure in test
         if failure.tag in ("failure", "error")
         for lines in [(failure.text or "").splitlines()]
@@ -124,8 +125,7 @@ def _read_failures(report: Path) -> tuple[str, ...]:
     return tuple(failures[:PRINTED_FAILURES])
 
 
-def _read_counts(report: Path) -> str:
-    suite = _read_suite(report)
+def _count(suite: ElementTree.Element) -> str:
     tests, failures, errors, skipped = (
         int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
     )
