@@ -20,7 +20,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import and_, select
 
-from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
+from airflow_agent_tasks.lifecycle.submission_record import CLOSED_PREFIX, RECORD_KEY, Submission
 
 #: The field that tells the instances of a mapped task apart; Airflow 3.4 renamed it.
 _INDEXES = ("region_id", "region_index") if hasattr(TaskStateStoreModel, "region_id") else ("map_index",)
@@ -73,13 +73,14 @@ def read_record(ended: EndedTask) -> Submission | None:
 
 
 def find_record(scope: TaskScope) -> Submission | None:
-    """Return the record in a scope, or None; raises AgentTaskError if it is damaged."""
+    """Return the open record in a scope, or None; raises AgentTaskError if it is damaged."""
     stored: Any = get_state_backend().get(scope, RECORD_KEY)
     if stored is None:
         return None
     with suppress(ValueError, TypeError):
         stored = json.loads(stored)
-    return Submission.from_json(stored)
+    record = Submission.from_json(stored)
+    return None if record.is_closed else record
 
 
 def is_committed(ended: EndedTask) -> bool:
@@ -103,8 +104,9 @@ def has_run_ended(dag_id: str, run_id: str) -> bool:
 
 
 def has_records(dag_id: str, run_id: str) -> bool:
-    """Return whether a DAG run has any agent tasks."""
-    query = select(TaskStateStoreModel.id).filter_by(dag_id=dag_id, run_id=run_id, key=RECORD_KEY).limit(1)
+    """Return whether a DAG run has an agent task whose record is open."""
+    query = select(TaskStateStoreModel.id).filter_by(dag_id=dag_id, run_id=run_id, key=RECORD_KEY)
+    query = query.where(~TaskStateStoreModel.value.startswith(CLOSED_PREFIX)).limit(1)
     # A separate session: a listener calls this while the thread's session is in use.
     with create_session(scoped=False) as session:
         return session.scalar(query) is not None

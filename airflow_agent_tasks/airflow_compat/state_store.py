@@ -33,7 +33,7 @@ class SubmissionStore:
         self._call("written", lambda store: store.set(RECORD_KEY, submission.to_json()))
 
     def drop(self) -> None:
-        """Remove the record, so that the next try starts a new agent task."""
+        """Remove the record of a start that started nothing."""
         self._call("written", lambda store: store.delete(RECORD_KEY))
 
     def _call(self, done: str, call: Callable[[Any], Any]) -> Any:

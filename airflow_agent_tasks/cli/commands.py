@@ -6,8 +6,12 @@ Airflow imports this module for each of its own commands, so it imports little.
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
+
 from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
+from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.documentation import link
 from airflow_agent_tasks.sandbox.cli import build_command
 
@@ -15,21 +19,101 @@ _CONNECTIONS_HELP = (
     "also test these connections with a request; without ids, all Lightcone and Shinzo connections in the "
     "database and the environment"
 )
+_STOP_HELP = "stop the abandoned agent tasks; without it, nothing is changed"
 
 
 def get_agent_tasks_cli_commands() -> list[CLICommand]:
     """Return the commands, for the provider metadata."""
-    connections = Arg(("--connections",), nargs="*", metavar="CONN_ID", help=_CONNECTIONS_HELP)  # type: ignore[no-untyped-call]
-    doctor = ActionCommand(
+    group = GroupCommand(
+        name="agent-tasks",
+        help="List agent tasks, act on them, check a deployment, and run a local mock of the services",
+        subcommands=[*_list_operations(), _build_doctor(), build_command()],
+    )
+    return [group]
+
+
+def _list_operations() -> list[ActionCommand]:
+    days = _arg(
+        "--days",
+        type=_read_days,
+        default=7.0,
+        help="days to look back, plus tasks that still wait; default 7",
+    )
+    list_args = [
+        days,
+        _arg("--dag-id", help="only this DAG"),
+        _arg(
+            "--state",
+            action="append",
+            help="only this state of the Airflow task, such as deferred; repeatable",
+        ),
+        _arg(
+            "--agent-state",
+            action="append",
+            choices=[state.value for state in TaskState],
+            help="only this state of the agent task as last seen; repeatable",
+        ),
+        _arg("--open", action="store_true", help="only those that a try may still attach to"),
+        _arg("--limit", type=int, help="at most so many, the newest; default all"),
+        ARG_OUTPUT,
+    ]
+    task = _arg("agent_task_id", help="the service's id of the agent task, as 'list' prints it")
+    message = _arg("message", help="the text for the agent")
+    reconcile_args = [
+        _arg(
+            "--days",
+            type=_read_days,
+            default=30.0,
+            help="days to look back, plus tasks that still wait; default 30",
+        ),
+        _arg("--dry-run", action="store_false", dest="stop", help="change nothing; this is the default"),
+        _arg("--stop", action="store_true", help=_STOP_HELP),
+        ARG_OUTPUT,
+    ]
+    return [
+        _build("list", "list_tasks", "List the agent tasks of the last days", list_args),
+        _build("show", "show_task", "Show an agent task as its service describes it now", [task, ARG_OUTPUT]),
+        _build(
+            "message",
+            "send_message",
+            "Send a message to an agent, or the reply to its question",
+            [task, message],
+        ),
+        _build("pause", "pause_task", "Pause an agent task, on services that can", [task]),
+        _build("resume", "resume_task", "Resume a paused agent task", [task]),
+        _build("stop", "stop_task", "Stop an agent task, and mark its Airflow task as failed", [task]),
+        _build(
+            "reconcile", "reconcile", "Find agent tasks that were left behind, and stop them", reconcile_args
+        ),
+    ]
+
+
+def _build_doctor() -> ActionCommand:
+    return ActionCommand(
         name="doctor",
         help="Check whether this deployment can run agent tasks, and suggest fixes",
         description=f"Documentation: {link('how-to/check-a-deployment')}",
         func=lazy_load_command("airflow_agent_tasks.cli.doctor.run"),
-        args=(connections, ARG_OUTPUT),
+        args=(_arg("--connections", nargs="*", metavar="CONN_ID", help=_CONNECTIONS_HELP), ARG_OUTPUT),
     )
-    group = GroupCommand(
-        name="agent-tasks",
-        help="Check a deployment for agent tasks, and run a local mock of the services",
-        subcommands=[doctor, build_command()],
+
+
+def _build(name: str, function: str, summary: str, args: Sequence[Arg]) -> ActionCommand:
+    return ActionCommand(
+        name=name,
+        help=summary,
+        description=f"Documentation: {link('how-to/operate')}",
+        func=lazy_load_command(f"airflow_agent_tasks.cli.agent_tasks.{function}"),
+        args=args,
     )
-    return [group]
+
+
+def _arg(name: str, **options: object) -> Arg:
+    return Arg((name,), **options)  # type: ignore[no-untyped-call]
+
+
+def _read_days(text: str) -> float:
+    days = float(text)
+    if not 0 < days <= 36_500:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days between 0 and 36500")
+    return days

@@ -222,7 +222,7 @@ def _attach(start: IntendedStart, found: Submission, started: StartedTask) -> Fl
         task = yield from stop_and_look(started, task)
         if task.status is not TaskState.COMPLETED:
             if found.is_over_budget:
-                yield from start.execution.drop()
+                yield from start.execution.close(started, task)
                 raise AgentTaskBudgetError(
                     f"{task}, {origin}, had passed its budget. Finished stopping it.",
                     task=task,

@@ -78,7 +78,7 @@ class SaveSubmission(Command[None], frozen=True):
 
 
 class DropSubmission(Command[None], frozen=True):
-    """Remove the record, so that the next try starts a new agent task."""
+    """Remove the record of a start that started nothing."""
 
 
 # --- the service --------------------------------------------------------------------------------------

@@ -177,6 +177,8 @@ class Execution:
         """Return the record, read once."""
         if self.submission is None:
             found = yield from LoadSubmission()
+            if found and found.is_closed:
+                return None
             now = yield from ReadClock()
             if found and found.task_id and not 0.0 < found.submitted_at <= now + CLOCK_DIFFERENCE:
                 # The start time is lost or damaged: count the limits from now.
@@ -195,8 +197,13 @@ class Execution:
             yield from self.save(replace(submission, **changes))
 
     def drop(self) -> Flow[None]:
-        """Remove the record."""
+        """Remove the record of a start that started nothing."""
         yield from DropSubmission()
+        self.submission = None
+
+    def close(self, started: StartedTask, task: AgentTask) -> Flow[None]:
+        """Close the record of an agent task that has ended or was stopped: the next try starts a new one."""
+        yield from SaveSubmission(Submission.build_closed(started, task, self.settings.conn_id))
         self.submission = None
 
     def require_submission(self) -> Flow[Submission]:

@@ -49,7 +49,12 @@ class IntendedStart:
         task_try, conn_id = self.execution.task_try, self.execution.settings.conn_id
         policy = self.on_kill_policy
         return Submission(
-            key, task_try.try_number, task_try.max_tries, conn_id=conn_id, on_kill_policy=policy
+            key,
+            task_try.try_number,
+            task_try.max_tries,
+            conn_id=conn_id,
+            on_kill_policy=policy,
+            service=self.service.service,
         )
 
     def locate(self, found: Submission) -> StartedTask | None:

@@ -81,7 +81,7 @@ def _resolve_budget(execution: Execution) -> Flow[Outcome]:
     passing = execution.count_steps(execution.last_task) if execution.last_task else None
     task: AgentTask | None
     if passing and passing.is_stopped:  # by the trigger
-        yield from warn_on_failure(execution.drop())
+        yield from warn_on_failure(execution.close(execution.started, passing))
         task, fate = passing, f"It {describe_stop(passing)}."
     else:
         yield from warn_on_failure(execution.mark(is_over_budget=True))

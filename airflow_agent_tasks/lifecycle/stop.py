@@ -69,7 +69,7 @@ def stop(execution: Execution) -> Flow[tuple[AgentTask | None, str]]:
     if task.status is TaskState.COMPLETED:
         return task, "It had already completed; the next try takes its result."
     # The next try starts a new agent task, even if this one is only paused.
-    yield from warn_on_failure(execution.drop())
+    yield from warn_on_failure(execution.close(execution.started, task))
     return task, f"It {describe_stop(task)}."
 
 

@@ -10,12 +10,16 @@ from typing import Annotated, Any, get_type_hints
 
 import msgspec
 
-from airflow_agent_tasks.agent_task import StartedTask
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.question_log import Questions, Seconds
 
 #: The key in Airflow's task state store, which survives retries and clears.
 RECORD_KEY = "agent_task"
+#: The fields of a closed record. The first one lets a query of the database tell it from the others.
+_CLOSED_FIELDS = ("is_closed", "task_id", "agent_id", "submitted_at", "conn_id", "service", "status")
+#: How the JSON of a closed record begins, in the format in which Airflow stores it.
+CLOSED_PREFIX = '{"is_closed": true,'
 
 _Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 _Policy = Annotated[str, msgspec.Meta(pattern="^(stop|leave)$")]
@@ -43,6 +47,10 @@ class Submission:
     :param is_over_budget: True from just before it is stopped because it passed its budget.
     :param result: Its result, if only its event stream had it; None otherwise.
     :param is_called_back: True if its service calls Airflow when the agent task changes.
+    :param service: The service that runs it; empty in records of earlier versions.
+    :param is_closed: True once the agent task has ended or was stopped, and no try will attach to it. The
+        record is kept for those who look for the agent tasks of the last days.
+    :param status: Its final status, if ``is_closed``.
     """
 
     idempotency_key: _Text
@@ -59,6 +67,9 @@ class Submission:
     result: Any = None
     is_over_budget: bool = False
     is_called_back: bool = False
+    service: str = ""
+    is_closed: bool = False
+    status: str = ""
 
     @property
     def started(self) -> StartedTask | None:
@@ -81,8 +92,18 @@ class Submission:
         task_id, agent_id, submitted_at = started.agent_task_id, started.agent_id, started.started_at
         return replace(self, task_id=task_id, agent_id=agent_id, submitted_at=submitted_at)
 
+    @classmethod
+    def build_closed(cls, started: StartedTask, task: AgentTask, conn_id: str) -> Submission:
+        """Return the closed record of an agent task, as its service last described it."""
+        closed = cls(
+            "", 0, None, conn_id=conn_id, service=task.service, is_closed=True, status=task.status.value
+        )
+        return closed.with_task(started)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON."""
+        """Return the record as plain JSON; a closed one has only what tells which agent task it was."""
+        if self.is_closed:
+            return {name: getattr(self, name) for name in _CLOSED_FIELDS}
         return {**asdict(self), "questions": self.questions.to_json()}
 
     @classmethod

@@ -125,14 +125,12 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
         if self._driver is not None:
             self._driver.on_kill()
 
-    def forget_agent_task(self, context: Context) -> None:
-        """Remove the record of an agent task whose result Airflow has; called after success."""
+    def close_agent_task(self, context: Context) -> None:
+        """Close the record of an agent task whose result Airflow has; called after success."""
         # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
         # record the success.
-        if self._is_delivered and read_state(context["ti"]) == "success":
-            SubmissionStore(context).drop()
-            if self._last_driver:
-                self._last_driver.report_delivery()
+        if self._last_driver and self._is_delivered and read_state(context["ti"]) == "success":
+            self._last_driver.finish_delivery()
 
     def describe_lineage(self) -> LineageFacts | None:
         """Return what OpenLineage's facet says about the last execution's agent task, or None."""

@@ -1,17 +1,32 @@
-"""The endpoints that this package adds to the API server under ``/agent-tasks``."""
+"""The endpoints of the plugin in the API server, below ``/agent-tasks``."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from airflow_agent_tasks.plugin.form_endpoint import change_form
 from airflow_agent_tasks.plugin.health_endpoint import report_health
+
+
+async def serve_page(scope: Scope, receive: Receive, send: Send) -> None:
+    """Pass a request on to the endpoints of the page."""
+    # Imported here: if they no longer fit Airflow, the health endpoint must still be able to report that.
+    from airflow_agent_tasks.plugin.page_endpoints import app as page
+
+    await page(scope, receive, send)
+
 
 app = Starlette(
     routes=[
         Route("/required-action", change_form, methods=["POST"]),
         Route("/health", report_health, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+        Mount("/page", serve_page),
     ]
 )
 # A redirect would repeat the Host header of an untrusted request.

@@ -1,7 +1,7 @@
 """
 Cleanup once Airflow has recorded that a task or a DAG run has ended.
 
-On a worker, after a success, it removes the record of the agent task. If it removed the record earlier, a
+On a worker, after a success, it closes the record of the agent task. If it closed the record earlier, a
 worker that dies in between would leave neither a result nor a way to get it.
 
 In the API server and the scheduler, it stops the agent tasks of Airflow tasks that these servers end. A task
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class KeepsRecord(Protocol):
-    """An operator that can remove its record of an agent task after success."""
+    """An operator that can close its record of an agent task after success."""
 
-    def forget_agent_task(self, context: Any) -> None:
-        """Remove the record, if Airflow has stored the success."""
+    def close_agent_task(self, context: Any) -> None:
+        """Close the record, if Airflow has stored the success."""
 
 
 @hookimpl
@@ -43,14 +43,14 @@ def on_starting(component: Any) -> None:
 
 @hookimpl
 def on_task_instance_success(task_instance: Any) -> None:
-    """Stop the agent task of a task that was marked success; on a worker, remove its record."""
+    """Stop the agent task of a task that was marked success; on a worker, close its record."""
     stop_agent_task_of(task_instance)
     operator = getattr(task_instance, "task", None)
     if not is_database_row(task_instance) and isinstance(operator, KeepsRecord):
         try:
-            operator.forget_agent_task(task_instance.get_template_context())
+            operator.close_agent_task(task_instance.get_template_context())
         except Exception as error:  # would keep Airflow from calling other listeners
-            log.warning("Could not remove the record of an agent task: %s", error)
+            log.warning("Could not close the record of an agent task: %s", error)
 
 
 @hookimpl

@@ -128,7 +128,7 @@ def stop_orphan(ended: EndedTask, conn_id: str, task_id: str, agent_id: str | No
 
 def _write_status(ended: EndedTask, task: AgentTask) -> None:
     try:
-        note_end(ended, task)
+        note_end(ended.scope, task)
     except Exception as error:  # the agent task was stopped nevertheless
         log.warning("%s, but XCom does not show that its agent task is %s: %r", ended, task.status, error)
 

@@ -97,8 +97,7 @@ class Driver:
         self._streams = Streams(callbacks.find_hook, transcripts, self._check_not_killed)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
-        self._is_killed = False
-        self._is_kill_pending = False
+        self._is_killed = self._is_kill_pending = False
         self.execution = Execution(settings, describe_try(ti), redact=self._streams.redact)
         self._reporter = Reporter(settings.conn_id, tags=read_stats_tags(ti), carrier=read_trace_carrier(ti))
 
@@ -110,8 +109,10 @@ class Driver:
             raise AirflowSkipException(outcome.skip_reason)
         return outcome.task
 
-    def report_delivery(self) -> None:
-        """Report the end of the agent task; called once Airflow has its result."""
+    def finish_delivery(self) -> None:
+        """Close the record and report the end of the agent task; called once Airflow has its result."""
+        if task := self.execution.last_task:
+            self.perform(self.execution.close(self.execution.started, task))
         self._reporter.report(self.execution.measurements, self.execution.last_task)
 
     def _run(self, flow: cmd.Flow[Outcome]) -> Outcome:

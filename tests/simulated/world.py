@@ -81,7 +81,8 @@ class World:
         self.desk = FormDesk(script)
         self.settings = build_settings(read_start_fields(script), **script.settings)
         self.now = BEGIN
-        self.store: Submission | None = None
+        #: The record in the state store, open or closed.
+        self.stored: Submission | None = None
         self.xcoms: dict[str, Any] = {}
         #: What is in object storage.
         self.files: dict[str, bytes] = {}
@@ -115,6 +116,11 @@ class World:
         self._is_worker_lost = False
 
     # --- Airflow
+
+    @property
+    def store(self) -> Submission | None:
+        """The record of an agent task that a try may attach to."""
+        return None if self.stored and self.stored.is_closed else self.stored
 
     def live(self) -> World:
         """Live to the end, from the beginning or from where :meth:`lose_worker` was called."""
@@ -176,7 +182,7 @@ class World:
             self.delivered.append(outcome.task.task_id)
             self._end("success")
             if outcome.task.status is TaskState.COMPLETED:
-                self.store = None  # as the listener does once Airflow has the result
+                self.stored = None  # the listener closes it once Airflow has the result
         return None
 
     def _after_loss(self) -> Any:
@@ -399,9 +405,9 @@ class World:
             case cmd.PushTask(task):
                 self.xcoms["status"] = task.status.value
             case cmd.LoadSubmission():
-                return self.store
+                return self.stored
             case cmd.SaveSubmission(submission):
-                self.store = submission
+                self.stored = submission
                 if self.is_thorough:
                     stored = json.loads(json.dumps(submission.to_json()))
                     assert Submission.from_json(stored) == submission, "the store changes the record"
@@ -410,7 +416,7 @@ class World:
                     if submission.result is not None:
                         self.saved_results.add(submission.task_id)
             case cmd.DropSubmission():
-                self.store = None
+                self.stored = None
             case cmd.FindService():
                 return self.service.dialect
             case cmd.StartTask(_, fields):

@@ -23,7 +23,7 @@ def note_end(run: Any, map_index: int) -> None:
         rows = session.query(TaskInstance).filter_by(run_id=run.dag_run.run_id, dag_id=run.dag_run.dag_id)
         (row,) = [row for row in rows if row.map_index == map_index]
         ended = EndedTask.from_row(row, "failed")
-    note_end(ended, STOPPED)
+    note_end(ended.scope, STOPPED)
 
 
 def test_the_status_of_one_mapped_task_is_replaced(run_dag: Any) -> None:

@@ -244,15 +244,15 @@ def test_what_is_left_running_on_purpose_is_left_by_everybody(
     assert left(agent_task_sandbox) == ["running"]
 
 
-@pytest.mark.parametrize(("state", "is_kept"), [("success", False), ("running", True), (None, True)])
-def test_the_record_is_kept_until_airflow_says_success(
-    agent_task_sandbox: Any, airflow_home: Any, state: str | None, is_kept: bool
+@pytest.mark.parametrize(("state", "is_closed"), [("success", True), ("running", False), (None, False)])
+def test_the_record_stays_open_until_airflow_says_success(
+    agent_task_sandbox: Any, airflow_home: Any, state: str | None, is_closed: bool
 ) -> None:
     resumed = Resumed(QUICK.replace("0.05", "0"), seconds_ago=60)
     resumed.resume(FAILED)
     resumed.context["ti"].get_task_states = lambda **query: {"run": {"agent": state}}
-    resumed.operator.forget_agent_task(resumed.context)
-    assert (RECORD_KEY in resumed.store) is is_kept
+    resumed.operator.close_agent_task(resumed.context)
+    assert resumed.store[RECORD_KEY]["is_closed"] is is_closed
 
 
 TIMED_OUT, FAILED = "Trigger timeout", "Trigger failure"
@@ -265,7 +265,7 @@ def test_the_backstop_stops_the_agent_task(agent_task_sandbox: Any, airflow_home
     ):
         resumed.resume(TIMED_OUT)
     assert left(agent_task_sandbox) == ["cancelled"]
-    assert resumed.store == {}
+    assert resumed.store[RECORD_KEY]["is_closed"]
 
 
 def test_the_backstop_of_an_execution_timeout_names_it(agent_task_sandbox: Any, airflow_home: Any) -> None:

@@ -1,0 +1,46 @@
+"""Marks an Airflow task as failed, as the Airflow UI does; for the API server and for commands."""
+
+from __future__ import annotations
+
+import logging
+
+from airflow.listeners.listener import get_listener_manager
+from airflow.models.dagbag import DBDagBag
+from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
+
+from airflow_agent_tasks.airflow_compat.submission_rows import SubmissionRow
+
+log = logging.getLogger(__name__)
+
+
+def mark_failed(row: SubmissionRow) -> bool:
+    """
+    Mark the task as failed, so that no try follows, and notify the listeners.
+
+    :return: False if nothing was marked, because the task has ended meanwhile or its DAG no longer exists.
+    """
+    with create_session() as session:
+        dag = DBDagBag().get_latest_version_of_dag(row.scope.dag_id, session=session)
+        if dag is None or not dag.has_task(row.scope.task_id):
+            return False
+        marked = dag.set_task_instance_state(
+            task_id=row.scope.task_id,
+            run_id=row.scope.run_id,
+            map_indexes=[row.scope.map_index],
+            state=TaskInstanceState.FAILED,
+            commit=True,
+            session=session,
+        )
+        for task_instance in marked:
+            _notify(task_instance)
+        return bool(marked)
+
+
+def _notify(task_instance: object) -> None:
+    try:
+        get_listener_manager().hook.on_task_instance_failed(
+            previous_state=None, task_instance=task_instance, error="Its agent task was stopped by a user."
+        )
+    except Exception:  # of another package's listener
+        log.exception("A listener failed")

@@ -1,0 +1,216 @@
+"""
+The agent tasks that Airflow task instances have submitted, as Airflow's database knows them.
+
+For the API server and for commands. Each has a record in the task state store, which outlives the agent task
+by as long as Airflow keeps it, 30 days by default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow.models.task_state_store import TaskStateStoreModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.state import TaskScope
+from airflow.utils.session import create_session
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select
+
+from airflow_agent_tasks.agent_task import QUESTION_LINK_KEY, STATUS_KEY, TASK_LINK_KEY
+from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope
+from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.submission_record import CLOSED_PREFIX, RECORD_KEY, Submission
+
+#: The XComs of a task that say what its agent does. Their values are small, unlike the result.
+XCOM_KEYS = (STATUS_KEY, "progress", "usage", TASK_LINK_KEY, QUESTION_LINK_KEY)
+#: Above this number of matches, they are not counted: a page asks for the number every few seconds.
+MAX_COUNT = 10_000
+
+_INDEX = getattr(TaskStateStoreModel, SCOPE_NAMES[-1])
+_INDEX_AT = len(SCOPE_NAMES) - 1
+_IS_OPEN = ~TaskStateStoreModel.value.startswith(CLOSED_PREFIX, autoescape=True)
+_COLUMNS = (
+    *(getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES),
+    TaskStateStoreModel.dag_run_id,
+    TaskStateStoreModel.value,
+    TaskStateStoreModel.updated_at,
+    TaskInstance.state,
+    TaskInstance.try_number,
+)
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """
+    Which submissions to find.
+
+    :param since: Leaves out those whose record has not changed since then, unless their Airflow task has not
+        ended.
+    :param readable_dag_ids: The DAGs that may be read; default None: all.
+    :param dag_id: The DAG; likewise ``run_id``, ``task_id`` and ``map_index``. Default None: all.
+    :param states: The states of the Airflow task; default: all.
+    :param agent_states: The states of the agent task; default: all.
+    :param text: A part of an id or of the record; default: any.
+    :param is_open: True for those whose agent task a try may attach to; default False: all.
+    """
+
+    since: datetime
+    readable_dag_ids: Collection[str] | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    map_index: int | None = None
+    states: Sequence[str] = ()
+    agent_states: Sequence[str] = ()
+    text: str = ""
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
+class SubmissionRow:
+    """
+    A submission and its Airflow task.
+
+    :param scope: The names of the Airflow task.
+    :param record: The record; None if it is damaged.
+    :param state: The state of the Airflow task; None if it has none, or no longer exists.
+    :param try_number: The number of its present try; 0 if it no longer exists.
+    :param updated_at: When the record was last written.
+    :param xcoms: The values of ``XCOM_KEYS`` by key, as far as the task has pushed them.
+    """
+
+    scope: TaskScope
+    record: Submission | None
+    state: str | None
+    try_number: int
+    updated_at: datetime
+    xcoms: dict[str, Any]
+
+    @property
+    def is_open(self) -> bool:
+        """True if a try may attach to the agent task, or if the record is damaged."""
+        return self.record is None or not self.record.is_closed
+
+    @property
+    def status(self) -> str:
+        """The state of the agent task as last seen; empty if unknown."""
+        if self.record and self.record.is_closed:
+            return self.record.status
+        seen = self.xcoms.get(STATUS_KEY)
+        return seen if isinstance(seen, str) else ""
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the Airflow task has ended, or no longer exists."""
+        return self.try_number == 0 or self.state in FINAL_STATES
+
+    def __str__(self) -> str:
+        scope = self.scope
+        index = f"[{scope.map_index}]" if scope.map_index >= 0 else ""
+        return f"task {scope.task_id}{index} of DAG {scope.dag_id}, run {scope.run_id}"
+
+
+def count_submissions(criteria: Criteria) -> int:
+    """Return how many submissions match, at most ``MAX_COUNT`` + 1."""
+    matches = _select(criteria, TaskStateStoreModel.id).limit(MAX_COUNT + 1).subquery()
+    with create_session() as session:
+        return session.scalar(select(func.count()).select_from(matches)) or 0
+
+
+def list_submissions(criteria: Criteria, *, limit: int | None = None, offset: int = 0) -> list[SubmissionRow]:
+    """
+    Return the matching submissions, the newest first.
+
+    :param limit: The maximum number; default None: all.
+    :param offset: How many of the newest to leave out; default 0.
+    """
+    query = _select(criteria, *_COLUMNS).order_by(TaskStateStoreModel.id.desc()).limit(limit).offset(offset)
+    with create_session() as session:
+        rows = session.execute(query).all()
+        xcoms: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for *owner, key, value in session.execute(_select_xcoms({row.dag_run_id for row in rows})):
+            xcoms.setdefault(tuple(owner), {})[key] = _read_json(value)
+    return [_build_row(row, xcoms.get((row.dag_run_id, row.task_id, row[_INDEX_AT]), {})) for row in rows]
+
+
+def _select(criteria: Criteria, *columns: Any) -> Select[Any]:
+    of_same_task = [getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES]
+    query = select(*columns).select_from(TaskStateStoreModel).outerjoin(TaskInstance, and_(*of_same_task))
+    return query.where(*_list_conditions(criteria))
+
+
+def _list_conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
+    store = TaskStateStoreModel
+    yield store.key == RECORD_KEY
+    # A task without a state has not been scheduled yet.
+    is_active = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(FINAL_STATES))
+    yield or_(store.updated_at >= criteria.since, and_(_IS_OPEN, TaskInstance.id.is_not(None), is_active))
+    if criteria.readable_dag_ids is not None:
+        yield store.dag_id.in_(criteria.readable_dag_ids)
+    for column, value in (
+        (store.dag_id, criteria.dag_id),
+        (store.run_id, criteria.run_id),
+        (store.task_id, criteria.task_id),
+        (_INDEX, criteria.map_index),
+    ):
+        if value is not None:
+            yield column == value
+    if criteria.states:
+        yield TaskInstance.state.in_(criteria.states)
+    if criteria.agent_states:
+        yield or_(*map(_has_status, criteria.agent_states))
+    if criteria.is_open:
+        yield _IS_OPEN
+    if criteria.text:
+        texts = (store.dag_id, store.run_id, store.task_id, store.value)
+        yield or_(*(text.icontains(criteria.text, autoescape=True) for text in texts))
+
+
+def _has_status(status: str) -> ColumnElement[bool]:
+    store, text = TaskStateStoreModel, json.dumps(status)
+    pushed = select(XComModel.key).where(
+        XComModel.dag_run_id == store.dag_run_id,
+        XComModel.task_id == store.task_id,
+        XComModel.map_index == _INDEX,
+        XComModel.key == STATUS_KEY,
+        # As text, because the databases compare JSON in different ways.
+        cast(XComModel.value, String(50)) == text,
+    )
+    return or_(
+        and_(_IS_OPEN, pushed.exists()),
+        and_(~_IS_OPEN, store.value.endswith(f'"status": {text}}}', autoescape=True)),
+    )
+
+
+def _select_xcoms(dag_run_ids: Collection[int]) -> Select[Any]:
+    return select(
+        XComModel.dag_run_id, XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value
+    ).where(XComModel.dag_run_id.in_(dag_run_ids), XComModel.key.in_(XCOM_KEYS))
+
+
+def _build_row(row: Any, xcoms: dict[str, Any]) -> SubmissionRow:
+    try:
+        record = Submission.from_json(_read_json(row.value))
+    except AgentTaskError:
+        record = None
+    return SubmissionRow(
+        build_scope(row),
+        record,
+        None if row.state is None else str(getattr(row.state, "value", row.state)),
+        row.try_number or 0,
+        row.updated_at,
+        xcoms,
+    )
+
+
+def _read_json(value: Any) -> Any:
+    """Return what a text holds as JSON, or the value itself."""
+    try:
+        return json.loads(value)
+    except (ValueError, TypeError, RecursionError):
+        return value

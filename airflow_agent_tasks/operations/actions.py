@@ -1,0 +1,96 @@
+"""What people on call can do to an agent task: send it a message, pause, resume or stop it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.airflow_compat.audit_log import write_audit_log
+from airflow_agent_tasks.airflow_compat.marked_failed import mark_failed
+from airflow_agent_tasks.airflow_compat.submission_rows import SubmissionRow
+from airflow_agent_tasks.airflow_compat.xcom_rows import write_status
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.stop import describe_stop
+from airflow_agent_tasks.operations.description import ACTIONS
+from airflow_agent_tasks.text import shorten
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What an action did.
+
+    :param task: The agent task, as its service then describes it.
+    :param message: What happened, as a sentence.
+    """
+
+    task: AgentTask
+    message: str
+
+
+def read_agent_task(row: SubmissionRow) -> AgentTask:
+    """
+    Return the agent task of a submission as its service describes it now, without its result.
+
+    :raises AgentTaskError: if the record names none, or the service rejected the request or is unreachable.
+    """
+    hook, task_id, agent_id = _locate(row)
+    return hook.get_task(task_id, agent_id, has_result=False)
+
+
+def act(row: SubmissionRow, action: str, *, user: str, message: str | None = None) -> Outcome:
+    """
+    Do something to the agent task of a submission, and note it in Airflow's audit log.
+
+    ``stop`` also marks the Airflow task as failed, if it has not ended: otherwise its next try would start
+    another agent task, or it would wait for one that is only paused.
+
+    :param action: One of ``ACTIONS``.
+    :param user: The name of the user, for the audit log.
+    :param message: The text for the agent; for ``message`` only.
+    :raises AgentTaskError: if the service does not support it, rejected it or is unreachable.
+    """
+    if action not in ACTIONS:
+        raise AgentTaskArgumentError(
+            f"Unknown action {shorten(action, 40)!r}; use one of: {', '.join(ACTIONS)}."
+        )
+    hook, task_id, agent_id = _locate(row)
+    if (needed := ACTIONS[action]) is not None:
+        hook.dialect.require(needed)
+    details = {"agent_task_id": task_id, "conn_id": hook.conn_id, "message": message}
+    write_audit_log(f"agent_task.{action}", row, user, {key: text for key, text in details.items() if text})
+    if action == "stop":
+        outcome = _stop(row, hook, task_id, agent_id)
+    elif action == "message":
+        task = hook.send_message(task_id, message or "", agent_id)
+        outcome = Outcome(task, f"Sent the message to agent task {task_id}.")
+    else:
+        call = hook.pause_task if action == "pause" else hook.resume_task
+        task = call(task_id, agent_id)
+        outcome = Outcome(task, f"The service accepted the {action} of agent task {task_id}: {task}.")
+    write_status(row.scope, outcome.task)
+    return outcome
+
+
+def _stop(row: SubmissionRow, hook: AgentTaskHook, task_id: str, agent_id: str | None) -> Outcome:
+    # Marked first: a cancelled agent task would resume its Airflow task, which might start another one.
+    is_marked = not row.has_ended and mark_failed(row)
+    marked = " Its Airflow task was marked failed." if is_marked else ""
+    try:
+        seen = hook.get_task(task_id, agent_id, has_result=False)
+        task = seen if seen.is_terminal else hook.stop_task(task_id, agent_id)
+    except AgentTaskError as error:
+        error.args = (f"Agent task {task_id} may still be running: {error}{marked}",)
+        raise
+    return Outcome(task, f"Agent task {task_id} {describe_stop(task)}.{marked}")
+
+
+def _locate(row: SubmissionRow) -> tuple[AgentTaskHook, str, str | None]:
+    record = row.record
+    if record is None or record.task_id is None:
+        raise AgentTaskError(f"The record of {row} names no agent task.")
+    if not record.conn_id:
+        raise AgentTaskError(f"The record of {row} does not name its connection.")
+    return find_hook(record.conn_id), record.task_id, record.agent_id

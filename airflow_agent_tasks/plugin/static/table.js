@@ -1,0 +1,72 @@
+// The table of agent tasks.
+
+import { ACTION_NAMES, age, dagUrl, formUrl, inWords, keyOf, logUrl, runUrl } from "./format.js";
+
+const { createElement: h } = globalThis.React;
+
+const COLUMNS = ["DAG", "Run", "Task", "Task state", "Agent", "Agent state", "Step", "Since", "Usage", "Actions"];
+
+export function Table({ rows, isBusy, onDetails, onAction }) {
+  const now = Date.now();
+  return h(
+    "table",
+    { className: "at-table", "aria-busy": isBusy },
+    h("thead", null, h("tr", null, COLUMNS.map((name) => h("th", { key: name, scope: "col" }, name)))),
+    h(
+      "tbody",
+      null,
+      rows.map((row) => h(Row, { key: keyOf(row), row, now, onDetails, onAction })),
+      !rows.length && !isBusy && h("tr", null, h("td", { colSpan: COLUMNS.length }, "No agent tasks match.")),
+    ),
+  );
+}
+
+function Row({ row, now, onDetails, onAction }) {
+  const task = row.map_index < 0 ? row.task_id : `${row.task_id} [${row.map_index}]`;
+  const cells = [
+    h("a", { href: dagUrl(row) }, row.dag_id),
+    h("a", { href: runUrl(row) }, row.run_id),
+    h("a", { href: logUrl(row), title: "Open the log" }, task),
+    h(State, { state: row.state }),
+    h(Agent, { row, onDetails }),
+    h(AgentState, { row }),
+    row.step,
+    h("span", { title: row.submitted_at && new Date(row.submitted_at * 1000).toLocaleString() }, age(row.submitted_at, now)),
+    row.usage,
+    h(Actions, { row, onAction }),
+  ];
+  return h("tr", null, cells.map((cell, index) => h("td", { key: COLUMNS[index], "data-column": COLUMNS[index] }, cell)));
+}
+
+function State({ state }) {
+  return state ? h("span", { className: "at-state", "data-state": state }, inWords(state)) : null;
+}
+
+function Agent({ row, onDetails }) {
+  if (!row.agent_task_id) return "not confirmed";
+  const label = `Details of agent task ${row.agent_task_id}`;
+  return [
+    h("button", { key: "id", className: "at-link", onClick: () => onDetails(row), "aria-label": label }, row.agent_task_id),
+    h("div", { key: "service", className: "at-muted" }, [row.service, row.agent_id].filter(Boolean).join(", ")),
+    row.url && h("a", { key: "url", href: row.url, target: "_blank", rel: "noopener noreferrer" }, "Watch"),
+  ];
+}
+
+function AgentState({ row }) {
+  const isOpen = row.question_url && row.state === "awaiting_input";
+  return [
+    h(State, { key: "state", state: row.agent_state }),
+    isOpen && h("a", { key: "form", href: formUrl(row) }, "Answer its question"),
+  ];
+}
+
+function Actions({ row, onAction }) {
+  return h(
+    "div",
+    { className: "at-actions" },
+    row.actions.map((action) => {
+      const label = `${ACTION_NAMES[action]} agent task ${row.agent_task_id}`;
+      return h("button", { key: action, onClick: () => onAction(row, action), "aria-label": label }, ACTION_NAMES[action]);
+    }),
+  );
+}
