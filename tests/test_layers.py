@@ -58,15 +58,17 @@ ALLOWED: dict[str, set[str]] = {
     }
     | {"operators.links", "worker.links", "worker.failures"},
     "decorators": GROUND | {"services", "operators", "worker.failures"},
+    "operations": GROUND | {"services", "lifecycle", "airflow_compat", "hooks"},
     "plugin": GROUND
     | {"services", "lifecycle", "client", "airflow_compat", "callbacks", "hooks", "provider_info"}
-    | {"telemetry"},
+    | {"telemetry", "operations"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
     "provider_info": {"connection_form"},
     "connection_form": {"services", "documentation"},
     "sandbox": GROUND | {"services"},
     "cli": GROUND
-    | {"services", "client", "airflow_compat", "callbacks", "hooks", "provider_info", "sandbox.cli"},
+    | {"services", "client", "airflow_compat", "callbacks", "hooks", "provider_info", "sandbox.cli"}
+    | {"operations"},
     "": set(),
 }
 

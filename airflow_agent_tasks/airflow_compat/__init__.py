@@ -53,6 +53,14 @@ module                 what it uses, and why                         the public 
 ``replaced_tasks``     sets of ``TaskInstance.archived_reason``      none: no listener is notified
 ``xcom_rows``          ``XComModel``, to write the final status of   REST, with a user's credentials
                        an agent task without a worker
+``submission_rows``    ``TaskStateStoreModel``, ``TaskInstance``     none: REST has one task's state at a time
+                       and ``XComModel`` rows, to list agent tasks
+``page_access``        ``core_api.security`` and the auth manager,   none for a page of a plugin; other
+                       to show each user what Airflow lets them see  providers use the same
+``audit_log``          ``Log`` rows, for what people do to agent     none
+                       tasks
+``marked_failed``      ``SerializedDAG.set_task_instance_state``,    REST, with a user's credentials; a
+                       to end the task whose agent someone stops     command must work without them
 ``version_compat``     ``airflow.__version__``                       this is public
 ``deployment``         Airflow's health report, the list of its      REST, with a user's credentials; the
                        connections and its database's clock, for     command must work without them

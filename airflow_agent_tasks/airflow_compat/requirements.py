@@ -7,43 +7,8 @@ are not in it, because that command itself reports what it could not check.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from airflow_agent_tasks.airflow_compat.requirement import Part, Requirement
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
-
-
-@dataclass(frozen=True)
-class Part:
-    """
-    A part of Airflow that is not public.
-
-    Names are separated by spaces. ``a|b`` means one of the two, if releases differ.
-
-    :param name: ``module:name``, or ``module:class.name``.
-    :param attributes: The attributes or database columns that it must have.
-    :param parameters: The parameters that it must accept by name.
-    """
-
-    name: str
-    attributes: str = ""
-    parameters: str = ""
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """
-    The parts that one module of this folder needs.
-
-    :param module: The module's name in this folder.
-    :param consequence: The consequence if a part is missing, as a sentence without its full stop.
-    :param is_needed: False if the running Airflow does not need the module.
-    """
-
-    module: str
-    consequence: str
-    parts: tuple[Part, ...]
-    is_needed: bool = True
-
 
 _CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
 _TASK_KEY = "dag_id run_id task_id map_index"
@@ -215,6 +180,7 @@ REQUIREMENTS = (
         "the XCom status of a task marked failed or success shows a running agent forever",
         (
             Part("airflow.models.xcom:XComModel", attributes="value"),
+            Part("airflow.state:TaskScope"),
             Part(
                 "airflow.models.xcom:XComModel.get_many", parameters="key run_id dag_ids task_ids map_indexes"
             ),
@@ -222,6 +188,64 @@ REQUIREMENTS = (
                 "airflow.models.xcom:XComModel.set",
                 parameters="key value dag_id run_id task_id map_index serialize session",
             ),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "submission_rows",
+        "the page and the commands that list agent tasks fail",
+        (
+            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state try_number {_TASK_KEY}"),
+            Part(
+                "airflow.models.task_state_store:TaskStateStoreModel",
+                attributes="dag_run_id value updated_at",
+            ),
+            Part("airflow.models.xcom:XComModel", attributes="dag_run_id task_id map_index key value"),
+            Part("airflow.state:TaskScope"),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "page_access",
+        "the page with all agent tasks fails",
+        (
+            Part("airflow.api_fastapi.app:get_auth_manager"),
+            Part(
+                "airflow.api_fastapi.auth.managers.base_auth_manager:BaseAuthManager.is_authorized_dag",
+                parameters="method access_entity details user",
+            ),
+            Part(
+                "airflow.api_fastapi.auth.managers.base_auth_manager:BaseAuthManager.get_authorized_dag_ids",
+                parameters="user method",
+            ),
+            Part(
+                "airflow.api_fastapi.auth.managers.models.resource_details:DagAccessEntity",
+                attributes="TASK_INSTANCE XCOM",
+            ),
+            Part(
+                "airflow.api_fastapi.auth.managers.models.resource_details:DagDetails",
+                parameters="id team_name",
+            ),
+            Part("airflow.api_fastapi.core_api.security:GetUserDep"),
+            Part("airflow.models.dag:DagModel", attributes="get_team_name"),
+        ),
+    ),
+    Requirement(
+        "audit_log",
+        "nobody can act on an agent task on the page or with a command",
+        (Part("airflow.models.log:Log", parameters="event owner owner_display_name extra"), _CREATE_SESSION),
+    ),
+    Requirement(
+        "marked_failed",
+        "nobody can stop an agent task on the page or with a command",
+        (
+            Part("airflow.listeners.listener:get_listener_manager"),
+            Part("airflow.models.dagbag:DBDagBag.get_latest_version_of_dag", parameters="dag_id session"),
+            Part(
+                "airflow.serialization.definitions.dag:SerializedDAG.set_task_instance_state",
+                parameters="task_id run_id map_indexes state commit session",
+            ),
+            Part("airflow.utils.state:TaskInstanceState", attributes="FAILED"),
             _CREATE_SESSION,
         ),
     ),

@@ -18,7 +18,8 @@ from typing import Any
 
 from airflow import __version__
 
-from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part
+from airflow_agent_tasks.airflow_compat.requirement import Part
+from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS
 from airflow_agent_tasks.documentation import link
 
 log = logging.getLogger(__name__)

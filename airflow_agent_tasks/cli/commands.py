@@ -33,59 +33,51 @@ def get_agent_tasks_cli_commands() -> list[CLICommand]:
 
 
 def _list_operations() -> list[ActionCommand]:
-    days = _arg(
-        "--days",
-        type=_read_days,
-        default=7.0,
-        help="days to look back, plus tasks that still wait; default 7",
-    )
-    list_args = [
-        days,
-        _arg("--dag-id", help="only this DAG"),
-        _arg(
-            "--state",
-            action="append",
-            help="only this state of the Airflow task, such as deferred; repeatable",
+    task = _arg("agent_task_id", help="the service's id of the agent task, as 'list' prints it")
+    message = _arg("message", help="the text for the agent")
+    return [
+        _build("list", "list_tasks", "List the agent tasks of the last days", _list_filters()),
+        _build("show", "show_task", "Show an agent task as its service describes it now", [task, ARG_OUTPUT]),
+        _build("message", "send_message", "Send a message to an agent", [task, message]),
+        _build("pause", "pause_task", "Pause an agent task, on services that can", [task]),
+        _build("resume", "resume_task", "Resume a paused agent task", [task]),
+        _build("stop", "stop_task", "Stop an agent task, and mark its Airflow task as failed", [task]),
+        _build(
+            "reconcile",
+            "reconcile",
+            "Find agent tasks that were left behind, and stop them if you say so",
+            [
+                _count_days(30.0),
+                _arg("--dry-run", action="store_false", dest="stop", help="change nothing; the default"),
+                _arg("--stop", action="store_true", help=_STOP_HELP),
+                ARG_OUTPUT,
+            ],
         ),
+    ]
+
+
+def _list_filters() -> list[Arg]:
+    states = [state.value for state in TaskState]
+    repeatable = "can be given several times"
+    return [
+        _count_days(7.0),
+        _arg("--dag-id", help="only this DAG"),
+        _arg("--state", action="append", help=f"a state of the Airflow task, such as deferred; {repeatable}"),
         _arg(
             "--agent-state",
             action="append",
-            choices=[state.value for state in TaskState],
-            help="only this state of the agent task as last seen; repeatable",
+            choices=states,
+            help=f"a state of the agent task as last seen; {repeatable}",
         ),
         _arg("--open", action="store_true", help="only those that a try may still attach to"),
         _arg("--limit", type=int, help="at most so many, the newest; default all"),
         ARG_OUTPUT,
     ]
-    task = _arg("agent_task_id", help="the service's id of the agent task, as 'list' prints it")
-    message = _arg("message", help="the text for the agent")
-    reconcile_args = [
-        _arg(
-            "--days",
-            type=_read_days,
-            default=30.0,
-            help="days to look back, plus tasks that still wait; default 30",
-        ),
-        _arg("--dry-run", action="store_false", dest="stop", help="change nothing; this is the default"),
-        _arg("--stop", action="store_true", help=_STOP_HELP),
-        ARG_OUTPUT,
-    ]
-    return [
-        _build("list", "list_tasks", "List the agent tasks of the last days", list_args),
-        _build("show", "show_task", "Show an agent task as its service describes it now", [task, ARG_OUTPUT]),
-        _build(
-            "message",
-            "send_message",
-            "Send a message to an agent, or the reply to its question",
-            [task, message],
-        ),
-        _build("pause", "pause_task", "Pause an agent task, on services that can", [task]),
-        _build("resume", "resume_task", "Resume a paused agent task", [task]),
-        _build("stop", "stop_task", "Stop an agent task, and mark its Airflow task as failed", [task]),
-        _build(
-            "reconcile", "reconcile", "Find agent tasks that were left behind, and stop them", reconcile_args
-        ),
-    ]
+
+
+def _count_days(default: float) -> Arg:
+    summary = f"days to look back; tasks that still wait are always included; default {default:g}"
+    return _arg("--days", type=_read_days, default=default, help=summary)
 
 
 def _build_doctor() -> ActionCommand:

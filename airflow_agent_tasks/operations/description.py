@@ -30,6 +30,7 @@ ACTIONS: Mapping[str, Capability | None] = {
 #: The longest question that is shown, in characters.
 MAX_QUESTION = 4_000
 
+_TERMINAL = {state.value for state in TERMINAL_STATES}
 _CAPABILITIES = {dialect.service: dialect.capabilities for dialect in (LightconeDialect, ShinzoDialect)}
 
 
@@ -58,7 +59,7 @@ def describe(row: SubmissionRow) -> dict[str, Any]:
         "agent_id": shorten(record.agent_id or "") if record else "",
         "agent_task_id": shorten(record.task_id or "") if record else "",
         "agent_state": shorten(row.status, 20),
-        "step": _describe_step(progress) if isinstance(progress, Mapping) else "",
+        "step": "" if row.status in _TERMINAL else _describe_step(progress),
         "usage": describe_usage(usage) if isinstance(usage, Mapping) else "",
         "submitted_at": (record.submitted_at or None) if record else None,
         "question_url": _read_url(row, QUESTION_LINK_KEY) if row.status == TaskState.AWAITING_INPUT else "",
@@ -92,7 +93,7 @@ def list_actions(row: SubmissionRow) -> list[str]:
     if not row.is_open or row.record is None or row.record.task_id is None:
         return []
     status = row.status
-    if status in {state.value for state in TERMINAL_STATES}:
+    if status in _TERMINAL:
         return []
     # The service of another package may support everything.
     capabilities = _CAPABILITIES.get(row.record.service)
@@ -105,8 +106,10 @@ def list_actions(row: SubmissionRow) -> list[str]:
     return [name for name in supported if name != useless or not status]
 
 
-def _describe_step(progress: Mapping[str, Any]) -> str:
+def _describe_step(progress: Any) -> str:
     """Return the agent's step, as in "3 of 10: Compare prices"."""
+    if not isinstance(progress, Mapping):
+        return ""
     name, done, total = (progress.get(key) for key in ("current_step", "steps_completed", "total_steps"))
     number = f"{done} of {total}" if isinstance(total, int) else str(done)
     parts = [number if isinstance(done, int) else "", name if isinstance(name, str) else ""]

@@ -13,7 +13,6 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow_agent_tasks.plugin import listener
 from airflow_agent_tasks.plugin.startup import Startup
 
-
 #: Where the page "Agent tasks" is shown: in the menu, and as a tab; and what follows its route there.
 _DESTINATIONS = {
     "nav": "",

@@ -8,7 +8,7 @@ be JSON: a form on another site cannot send that with the user's cookie.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 MAX_BODY, MAX_SECONDS = 128 * 1024, 10.0
 #: The longest period that can be listed, in days, and the largest page.
 MAX_DAYS, MAX_PAGE = 365, 200
-#: A filter that is not used.
-_ALL = Query(default_factory=list, max_length=20)
 _NO_STORE = {"cache-control": "no-store"}
 
 app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -68,8 +66,8 @@ def list_agent_tasks(
     run_id: str | None = None,
     task_id: str | None = None,
     map_index: int | None = None,
-    state: Annotated[list[str], _ALL] = [],  # noqa: B006 - FastAPI copies it
-    agent_state: Annotated[list[str], _ALL] = [],  # noqa: B006
+    state: Annotated[Sequence[str], Query(max_length=20)] = (),
+    agent_state: Annotated[Sequence[str], Query(max_length=20)] = (),
     text: Annotated[str, Query(max_length=200)] = "",
     open: bool = False,
     days: Annotated[float, Query(gt=0, le=MAX_DAYS)] = 7,

@@ -7,20 +7,19 @@ export const keyOf = (row) => [row.dag_id, row.run_id, row.task_id, row.map_inde
 
 export const inWords = (state) => state.replaceAll("_", " ");
 
-function path(...parts) {
-  return new URL(parts.map(encodeURIComponent).join("/"), document.baseURI).href;
+const path = (...parts) => parts.map(encodeURIComponent).join("/");
+
+// The paths of Airflow's own pages, below its <base>.
+export const dagPath = (row) => path("dags", row.dag_id);
+export const runPath = (row) => path("dags", row.dag_id, "runs", row.run_id);
+
+function taskPath(row) {
+  const task = path("dags", row.dag_id, "runs", row.run_id, "tasks", row.task_id);
+  return row.map_index < 0 ? task : `${task}/mapped/${row.map_index}`;
 }
 
-export const dagUrl = (row) => path("dags", row.dag_id);
-export const runUrl = (row) => path("dags", row.dag_id, "runs", row.run_id);
-
-function taskUrl(row) {
-  const url = path("dags", row.dag_id, "runs", row.run_id, "tasks", row.task_id);
-  return row.map_index < 0 ? url : `${url}/mapped/${row.map_index}`;
-}
-
-export const logUrl = (row) => `${taskUrl(row)}?try_number=${row.try_number}`;
-export const formUrl = (row) => `${taskUrl(row)}/required_actions`;
+export const logPath = (row) => `${taskPath(row)}?try_number=${row.try_number}`;
+export const formPath = (row) => `${taskPath(row)}/required_actions`;
 
 // Return how long ago a time was, given in seconds since 1970.
 export function age(at, now) {

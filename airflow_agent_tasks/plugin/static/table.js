@@ -1,10 +1,10 @@
 // The table of agent tasks.
 
-import { ACTION_NAMES, age, dagUrl, formUrl, inWords, keyOf, logUrl, runUrl } from "./format.js";
+import { ACTION_NAMES, age, dagPath, formPath, inWords, keyOf, logPath, runPath } from "./format.js";
 
 const { createElement: h } = globalThis.React;
 
-const COLUMNS = ["DAG", "Run", "Task", "Task state", "Agent", "Agent state", "Step", "Since", "Usage", "Actions"];
+const COLUMNS = ["DAG and run", "Task", "Task state", "Agent task", "Agent state", "Step", "Since", "Usage", "Actions"];
 
 export function Table({ rows, isBusy, onDetails, onAction }) {
   const now = Date.now();
@@ -24,9 +24,11 @@ export function Table({ rows, isBusy, onDetails, onAction }) {
 function Row({ row, now, onDetails, onAction }) {
   const task = row.map_index < 0 ? row.task_id : `${row.task_id} [${row.map_index}]`;
   const cells = [
-    h("a", { href: dagUrl(row) }, row.dag_id),
-    h("a", { href: runUrl(row) }, row.run_id),
-    h("a", { href: logUrl(row), title: "Open the log" }, task),
+    [
+      h("div", { key: "dag" }, h(PageLink, { to: dagPath(row) }, row.dag_id)),
+      h("div", { key: "run", className: "at-muted" }, h(PageLink, { to: runPath(row) }, row.run_id)),
+    ],
+    h(PageLink, { to: logPath(row), title: "Open the log" }, task),
     h(State, { state: row.state }),
     h(Agent, { row, onDetails }),
     h(AgentState, { row }),
@@ -38,6 +40,12 @@ function Row({ row, now, onDetails, onAction }) {
   return h("tr", null, cells.map((cell, index) => h("td", { key: COLUMNS[index], "data-column": COLUMNS[index] }, cell)));
 }
 
+// A link to another page of Airflow, without loading Airflow again where its router is at hand.
+function PageLink({ to, ...rest }) {
+  const { Link } = globalThis.ReactRouterDOM ?? {};
+  return Link ? h(Link, { to: `/${to}`, ...rest }) : h("a", { href: new URL(to, document.baseURI).href, ...rest });
+}
+
 function State({ state }) {
   return state ? h("span", { className: "at-state", "data-state": state }, inWords(state)) : null;
 }
@@ -47,8 +55,12 @@ function Agent({ row, onDetails }) {
   const label = `Details of agent task ${row.agent_task_id}`;
   return [
     h("button", { key: "id", className: "at-link", onClick: () => onDetails(row), "aria-label": label }, row.agent_task_id),
-    h("div", { key: "service", className: "at-muted" }, [row.service, row.agent_id].filter(Boolean).join(", ")),
-    row.url && h("a", { key: "url", href: row.url, target: "_blank", rel: "noopener noreferrer" }, "Watch"),
+    h(
+      "div",
+      { key: "service", className: "at-muted" },
+      [row.service, row.agent_id].filter(Boolean).join(", "),
+      row.url && [" ", h("a", { key: "url", href: row.url, target: "_blank", rel: "noopener noreferrer" }, "Watch")],
+    ),
   ];
 }
 
@@ -56,7 +68,7 @@ function AgentState({ row }) {
   const isOpen = row.question_url && row.state === "awaiting_input";
   return [
     h(State, { key: "state", state: row.agent_state }),
-    isOpen && h("a", { key: "form", href: formUrl(row) }, "Answer its question"),
+    isOpen && h("div", { key: "form" }, h(PageLink, { to: formPath(row) }, "Answer")),
   ];
 }
 

@@ -28,6 +28,8 @@ from airflow_agent_tasks.plugin.startup import Startup
 from tests.test_layers import is_public, list_airflow_names, walk_imports
 
 DOOR = Path(startup_check.__file__).parent
+#: Those of the state store that have the same name in each release.
+COLUMNS = ("id", "key", "dag_run_id", "dag_id", "run_id", "task_id", "value", "updated_at")
 CONSEQUENCES = {requirement.module: requirement.consequence for requirement in REQUIREMENTS}
 #: Modules that only doctor uses: it reports itself what it could not check.
 OF_DOCTOR = [DOOR / "console.py", DOOR / "deployment.py"]
@@ -96,7 +98,7 @@ def test_a_part_that_has_moved_is_reported_with_what_follows(
     [
         (
             "airflow.models.task_state_store",
-            {"TaskStateStoreModel": SimpleNamespace(id=1, key=1, dag_id=1, run_id=1, task_id=1)},
+            {"TaskStateStoreModel": SimpleNamespace(**dict.fromkeys(COLUMNS, 1))},
             "airflow.models.task_state_store:TaskStateStoreModel.map_index or region_index is missing",
             "ended_tasks",
         ),
@@ -138,7 +140,7 @@ def test_an_airflow_that_lacks_a_column_or_an_argument_gets_one_line(
 
 @pytest.mark.parametrize("index", ["map_index", "region_index"])
 def test_either_name_of_a_column_that_releases_name_differently_will_do(monkeypatch: Any, index: str) -> None:
-    columns = dict.fromkeys(("id", "key", "dag_id", "run_id", "task_id", index))
+    columns = dict.fromkeys((*COLUMNS, index))
     stub = SimpleNamespace(TaskStateStoreModel=SimpleNamespace(**columns))
     monkeypatch.setitem(sys.modules, "airflow.models.task_state_store", stub)
     assert startup_check.list_misfits() == []
@@ -154,10 +156,11 @@ def test_what_takes_any_argument_and_what_is_only_declared_are_there(monkeypatch
 
 
 def test_a_module_that_needs_more_than_the_table_says_is_reported(monkeypatch: Any, caplog: Any) -> None:
-    monkeypatch.setitem(sys.modules, "airflow_agent_tasks.airflow_compat.ended_tasks", None)
+    # No other module of the table imports this one.
+    monkeypatch.setitem(sys.modules, "airflow_agent_tasks.airflow_compat.early_answer_delay", None)
     start("scheduler")
     (line,) = caplog.messages
-    assert "airflow_agent_tasks.airflow_compat.ended_tasks cannot be imported" in line
+    assert "airflow_agent_tasks.airflow_compat.early_answer_delay cannot be imported" in line
     assert CONSEQUENCES["ended_tasks"] in line
 
 
