@@ -72,7 +72,7 @@ module                 what it uses, and why                         the public 
 ``form_row_refresh``, ``earlier_tries`` and ``early_answer_delay`` exist for Airflow 3.3, ``kept_records`` and
 ``replaced_tasks`` for 3.4 and later, as their first lines say.
 ``requirements`` lists the names, columns and parameters that these modules need, and the consequence if one
-is missing; ``startup_check`` checks the running Airflow against that table. ``api_server``, ``form_orders``
-and ``worker_request_signature`` use nothing private: they send, describe and sign a worker's requests to the
-plugin.
+is missing, in the form of ``requirement``; ``startup_check`` checks the running Airflow against that table.
+``api_server``, ``form_orders`` and ``worker_request_signature`` use nothing private: they send, describe and
+sign a worker's requests to the plugin.
 """

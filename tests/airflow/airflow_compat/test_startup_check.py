@@ -20,7 +20,8 @@ from pytest_mock import MockerFixture
 from sqlalchemy import delete, text
 
 from airflow_agent_tasks.airflow_compat import startup_check
-from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS, Part, Requirement
+from airflow_agent_tasks.airflow_compat.requirement import Part, Requirement
+from airflow_agent_tasks.airflow_compat.requirements import REQUIREMENTS
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.documentation import link
 from airflow_agent_tasks.plugin import listener
@@ -34,7 +35,7 @@ CONSEQUENCES = {requirement.module: requirement.consequence for requirement in R
 #: Modules that only doctor uses: it reports itself what it could not check.
 OF_DOCTOR = [DOOR / "console.py", DOOR / "deployment.py"]
 #: All others but the table itself, which holds names and imports nothing of Airflow.
-IN_THE_TABLE = sorted({*DOOR.glob("*.py")} - {*OF_DOCTOR, DOOR / "requirements.py"})
+IN_THE_TABLE = sorted({*DOOR.glob("*.py")} - {*OF_DOCTOR, DOOR / "requirement.py", DOOR / "requirements.py"})
 #: What every Airflow has, and a provider that need not be there: its name is compared, never imported.
 NEEDS_NO_LINE = {"airflow.__version__", "airflow.providers.celery.executors.celery_executor.CeleryExecutor"}
 FORM_COLUMNS = dict.fromkeys(HITLDetail.__mapper__.columns.keys())
@@ -161,7 +162,7 @@ def test_a_module_that_needs_more_than_the_table_says_is_reported(monkeypatch: A
     start("scheduler")
     (line,) = caplog.messages
     assert "airflow_agent_tasks.airflow_compat.early_answer_delay cannot be imported" in line
-    assert CONSEQUENCES["ended_tasks"] in line
+    assert CONSEQUENCES["early_answer_delay"] in line
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="only Airflow 3.4 and later discards state with a clear")
