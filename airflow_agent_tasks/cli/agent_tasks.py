@@ -95,7 +95,8 @@ def reconcile(options: argparse.Namespace) -> None:
     """
     with _as_a_command():
         leftovers = list(find_leftovers(datetime.now(timezone.utc), options.days))
-        done = {id(one): _stop_abandoned(one) for one in list_abandoned(leftovers)} if options.stop else {}
+        stops = options.stop and not options.dry_run
+        done = {id(one): _stop_abandoned(one) for one in list_abandoned(leftovers)} if stops else {}
     shown = [_describe_leftover(done.get(id(one), one)) for one in leftovers]
     print_rows(shown, options.output)
     if any(one["finding"] != STOPPED for one in shown):

@@ -48,7 +48,7 @@ def _list_operations() -> list[ActionCommand]:
             "Find agent tasks that were left behind, and stop them if you say so",
             [
                 _count_days(30.0),
-                _arg("--dry-run", action="store_false", dest="stop", help="change nothing; the default"),
+                _arg("--dry-run", action="store_true", help="change nothing, even with --stop; the default"),
                 _arg("--stop", action="store_true", help=_STOP_HELP),
                 ARG_OUTPUT,
             ],

@@ -30,6 +30,7 @@ def run(monkeypatch: Any, capsys: Any) -> Callable[..., Any]:
 
     def run(*words: str) -> tuple[Any, str]:
         options = get_parser().parse_args(["agent-tasks", *words])
+        capsys.readouterr()
         try:
             options.func(options)
         except SystemExit as end:
@@ -151,7 +152,7 @@ def test_an_abandoned_agent_is_found_and_stopped_only_on_demand(
 ) -> None:
     waits(row)
     put(row, state)
-    for words in ((), ("--dry-run",)):
+    for words in ((), ("--dry-run",), ("--dry-run", "--stop")):
         status, (found,) = reconcile(run, row, *words)
         assert (status, found["finding"]) == (1, "abandoned")
         (agent,) = agent_task_sandbox.tasks()
