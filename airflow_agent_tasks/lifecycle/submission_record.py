@@ -118,6 +118,8 @@ class Submission:
         is_started = isinstance(stored, Mapping) and stored.get("task_id") is not None
         if not found.get("task_id" if is_started else "idempotency_key"):
             raise _build_refusal()
+        if found.get("idempotency_key"):
+            found["is_closed"] = False  # damage must not hide an agent task that may be running
         return cls(**{"idempotency_key": "", "try_number": 0, "max_tries": None, **found})
 
 

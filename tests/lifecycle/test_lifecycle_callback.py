@@ -219,7 +219,7 @@ def test_a_budget_counts_more_than_the_call() -> None:
 def test_without_a_record_nothing_relies_on_a_call() -> None:
     world = build()
     defer(world)
-    world.store = None
+    world.stored = None
     world.begin(run)
     assert not world.drive(relies_on_callback(world.execution))
 
@@ -247,7 +247,7 @@ def test_a_call_whose_check_fails_leads_to_polls() -> None:
 def test_a_call_without_a_record_fails_the_try() -> None:
     world = build()
     defer(world)
-    world.store = None
+    world.stored = None
     with pytest.raises(AgentTaskError, match="no longer names the agent task that this task waits for"):
         world.drive(world.begin(resume_after_callback))
 

@@ -177,7 +177,7 @@ def test_where_the_record_has_lost_the_time_of_the_start_the_limit_counts_from_n
     with pytest.raises(WorkerLostError):
         world.drive(world.begin(run))
     assert world.store
-    world.store, world.now = replace(world.store, submitted_at=0.0), world.now + 500.0
+    world.stored, world.now = replace(world.store, submitted_at=0.0), world.now + 500.0
     lost_at = world.now
     world.lose_worker()
     world.live()
@@ -206,7 +206,7 @@ def test_a_task_that_is_not_found_is_gone_only_if_it_is_known_where_it_ran(
     with pytest.raises(WorkerLostError):
         world.drive(world.begin(run))
     assert world.store
-    world.store = replace(world.store, agent_id=None)
+    world.stored = replace(world.store, agent_id=None)
     if is_cleared:
         world.max_tries += 1
     world.lose_worker()

@@ -205,7 +205,7 @@ def test_an_agent_task_that_is_gone_is_started_anew(kind: str) -> None:
 
 def test_a_question_without_a_record_fails_the_try() -> None:
     world, command = defer(questions=WHICH)
-    world.store = None
+    world.stored = None
     world.now += 100.0
     reported = Decision(Verdict.REACHED)
     with pytest.raises(AgentTaskError, match="no longer has the record of Agent task tsk_1"):
@@ -214,14 +214,14 @@ def test_a_question_without_a_record_fails_the_try() -> None:
 
 def test_an_answer_without_a_record_fails_the_try() -> None:
     world, command = park()
-    world.store = None
+    world.stored = None
     with pytest.raises(AgentTaskError, match="no longer names the agent task that this task waits for"):
         world.drive(world.begin(resume_with_answer, None, command.question_id))
 
 
 def test_an_odd_resumption_without_a_record_fails_with_its_reason() -> None:
     world, _ = defer()
-    world.store = None
+    world.stored = None
     with pytest.raises(AgentTaskError, match="the reason"):
         world.drive(world.begin(resume_without_event, AgentTaskError("the reason")))
 
@@ -238,7 +238,7 @@ def test_a_question_is_returned_although_the_record_cannot_be_marked(is_gone: bo
     settings = {"on_awaiting_input": "return"}
     failures = () if is_gone else (Failure("SaveSubmission", first=3),)
     world, command = defer(settings=settings, questions=WHICH, failures=failures)
-    world.store = None if is_gone else world.store
+    world.stored = None if is_gone else world.store
     world.now += 100.0
     reported = Decision(Verdict.REACHED)
     outcome = world.drive(world.begin(resume_after_wait, command.started, reported, has_questions=False))
@@ -260,7 +260,7 @@ def test_an_agent_task_is_stopped_although_the_record_cannot_be_written(failures
 
 def test_an_agent_task_without_a_record_is_stopped_at_its_timeout() -> None:
     world, command = defer(settings={"timeout": 5.0}, work=100.0)
-    world.store = None
+    world.stored = None
     world.now += 10.0
     reported = Decision(Verdict.TIMEOUT)
     with pytest.raises(AgentTaskTimeoutError):

@@ -12,7 +12,7 @@ import pytest
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
 from airflow_agent_tasks.lifecycle.question_log import Question, Reply
-from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
+from airflow_agent_tasks.lifecycle.submission_record import CLOSED_PREFIX, Submission, build_idempotency_key
 from tests.service_samples import LIGHTCONE, SHINZO
 
 OWNER = ("dag", "run", "task", -1, 1)
@@ -150,3 +150,21 @@ def test_metadata_of_the_wrong_kind_is_still_refused() -> None:
 def test_a_service_that_knows_no_key_gets_none() -> None:
     fields = super(type(SHINZO), SHINZO).put_idempotency_key({"message": "Look."}, "key")
     assert fields == {"message": "Look."}
+
+
+def test_a_closed_record_keeps_only_what_tells_which_agent_task_it_was() -> None:
+    started = StartedTask("tsk_1", "agt_1", 1_700_000_000.5)
+    task = AgentTask("shinzo", "tsk_1", TaskState.COMPLETED, question="Sure?", result={"is_closed": False})
+    closed = Submission.build_closed(started, task, "shinzo_default")
+    stored = json.dumps(closed.to_json())
+    assert stored.startswith(CLOSED_PREFIX)
+    assert json.loads(stored) == {
+        "is_closed": True,
+        "task_id": "tsk_1",
+        "agent_id": "agt_1",
+        "submitted_at": 1_700_000_000.5,
+        "conn_id": "shinzo_default",
+        "service": "shinzo",
+        "status": "completed",
+    }
+    assert Submission.from_json(json.loads(stored)) == closed

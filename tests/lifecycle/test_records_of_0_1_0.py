@@ -62,7 +62,7 @@ def build_world(stored: Submission, *, has_heard_last: bool = False, **script: A
     dialect = dialect_of(stored.conn_id)
     world = World(Script(dialect, questions=QUESTIONS, **script))
     questions = stored.questions.items
-    world.store = replace(stored, max_tries=world.max_tries)
+    world.stored = replace(stored, max_tries=world.max_tries)
     world.now = max([stored.submitted_at, *(question.changed_at for question in questions)]) + 5.0
     world.try_number = stored.try_number
     if stored.task_id is None:
