@@ -45,7 +45,7 @@ from airflow_agent_tasks.services.state_fields import keep_state
 #: open a new one.
 KEEP_ALIVE = 60.0
 
-#: Maximum number of URLs to keep, about a kilobyte each: more than the agent tasks of a triggerer.
+#: Maximum number of URLs to keep, less than a kilobyte each: more than the agent tasks of a triggerer.
 KEPT_URLS = 16_384
 
 #: Maximum size of a body that can be unpacked, parsed and searched for secrets within milliseconds, whatever

@@ -66,7 +66,9 @@ class Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         try:
             connection = await super().connect(*args, **kwargs)
-            while connection.protocol in self._used and _has_received(connection):
+            while connection.protocol in self._used:
+                if not _has_received(connection):
+                    return connection
                 connection.close()
                 connection = await super().connect(*args, **kwargs)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
@@ -74,9 +76,8 @@ class Connector(aiohttp.TCPConnector):
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # This includes a proxy that closes the connection, or responds with something other than HTTP.
             raise NotConnectedError from error
-        if connection.protocol not in self._used:
-            self._used.add(connection.protocol)
-            _read_in_small_steps(connection)
+        self._used.add(connection.protocol)
+        _read_in_small_steps(connection)
         return connection
 
 
