@@ -83,7 +83,7 @@ def measure(
 
 
 def choose_median(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the result with the median CPU, and the least and the most CPU of all."""
+    """Return the result with the median CPU (the lower one of two), and the least and the most CPU of all."""
     costs = [result["cpu_ms"] for result in results]
     return {**results[costs.index(median_low(costs))], "cpu_range": (min(costs), max(costs))}
 
