@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 
 import aiohttp
+from aiohttp import hdrs
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from tenacity import AsyncRetrying
 from yarl import URL
@@ -26,6 +27,7 @@ from airflow_agent_tasks.client import transport_errors
 from airflow_agent_tasks.client.content_encoding import unpack
 from airflow_agent_tasks.client.large_bodies import find_large_bodies
 from airflow_agent_tasks.client.redaction import Redactor
+from airflow_agent_tasks.client.request_deadlines import RequestDeadlines
 from airflow_agent_tasks.client.retry_policy import RetryPolicy
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.triggerer_connections import (
@@ -42,6 +44,9 @@ from airflow_agent_tasks.services.state_fields import keep_state
 #: Seconds for which an idle connection is kept: longer than the longest poll interval, or every poll would
 #: open a new one.
 KEEP_ALIVE = 60.0
+
+#: Maximum number of URLs to keep, less than a kilobyte each: more than the agent tasks of a triggerer.
+KEPT_URLS = 16_384
 
 #: Maximum size of a body that can be unpacked, parsed and searched for secrets within milliseconds, whatever
 #: it contains. No more than this is read of an error's body.
@@ -65,17 +70,25 @@ class AsyncClient:
         self._sleep = sleep
         self._proxy, verify = network
         self._redactor = Redactor(settings.api_key, self._proxy)
+        # Kept for each waiting task, because each poll would parse its URL again.
+        self._build_url = functools.lru_cache(KEPT_URLS)(partial(_parse_url, settings))
+        self._deadlines = RequestDeadlines(settings.timeout)
         self._in_flight = 0
         self._is_closing = False
         self._session = aiohttp.ClientSession(
             # trust_env reads ~/.netrc in a thread for every request, and sends what it finds.
             trust_env=False,
             timeout=aiohttp.ClientTimeout(
-                total=settings.timeout,
+                total=None,  # see RequestDeadlines
                 connect=settings.connect_timeout,
                 ceil_threshold=math.inf,  # aiohttp rounds up to whole seconds
             ),
             connector=Connector(ssl=verify, limit=0, keepalive_timeout=KEEP_ALIVE, resolver=Resolver()),
+            # Not with each request, where aiohttp would parse them again.
+            headers={
+                **settings.build_headers(Request.accept),
+                "Authorization": f"Bearer {settings.api_key}",
+            },
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=RECEIVE_BYTES,  # the memory of each body that waits for room
@@ -99,7 +112,10 @@ class AsyncClient:
         """Send a request and return the response, whatever its status; raises like ``SyncClient.send``."""
         self._in_flight += 1
         try:
-            return await self._send(request, retries)
+            if retries or request.has_effect:
+                return await self._send_with_retries(request, retries)
+            # A shortcut for the thousands of status checks, whose callers wait and retry.
+            return await self._send_once(request)
         finally:
             self._in_flight -= 1
             if self._is_closing:
@@ -109,12 +125,10 @@ class AsyncClient:
         """Close the connections once all requests in flight have their responses."""
         self._is_closing = True
         if not self._in_flight:
+            self._deadlines.close()
             await self._session.close()
 
-    async def _send(self, request: Request, retries: bool) -> Response:
-        if not (retries or request.has_effect):
-            # A shortcut for the thousands of status checks, whose callers wait and retry.
-            return await self._send_once(request)
+    async def _send_with_retries(self, request: Request, retries: bool) -> Response:
         policy = RetryPolicy(request, retries=retries)
         retrying = AsyncRetrying(sleep=self._sleep, **policy.options())
         try:
@@ -128,8 +142,15 @@ class AsyncClient:
             raise transport_errors.not_sent(request, self.settings)
         ends_at = time.monotonic() + self.settings.timeout
         try:
-            async with self._request(request) as response:
-                return await self._read(request, response, ends_at)
+            with self._deadlines.begin():
+                response = await self._request(request)
+                content = response.content
+                # Most responses arrive whole, with their headers: nothing to wait for or to release.
+                if content.is_eof() and content.total_bytes <= SMALL_BODY_BYTES and not _is_packed(response):
+                    body = content.read_nowait()
+                    return self._redactor.build_response(response.status, response.headers, body)
+                async with response:
+                    return await self._read(request, response, ends_at)
         except AgentTaskError:
             raise
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
@@ -184,12 +205,7 @@ class AsyncClient:
     def _request(self, request: Request) -> aiohttp.client._RequestContextManager:
         return self._session.request(
             request.method,
-            # encoded: a quoted id must be neither quoted again nor unquoted.
-            URL(self.settings.build_url(request), encoded=True),
-            headers={
-                **self.settings.build_headers(request),
-                "Authorization": f"Bearer {self.settings.api_key}",
-            },
+            self._build_url(request.path),
             json=request.json,
             allow_redirects=False,
             proxy=self._proxy,
@@ -201,12 +217,21 @@ def _pause() -> None:
     time.sleep(0.0005)
 
 
+def _parse_url(settings: ClientSettings, path: str) -> URL:
+    # encoded: a quoted id must be neither quoted again nor unquoted.
+    return URL(settings.build_url(path), encoded=True)
+
+
+def _is_packed(response: aiohttp.ClientResponse) -> bool:
+    return hdrs.CONTENT_ENCODING in response.headers
+
+
 def _unpack(response: aiohttp.ClientResponse, packed: bytes, limit: int, ends_at: float) -> bytes | None:
     def check() -> None:
         if time.monotonic() > ends_at:
             raise asyncio.TimeoutError
 
-    return unpack(response.headers.get("Content-Encoding", ""), packed, limit, check)
+    return unpack(response.headers.get(hdrs.CONTENT_ENCODING, ""), packed, limit, check)
 
 
 def _read_network(settings: ClientSettings) -> tuple[str | None, ssl.SSLContext | bool]:

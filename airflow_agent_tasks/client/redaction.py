@@ -12,7 +12,7 @@ from __future__ import annotations
 import html
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 from airflow_agent_tasks.services.http import Response
@@ -27,6 +27,7 @@ _SHORTEST_ENCODED = 8
 #: The start of every escaped spelling of a character. U+007F is the only invisible character that ASCII JSON
 #: may contain unescaped.
 _ESCAPES = ("\\", "%", "&", "\x7f")
+_ESCAPE_BYTES = "".join(_ESCAPES).encode()
 #: How many nested levels of escapes are resolved. Each level costs the same.
 _MOST_LEVELS = 8
 
@@ -65,18 +66,14 @@ class Redactor:
 
         :param body: The body; None (default) if it follows later.
         """
-        cleaned = {
-            name: self.redact(value[:_LONGEST_HEADER])
-            for name in _HEADERS
-            if (value := headers.get(name)) is not None
-        }
+        cleaned = _RedactedHeaders(headers, self.redact)
         if body is None:
             return Response(status, cleaned, redact=self.redact)
         for known in self._bytes:
             if known in body:
                 body = body.replace(known, MASK.encode())
         # Most bodies have none of these, and then megabytes of texts need not be searched one by one.
-        if body.isascii() and not any(escape.encode() in body for escape in _ESCAPES):
+        if body.isascii() and len(body.translate(None, _ESCAPE_BYTES)) == len(body):
             return Response(status, cleaned, body)
         return Response(status, cleaned, body, self.redact)
 
@@ -107,6 +104,28 @@ class Redactor:
             return False
         plain = _unescape(text)
         return any(known in plain for known in self._unescaped)
+
+
+class _RedactedHeaders(Mapping[str, str]):
+    """The headers that are read, without secrets; redacted only when read, which few responses need."""
+
+    def __init__(self, headers: Mapping[str, str], redact: Callable[[str], str]) -> None:
+        self._headers = headers
+        self._redact = redact
+
+    def __getitem__(self, name: str) -> str:
+        if name not in _HEADERS:
+            raise KeyError(name)
+        return self._redact(self._headers[name][:_LONGEST_HEADER])
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in _HEADERS if name in self._headers)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def _unescape(text: str) -> str:

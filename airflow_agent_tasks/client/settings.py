@@ -11,7 +11,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from airflow_agent_tasks.client.content_encoding import ACCEPTED_ENCODINGS
 from airflow_agent_tasks.errors import AgentTaskConfigurationError
-from airflow_agent_tasks.services.http import Request
 
 DEFAULT_TIMEOUT = 30.0
 #: Seconds to wait for a TCP connection; a host that accepts none within this time is down.
@@ -77,14 +76,14 @@ class ClientSettings:
         """
         return min(CONNECT_TIMEOUT, self.timeout / 2)
 
-    def build_url(self, request: Request) -> str:
+    def build_url(self, path: str) -> str:
         """Return the full URL of a request, whose path is already quoted."""
-        return self.base_url.rstrip("/") + request.path
+        return self.base_url.rstrip("/") + path
 
-    def build_headers(self, request: Request) -> dict[str, str]:
-        """Return the headers of a request, without the key."""
+    def build_headers(self, accept: str) -> dict[str, str]:
+        """Return the headers of a request for this type of content, without the key."""
         return {
-            "Accept": request.accept,
+            "Accept": accept,
             "Accept-Encoding": ACCEPTED_ENCODINGS,
             "User-Agent": "airflow-agent-tasks",
         }

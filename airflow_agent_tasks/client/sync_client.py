@@ -138,8 +138,8 @@ class SyncClient:
     def _open(self, request: Request) -> requests.Response:
         return self._session.request(
             request.method,
-            self.settings.build_url(request),
-            headers=self.settings.build_headers(request),
+            self.settings.build_url(request.path),
+            headers=self.settings.build_headers(request.accept),
             json=request.json,
             # The deadline limits everything; this timeout only makes the connection fail before the request.
             timeout=(self.settings.connect_timeout, self.settings.timeout),

@@ -66,7 +66,9 @@ class Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         try:
             connection = await super().connect(*args, **kwargs)
-            while connection.protocol in self._used and _has_received(connection):
+            while connection.protocol in self._used:
+                if not _has_received(connection):
+                    return connection
                 connection.close()
                 connection = await super().connect(*args, **kwargs)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
@@ -75,19 +77,24 @@ class Connector(aiohttp.TCPConnector):
             # This includes a proxy that closes the connection, or responds with something other than HTTP.
             raise NotConnectedError from error
         self._used.add(connection.protocol)
-        if connection.transport and (raw := connection.transport.get_extra_info("socket")):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-            # Limits reads of bytes already received; only asyncio's transport without TLS has this.
-            with suppress(AttributeError):
-                connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
+        _read_in_small_steps(connection)
         return connection
 
 
 def _has_received(connection: aiohttp.connector.Connection) -> bool:
     """Return whether an idle connection has received bytes, which would pass for the next response."""
-    if connection.protocol is None or connection.protocol.should_close or connection.transport is None:
+    protocol = connection.protocol
+    if protocol is None or protocol.should_close or protocol.transport is None:
         return True
     # The bytes that the event loop has not read yet.
     unread = select.poll()
-    unread.register(connection.transport.get_extra_info("socket"), select.POLLIN)
+    unread.register(protocol.transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(unread.poll(0))
+
+
+def _read_in_small_steps(connection: aiohttp.connector.Connection) -> None:
+    if connection.transport and (raw := connection.transport.get_extra_info("socket")):
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        # Limits reads of bytes already received; only asyncio's transport without TLS has this.
+        with suppress(AttributeError):
+            connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]

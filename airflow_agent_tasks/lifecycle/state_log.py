@@ -37,6 +37,8 @@ class StateLog:
         self._in_triggerer = in_triggerer
         self._is_first = True
         self._logged: str | None = None
+        #: The state in ``_logged``, if it is one: comparing it is cheaper than building its text every time.
+        self._logged_state: tuple[object, ...] | None = None
         #: The state in the last line; None if that told a failure.
         self._state: TaskState | None = None
 
@@ -56,15 +58,18 @@ class StateLog:
             since then. Default None: unknown.
         :param is_last: True if this state ends the wait: a change is logged in any case. Default False.
         """
+        state = (task.service, task.task_id, task.status, task.remote_status, task.exit_code, task.progress)
+        if state == self._logged_state:
+            return None
         step = _describe_step(task)
         news = _describe_state(task, step)
         if self._is_first and self._in_triggerer and self._logged is None and not step:
-            self._logged = news
+            self._logged, self._logged_state = news, state
         self._is_first = False
         is_urgent = is_last or (not self._in_triggerer and task.status is not self._state)
         if not self._take(news, now=now, at_once=is_urgent):
             return None
-        self._state = task.status
+        self._state, self._logged_state = task.status, state
         if step and submitted_at is not None:
             news = f"{news} ({_describe_duration(now - submitted_at)} since the start)"
         return LogLine("warning" if task.status is TaskState.UNKNOWN else "info", news)
@@ -75,7 +80,7 @@ class StateLog:
         is_urgent = not self._in_triggerer and self._state is not None
         if not self._take(news, now=now, at_once=is_urgent):
             return None
-        self._state = None
+        self._state = self._logged_state = None
         return LogLine("warning", news)
 
     def _take(self, news: str, *, now: float, at_once: bool) -> bool:

@@ -43,6 +43,10 @@ class CachedHook:
         self._refreshed_at = 0.0
         self._refresh_task: asyncio.Task[None] | None = None
 
+    def get_fresh(self) -> AgentTaskHook | None:
+        """Return the hook if it needs no refresh, or None."""
+        return self._hook if self._clock() - self._refreshed_at < TTL else None
+
     async def get(self) -> AgentTaskHook:
         """Return the hook; raises the errors of ``find_hook`` and of opening a client."""
         age = self._clock() - self._refreshed_at

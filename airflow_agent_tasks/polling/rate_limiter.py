@@ -41,6 +41,9 @@ class RateLimiter:
         :param since: When the caller last sent a request, on a clock that all callers share; the earliest is
             admitted first.
         """
+        if not (self._interval or self._waiters) and self._in_flight < self._max_concurrent:
+            self._in_flight += 1
+            return
         admission = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, (since, next(self._number), admission))
         self._admit()
@@ -54,7 +57,8 @@ class RateLimiter:
     def release(self) -> None:
         """End a request."""
         self._in_flight -= 1
-        self._admit()
+        if self._waiters:
+            self._admit()
 
     def _admit(self) -> None:
         loop = asyncio.get_running_loop()

@@ -112,7 +112,7 @@ class SharedPoller:
         return await self._get_task_now(task_id, agent_id)
 
     async def _get_hook(self) -> AgentTaskHook:
-        hook = await self._cached_hook.get()
+        hook = self._cached_hook.get_fresh() or await self._cached_hook.get()
         if hook is not self._hook:
             if self._hook is None:
                 self._limiter.set_rate(hook.settings.requests_per_second)

@@ -24,6 +24,8 @@ from airflow_agent_tasks.text import shorten
 
 #: The statuses with which services reject an action on an agent task that has ended.
 HAS_ENDED = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
+#: The fields of a response that describes nothing but the state.
+_PLAIN_KEYS = frozenset({"status", "exit_code"})
 
 
 class Capability(Flag):
@@ -227,7 +229,7 @@ class Dialect(abc.ABC):
             reply = response.to_json() if has_result else read_state(response)
         except ValueError:
             reply = None
-        if isinstance(reply, Mapping):
+        if isinstance(reply, dict):
             return reply
         raise http_errors.unreadable(self.title, request, response, missing="the expected JSON object")
 
@@ -235,15 +237,21 @@ class Dialect(abc.ABC):
         """Read the agent task that the body of a response, or an event of a stream, describes."""
         remote_status = response_values.text(reply.get("status")) or ""
         exit_code = response_values.integer(reply.get("exit_code"))
-        status = self.states.get(remote_status.strip().lower().replace(" ", "_"), TaskState.UNKNOWN)
+        status = self.states.get(remote_status)
+        if status is None:
+            word, remote_status = remote_status.strip().lower().replace(" ", "_"), shorten(remote_status)
+            status = self.states.get(word, TaskState.UNKNOWN)
         if exit_code is not None:
             status = _read_end(status, exit_code)
+        if reply.keys() <= _PLAIN_KEYS and status is not TaskState.AWAITING_INPUT:
+            # As most status responses are.
+            return AgentTask(self.service, task_id, status, remote_status, agent_id, exit_code)
         return AgentTask(
             service=self.service,
             task_id=task_id,
             agent_id=agent_id,
             status=status,
-            remote_status=shorten(remote_status),
+            remote_status=remote_status,
             exit_code=exit_code,
             result=_read_result(reply),
             question=response_values.question(reply) if status is TaskState.AWAITING_INPUT else None,

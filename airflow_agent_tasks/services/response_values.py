@@ -20,6 +20,8 @@ NO_QUESTION = "The agent waits for input but did not say what it wants to know."
 
 def text(value: Any, limit: int = MAX_TEXT) -> str | None:
     """Return non-empty text, a whole number as text, or None."""
+    if value is None:
+        return None
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # parse_json has already turned integers too long for this into text
     return value[:limit] if isinstance(value, str) and value.strip() else None
@@ -32,7 +34,7 @@ def identifier(value: Any) -> str | None:
 
 def integer(value: Any) -> int | None:
     """Return a whole number, also for ``3.0`` and ``"3"``, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = int(value)
@@ -44,7 +46,7 @@ def integer(value: Any) -> int | None:
 
 def progress(value: Any) -> Progress | None:
     """Return the progress in a response, or None."""
-    if not isinstance(value, Mapping):
+    if value is None or not isinstance(value, Mapping):
         return None
     return Progress(
         current_step=text(value.get("current_step")),

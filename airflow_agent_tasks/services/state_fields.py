@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from airflow_agent_tasks.services.http import Response, decode, parse_json
+from airflow_agent_tasks.services.http import MAX_INTEGER, Response, decode, parse_json
 from airflow_agent_tasks.services.response_values import MAX_QUESTION, MAX_TEXT, QUESTION_KEYS
 from airflow_agent_tasks.services.usage import USAGE_KEYS
 
@@ -49,11 +49,29 @@ class _TooManyPartsError(ValueError):
     """There is too much on the first level to step over."""
 
 
+_ABSENT = msgspec.Raw()
+
+
 def _build_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
     # Only these fields are kept; msgspec skips all others without building them.
-    fields = [(name, msgspec.Raw, msgspec.Raw()) for name in names]
+    fields = [(name, msgspec.Raw, _ABSENT) for name in names]
     return msgspec.json.Decoder(msgspec.defstruct("Fields", fields, gc=False))
 
+
+_STORABLE_INTEGER = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+#: The fields' types are those that need no further reading.
+_PLAIN_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "PlainFields",
+        [
+            ("status", str),
+            ("exit_code", _STORABLE_INTEGER | None | msgspec.UnsetType, msgspec.UNSET),
+            *((name, msgspec.Raw, _ABSENT) for name in _STATE_KEYS[2:]),
+        ],
+        gc=False,
+    )
+)
+_NO_OTHERS = [_ABSENT] * len(_STATE_KEYS[2:])
 
 _DECODERS: dict[tuple[str, ...], msgspec.json.Decoder[Any]] = {
     names: _build_decoder(names) for names in (_STATE_KEYS, _PROGRESS_KEYS)
@@ -66,7 +84,24 @@ def read_state(response: Response) -> dict[str, Any]:
 
     :raises ValueError: if the body is not a JSON object.
     """
-    return _read_state(response, _find_fields)
+    found = _read_plain_state(response)
+    return _read_state(response, _find_fields) if found is None else found
+
+
+def _read_plain_state(response: Response) -> dict[str, Any] | None:
+    """
+    Return the state of a response that has only a status and an exit code; None for any other response.
+
+    Most responses of a running agent are like this, and a triggerer reads thousands of them per second.
+    """
+    try:
+        status, exit_code, *others = msgspec.structs.astuple(_PLAIN_DECODER.decode(response.body))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if others != _NO_OTHERS or len(status) > MAX_TEXT or not status.isprintable():
+        return None
+    found = {"status": response.redact(status)}
+    return found if exit_code is msgspec.UNSET else {**found, "exit_code": exit_code}
 
 
 def keep_state(response: Response, pause: Callable[[], object]) -> bytes:

@@ -35,6 +35,8 @@ def read_usage(reply: Mapping[str, Any]) -> dict[str, Any] | None:
 
     :return: Names to numbers, short texts, or one more level of these; None if nothing is reported.
     """
+    if reply.keys().isdisjoint(USAGE_KEYS):
+        return None
     usage = reply.get("usage")
     found = dict(usage) if isinstance(usage, Mapping) else {"usage": usage}
     for key in ("cost", "tokens"):

@@ -10,17 +10,16 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from lab.benchmarks.bare_loops import LOOPS, Wait, prepare_loop
 from lab.benchmarks.contenders import CONN_ID, CONTENDERS
 from lab.benchmarks.mock_service_process import MockServiceControl
 from lab.benchmarks.percentile import percentile
 from lab.command_line import build_parser
 
-BARE = "bare"
 #: Seconds between two measurements of the event loop's lag.
 BEAT = 0.05
 #: Seconds after which the measurement begins even if the contender does not keep the interval.
@@ -32,8 +31,6 @@ GOLDEN_RATIO = 0.6180339887
 #: Units of ``ru_maxrss`` in a MiB: bytes on macOS, KiB elsewhere.
 RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10
 
-Wait = Callable[[int], Coroutine[Any, Any, None]]
-
 
 @dataclass
 class Measured:
@@ -41,6 +38,9 @@ class Measured:
     The costs of one contender for a number of tasks at one interval.
 
     :param cpu_ms: Milliseconds of CPU per poll, including everything in the process.
+    :param wakeups: How often the process slept and was woken, per poll: twice on an idle machine, once to
+        send and once to receive, but less often if it is late and works on many polls at once.
+    :param preemptions: How often per second another process took its processor.
     :param share: Polls made, as a share of those due at the interval.
     :param connections: Connections opened per poll, from the first to the last.
     :param rss_mb: The peak memory of the process, in MiB.
@@ -53,6 +53,8 @@ class Measured:
     tasks: int
     interval: float
     cpu_ms: float = 0.0
+    wakeups: float = 0.0
+    preemptions: float = 0.0
     share: float = 0.0
     connections: float = 0.0
     rss_mb: float = 0.0
@@ -66,6 +68,8 @@ class Snapshot(NamedTuple):
 
     at: float
     cpu: float
+    wakeups: int
+    preemptions: int
     counts: dict[str, float]
 
 
@@ -87,7 +91,9 @@ class Watcher:
         return await asyncio.wrap_future(self._thread.submit(self._take_snapshot))
 
     def _take_snapshot(self) -> Snapshot:
-        return Snapshot(time.monotonic(), time.process_time(), self._service.read_counts())
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        switches = usage.ru_nvcsw, usage.ru_nivcsw
+        return Snapshot(time.monotonic(), time.process_time(), *switches, self._service.read_counts())
 
     async def wait_for_steadiness(self, tasks: int, interval: float) -> None:
         """
@@ -110,7 +116,7 @@ class Watcher:
 async def measure(name: str, url: str, tasks: int, interval: float, seconds: float) -> Measured:
     """Let a contender wait for ``tasks`` tasks, watch it for ``seconds``, and then let them all end."""
     watcher, measured = Watcher(url), Measured(name, tasks, interval)
-    wait = await _prepare(name, url, interval)
+    wait = _prepare(name, url, interval)
     lags: list[float] = []
     late: list[float] = []
     end = float("inf")
@@ -138,6 +144,8 @@ async def measure(name: str, url: str, tasks: int, interval: float, seconds: flo
     counts = (await watcher.take_snapshot()).counts
     polls = after.counts["polls"] - before.counts["polls"]
     measured.cpu_ms = 1000 * (after.cpu - before.cpu) / max(polls, 1)
+    measured.wakeups = (after.wakeups - before.wakeups) / max(polls, 1)
+    measured.preemptions = (after.preemptions - before.preemptions) / (after.at - before.at)
     measured.share = polls / (tasks * (after.at - before.at) / interval)
     measured.connections = counts["connections"] / counts["polls"]
     measured.rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_UNITS
@@ -154,9 +162,9 @@ async def _beat(lags: list[float]) -> None:
         lags.append(time.perf_counter() - due)
 
 
-async def _prepare(name: str, url: str, interval: float) -> Wait:
-    if name == BARE:
-        return await _prepare_bare(url, interval)
+def _prepare(name: str, url: str, interval: float) -> Wait:
+    if name in LOOPS:
+        return prepare_loop(name, url, interval)
     contender = CONTENDERS[name]
     os.environ["BENCH_SCHEME"] = url.partition("://")[0]
     os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"] = json.dumps(contender.connect(url))
@@ -168,25 +176,10 @@ async def _prepare(name: str, url: str, interval: float) -> Wait:
     return wait
 
 
-async def _prepare_bare(url: str, interval: float) -> Wait:
-    import aiohttp
-
-    session = aiohttp.ClientSession()
-
-    async def wait(number: int) -> None:
-        while True:
-            async with session.get(f"{url}/agent/tasks/{number}") as response:
-                if (await response.json())["status"] == "completed":
-                    return
-            await asyncio.sleep(interval)
-
-    return wait
-
-
 if __name__ == "__main__":
     parser = build_parser("lab.benchmarks.measure_waiting", __doc__)
     parser.add_argument(
-        "contender", choices=[BARE, *CONTENDERS], help=f"{BARE}: an aiohttp loop without Airflow"
+        "contender", choices=[*LOOPS, *CONTENDERS], help="a provider, or an aiohttp loop without Airflow"
     )
     parser.add_argument("url", help="the address of the mock service")
     parser.add_argument("tasks", type=int, help="how many tasks to wait for")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 
 from lab.cluster.processes import Program
 
@@ -17,8 +18,14 @@ def pin(program: Program, place: int) -> None:
 
 
 def describe_processors() -> str:
-    """Describe the processors that we may use, and whether service and contender have one each."""
+    """Describe Python, the load, the processors, and whether service and contender have one each."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    start = f"{python}, load {os.getloadavg()[0]:.1f} before the start"
     if len(PROCESSORS) > 1:
-        return f"{len(PROCESSORS)} usable processors; the service and each contender have one of their own"
-    count = len(PROCESSORS) or os.cpu_count()
-    return f"usable processors: {count}; service and contender are NOT kept apart and disturb each other"
+        places = f"{len(PROCESSORS)} usable processors; the service and each contender have one of their own"
+    else:
+        count = len(PROCESSORS) or os.cpu_count()
+        places = (
+            f"usable processors: {count}; service and contender are NOT kept apart and disturb each other"
+        )
+    return f"{start}, {places}"

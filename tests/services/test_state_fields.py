@@ -77,6 +77,36 @@ def test_the_state_is_read_and_the_rest_is_left(body: bytes, fields: dict[str, A
 
 
 @pytest.mark.parametrize(
+    "exit_code",
+    [
+        *(b"null", b"0", b"-0", b"137", b"3.0", b"3.5", b"1e3", b"true", b'"3"', b"[0]", b"NaN"),
+        *(b"%d" % (sign * (2**63 + step)) for sign in (1, -1) for step in (-2, -1, 0, 1)),
+    ],
+)
+@pytest.mark.parametrize(
+    "status",
+    [
+        *(
+            b'"running"',
+            b'""',
+            b'" run "',
+            b'"\\u0072unning"',
+            b'"a\\u0000"',
+            b'"a\\ud800"',
+            b'"a\x7f"',
+            b"5",
+            b"null",
+        ),
+        *(b'"' + b"a" * length + b'"' for length in (999, 1_000, 1_001)),
+        *(b'"gr\xc3\xbcn"', b'"gr\xf6n"', b'"\\ud83d\\ude42"', b'"\xc2\xa0"'),
+    ],
+)
+def test_the_state_is_the_same_whether_or_not_other_fields_are_there(status: bytes, exit_code: bytes) -> None:
+    alone = b'{"status": %b, "exit_code": %b}' % (status, exit_code)
+    assert read(alone) | {"usage": None} == read(alone[:-1] + b', "usage": null}')
+
+
+@pytest.mark.parametrize(
     "body",
     [
         *(b"", b" ", b"[1]", b'"running"', b"5", b"null", b"NaN", b"<html>", b"{", b"}", b"\xff\xfe"),
