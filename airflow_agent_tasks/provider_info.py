@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_agent_tasks.configuration.options import SECTION, build_metadata
 from airflow_agent_tasks.connection_form import LIGHTCONE_FORM, SHINZO_FORM
 
 INTEGRATION = "Agent Tasks"
@@ -30,59 +31,12 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "lightcone", "class-name": "airflow_agent_tasks.decorators.agent_task.lightcone_task"},
             {"name": "shinzo", "class-name": "airflow_agent_tasks.decorators.agent_task.shinzo_task"},
         ],
-        "config": {"agent_tasks": _describe_settings()},
+        "config": {SECTION: build_metadata()},
         "extra-links": [
             f"airflow_agent_tasks.operators.links.{name}" for name in ("AgentTaskLink", "QuestionLink")
         ],
         "plugins": [{"name": "agent_tasks", "plugin-class": "airflow_agent_tasks.plugin.AgentTasksPlugin"}],
         "cli": ["airflow_agent_tasks.cli.commands.get_agent_tasks_cli_commands"],
-    }
-
-
-def _describe_settings() -> dict[str, Any]:
-    return {
-        "description": "Settings of the Agent Tasks provider; operators have arguments of the same names.",
-        "options": {
-            "artifacts_path": {
-                "description": (
-                    "Where to keep the screenshots, files and large results of agents: a folder, or the URL "
-                    "of an object storage. Without it, a task with a result above max_xcom_bytes fails."
-                ),
-                "type": "string",
-                "version_added": "0.2.0",
-                "example": "s3://aws_default@bucket/agents",
-                "default": "",
-            },
-            "callback_base_url": {
-                "description": (
-                    "The URL of the API server as services reach it, for tasks with "
-                    "callback_mode='webhook'. Default: [api] base_url."
-                ),
-                "type": "string",
-                "version_added": "0.2.0",
-                "example": "https://airflow.example.com",
-                "default": "",
-            },
-            "callback_secret": {
-                "description": (
-                    "The secret that signs the URLs of callbacks; the same on the API servers and on all "
-                    "machines that run tasks. To rotate it, put a new one before the old one, separated by a "
-                    "comma. Default: [core] fernet_key."
-                ),
-                "type": "string",
-                "sensitive": True,
-                "version_added": "0.2.0",
-                "example": None,
-                "default": "",
-            },
-            "max_xcom_bytes": {
-                "description": "Bytes of JSON above which a result goes to artifacts_path instead of XCom.",
-                "type": "integer",
-                "version_added": "0.2.0",
-                "example": None,
-                "default": "65536",
-            },
-        },
     }
 
 

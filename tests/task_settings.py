@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_agent_tasks.lifecycle.execution import TaskSettings
+from airflow_agent_tasks.lifecycle.wait_policy import LONGEST_WAIT, SHORTEST_WAIT
 
+#: Seconds between two polls of an agent task whose service calls.
+CALLBACK_POLL_INTERVAL = 300.0
 _DEFAULTS: dict[str, Any] = {
     "conn_id": "agents",
     "agent_id": None,
     "wait_for_completion": True,
     "deferrable": False,
     "poll_interval": None,
+    "min_poll_interval": SHORTEST_WAIT,
+    "max_poll_interval": LONGEST_WAIT,
+    "callback_poll_interval": CALLBACK_POLL_INTERVAL,
     "timeout": None,
     "execution_timeout": None,
     "on_timeout": "stop",

@@ -40,18 +40,21 @@ ALLOWED: dict[str, set[str]] = {
     "lifecycle": GROUND | {"services"},
     "client": GROUND | {"services"},
     "airflow_compat": GROUND | {"services", "lifecycle", "client"},
-    "callbacks": {"airflow_compat"},
+    "configuration": GROUND,
+    "callbacks": {"airflow_compat", "configuration"},
     "hooks": GROUND | {"services", "client", "connection_form"},
     "telemetry": GROUND | {"lifecycle"},
-    "polling": GROUND | {"services", "lifecycle", "client", "airflow_compat", "hooks", "telemetry"},
-    "triggers": GROUND | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "telemetry"},
+    "polling": GROUND
+    | {"services", "lifecycle", "client", "airflow_compat", "configuration", "hooks", "telemetry"},
+    "triggers": GROUND
+    | {"services", "lifecycle", "airflow_compat", "configuration", "hooks", "polling", "telemetry"},
     "worker": GROUND
     | {"services", "lifecycle", "airflow_compat", "callbacks", "hooks", "polling", "triggers", "telemetry"},
     "operators": GROUND
     | {"services", "lifecycle", "airflow_compat", "callbacks", "hooks", "polling", "triggers", "worker"}
-    | {"telemetry"},
+    | {"configuration", "telemetry"},
     "sensors": GROUND
-    | {"services", "lifecycle", "airflow_compat", "hooks", "polling", "triggers"}
+    | {"services", "lifecycle", "airflow_compat", "configuration", "hooks", "polling", "triggers"}
     | {
         f"operators.{name}"
         for name in ("arguments", "argument_names", "keywords", "task_documentation", "value_checks")
@@ -63,12 +66,12 @@ ALLOWED: dict[str, set[str]] = {
     | {"services", "lifecycle", "client", "airflow_compat", "callbacks", "hooks", "provider_info"}
     | {"telemetry", "operations"},
     # Airflow imports it in every process that lists providers, so it may name the rest in strings only.
-    "provider_info": {"connection_form"},
+    "provider_info": {"connection_form", "configuration.options"},
     "connection_form": {"services", "documentation"},
     "sandbox": GROUND | {"services"},
     "cli": GROUND
     | {"services", "client", "airflow_compat", "callbacks", "hooks", "provider_info", "sandbox.cli"}
-    | {"operations"},
+    | {"configuration", "operations"},
     "": set(),
 }
 
@@ -220,7 +223,7 @@ def test_the_layers_go_one_way() -> None:
     for layer in (
         *("", "documentation", "text", "logger_protocol", "agent_task", "errors"),
         *("services", "lifecycle", "client"),
-        *("connection_form", "airflow_compat", "callbacks", "hooks", "telemetry"),
+        *("configuration", "connection_form", "airflow_compat", "callbacks", "hooks", "telemetry"),
         *("polling", "triggers", "worker", "operators"),
     ):
         assert ALLOWED[layer] <= above

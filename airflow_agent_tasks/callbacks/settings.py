@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 from airflow.sdk import conf
 
 from airflow_agent_tasks.airflow_compat.api_server import find_page
+from airflow_agent_tasks.configuration.options import CALLBACK_BASE_URL, CALLBACK_SECRET
+from airflow_agent_tasks.configuration.reader import read_text
 
-SECTION = "agent_tasks"
 #: The path of the receiver in the API server, before the token.
 PATH = "/agent-tasks/callback/"
 #: What Airflow returns for a Fernet key that is not set.
@@ -21,12 +22,11 @@ def read_base_url() -> str:
 
     :raises ValueError: if the setting is not an http:// or https:// URL; the message says what to do.
     """
-    base_url = (conf.get(SECTION, "callback_base_url", fallback=None) or "").strip() or find_page()
+    base_url = read_text(CALLBACK_BASE_URL) or find_page()
     if not _is_usable(base_url):
         # Not shown, because it may contain a password.
         raise ValueError(
-            f"[{SECTION}] callback_base_url must be an http:// or https:// URL without user, password, "
-            "'?' or '#'."
+            f"{CALLBACK_BASE_URL} must be an http:// or https:// URL without user, password, '?' or '#'."
         )
     return base_url.rstrip("/")
 
@@ -43,8 +43,7 @@ def _is_usable(url: str) -> bool:
 
 def read_secrets() -> list[str]:
     """Return the secrets, the newest first; empty if this machine has none."""
-    for section, option in ((SECTION, "callback_secret"), ("core", "fernet_key")):
-        given = conf.get(section, option, fallback=None) or ""
+    for given in (read_text(CALLBACK_SECRET), conf.get("core", "fernet_key", fallback=None) or ""):
         # Without a setting, Airflow returns a placeholder, which is public.
         secrets = [one.strip() for one in given.split(",") if one.strip() not in ("", PLACEHOLDER)]
         if secrets:

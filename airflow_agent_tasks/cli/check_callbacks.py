@@ -9,21 +9,21 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-from airflow.sdk import conf
-
 from airflow_agent_tasks.airflow_compat.api_server import NO_TOKEN, TIMEOUT
 from airflow_agent_tasks.callbacks.address import is_out_of_reach
-from airflow_agent_tasks.callbacks.settings import PATH, SECTION, read_base_url, read_secrets
+from airflow_agent_tasks.callbacks.settings import PATH, read_base_url, read_secrets
 from airflow_agent_tasks.callbacks.token import CallbackToken, make_token
 from airflow_agent_tasks.cli.check_api_server import UNKNOWN_PATH, ask_servers
 from airflow_agent_tasks.cli.finding import Finding, split_message
 from airflow_agent_tasks.client.settings import ClientSettings
 from airflow_agent_tasks.client.sync_client import SyncClient
+from airflow_agent_tasks.configuration.options import CALLBACK_BASE_URL, CALLBACK_SECRET
+from airflow_agent_tasks.configuration.reader import read_text
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.services.http import Request, Response
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
-BASE_URL, SECRET = f"[{SECTION}] callback_base_url", f"[{SECTION}] callback_secret"
+BASE_URL, SECRET = str(CALLBACK_BASE_URL), str(CALLBACK_SECRET)
 #: Seconds for which the token of the check is valid: more than clocks differ.
 LIFETIME = 3600.0
 ADDRESS_REMEDY = f"Set {BASE_URL} to an address of the API server that services can reach from outside."
@@ -37,9 +37,7 @@ def check_callbacks() -> Iterator[Finding]:
     Without a setting for callbacks, there is one finding, which is never ``failed``: perhaps no task uses
     them.
     """
-    is_set_up = any(
-        conf.get(SECTION, name, fallback=None) for name in ("callback_base_url", "callback_secret")
-    )
+    is_set_up = bool(read_text(CALLBACK_BASE_URL) or read_text(CALLBACK_SECRET))
     try:
         base_url = read_base_url()
     except ValueError as error:

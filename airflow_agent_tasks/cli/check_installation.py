@@ -13,6 +13,8 @@ from airflow_agent_tasks.airflow_compat.startup_check import (
     list_misfits,
 )
 from airflow_agent_tasks.cli.finding import Finding
+from airflow_agent_tasks.configuration.options import OPTIONS, SECTION
+from airflow_agent_tasks.configuration.reader import find_fault, read_text
 
 #: The remedy if package and Airflow do not fit.
 FIT_REMEDY = f"Upgrade {PACKAGE}, or install an Airflow version that it was tested with."
@@ -27,6 +29,19 @@ def check_versions() -> Iterator[Finding]:
         yield Finding("versions", "warning", f"{'. '.join(problems)}.", FIT_REMEDY)
     else:
         yield Finding("versions", "ok", details)
+
+
+def check_options() -> Iterator[Finding]:
+    """Yield whether the options of this machine's configuration can be used."""
+    faults = [
+        find_fault(option, text)
+        for option in OPTIONS
+        if option.kind != "string" and (text := read_text(option))
+    ]
+    for fault in filter(None, faults):
+        yield Finding("configuration", "failed", fault, "Correct it on all components, or remove it.")
+    if not any(faults):
+        yield Finding("configuration", "ok", f"the numbers in [{SECTION}] can be used")
 
 
 def check_private_parts() -> Iterator[Finding]:

@@ -55,6 +55,7 @@ def examine(conn_ids: list[str] | None) -> list[Finding]:
     """
     checks: dict[str, Check] = {
         "versions": check_installation.check_versions,
+        "configuration": check_installation.check_options,
         "Airflow internals": check_installation.check_private_parts,
         "API server": check_api_server.check_api_server,
         "callbacks": check_callbacks.check_callbacks,

@@ -11,8 +11,6 @@ from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.services.base import Dialect
 
-#: Seconds between two status checks of a task that is called back, in case a call is lost.
-SAFETY_NET = 300.0
 #: Seconds for which a URL is valid: a day longer than the agent task may take, or 30 days without a limit.
 AFTER_DEADLINE = 24 * 3600.0
 WITHOUT_DEADLINE = 30 * 24 * 3600.0

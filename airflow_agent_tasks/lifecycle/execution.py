@@ -34,7 +34,7 @@ CLOCK_DIFFERENCE = 600.0
 @dataclass(frozen=True)
 class TaskSettings:
     """
-    The settings of the DAG author: the operator's arguments of the same names, documented there.
+    The operator's arguments and the deployment's options of the same names, documented there.
 
     :param start_fields: The rendered start fields by name.
     :param execution_timeout: Airflow's own ``execution_timeout`` in seconds, or None.
@@ -47,6 +47,9 @@ class TaskSettings:
     wait_for_completion: bool
     deferrable: bool
     poll_interval: float | None
+    min_poll_interval: float
+    max_poll_interval: float
+    callback_poll_interval: float
     timeout: float | None
     execution_timeout: float | None
     on_timeout: str
@@ -270,6 +273,8 @@ class Execution:
             self.wait = TaskWait(
                 working_since=self.working_since,
                 poll_interval=self.settings.poll_interval,
+                min_interval=self.settings.min_poll_interval,
+                max_interval=self.settings.max_poll_interval,
                 deadline=limit[0] if limit else None,
                 max_outage=self.settings.max_outage,
                 budget=self.settings.budget,

@@ -15,7 +15,7 @@ from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resume_questions, take_answer
 from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
-from airflow_agent_tasks.lifecycle.callback import SAFETY_NET, is_called_back, relies_on_callback
+from airflow_agent_tasks.lifecycle.callback import is_called_back, relies_on_callback
 from airflow_agent_tasks.lifecycle.check_status import check, check_after, check_still_wanted
 from airflow_agent_tasks.lifecycle.commands import (
     Defer,
@@ -160,11 +160,12 @@ def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
             # After a failed check it polls: the call that led to the check does not come again.
             relies_on_call = decision.task is not None and (yield from relies_on_callback(execution))
             questions = execution.submission.questions if execution.submission else None
+            seconds = execution.settings.callback_poll_interval if relies_on_call else decision.seconds
             yield from Defer(
                 execution.started,
                 execution.working_since,
                 execution.last_task.status.value if execution.last_task else None,
-                (yield from ReadClock()) + (SAFETY_NET if relies_on_call else decision.seconds),
+                (yield from ReadClock()) + seconds,
                 relies_on_call,
                 limit[0] if limit else None,
                 bool(questions and questions.last),

@@ -16,7 +16,8 @@ from airflow_agent_tasks.agent_task import REACHABLE_STATES, TERMINAL_STATES, Ag
 from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError, AgentTaskUnavailableError
 from airflow_agent_tasks.services.usage import list_passed
 
-#: Seconds between two checks: 2 at first, plus 5 % of the time already waited, but at most 30.
+#: Seconds between two checks, if the deployment does not say otherwise: 2 at first, plus 5 % of the time
+#: already waited, but at most 30.
 SHORTEST_WAIT = 2.0
 LONGEST_WAIT = 30.0
 GROWTH = 0.05
@@ -80,6 +81,8 @@ class TaskWait:
         intervals grow with the time since then, so the end is seen with a delay of about 5 % of that time.
     :param targets: The states to wait for; by default a final state or a question.
     :param poll_interval: Seconds between checks, if fixed; None for growing intervals.
+    :param min_interval: The shortest growing interval in seconds.
+    :param max_interval: The longest one.
     :param deadline: When to give up, in seconds since 1970 (wall clock: a wait moves between processes);
         None for never.
     :param max_outage: How many seconds of consecutive failed checks to tolerate.
@@ -93,6 +96,8 @@ class TaskWait:
         working_since: float,
         targets: Collection[TaskState] = ENDED_OR_ASKING,
         poll_interval: float | None = None,
+        min_interval: float = SHORTEST_WAIT,
+        max_interval: float = LONGEST_WAIT,
         deadline: float | None = None,
         max_outage: float = MAX_OUTAGE,
         budget: Mapping[str, float] | None = None,
@@ -101,6 +106,8 @@ class TaskWait:
         self.working_since = working_since
         self.targets = frozenset(targets)
         self.poll_interval = poll_interval
+        self.min_interval = min_interval
+        self.max_interval = max(min_interval, max_interval)
         self.deadline = deadline
         self.max_outage = max_outage
         self.budget = budget
@@ -164,8 +171,8 @@ class TaskWait:
     def _interval(self, now: float) -> float:
         if self.poll_interval is not None:
             return self.poll_interval
-        grown = SHORTEST_WAIT + GROWTH * max(0.0, now - self.working_since)
-        return max(SHORTEST_WAIT, self._jittered(min(LONGEST_WAIT, grown)))
+        grown = self.min_interval + GROWTH * max(0.0, now - self.working_since)
+        return max(self.min_interval, self._jittered(min(self.max_interval, grown)))
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (1.0 - JITTER * self._draw())

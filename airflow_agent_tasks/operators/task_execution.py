@@ -7,13 +7,20 @@ from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator, conf
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import read_state
-from airflow_agent_tasks.callbacks.settings import SECTION
+from airflow_agent_tasks.configuration.options import (
+    ARTIFACTS_PATH,
+    CALLBACK_POLL_INTERVAL,
+    MAX_POLL_INTERVAL,
+    MAX_XCOM_BYTES,
+    MIN_POLL_INTERVAL,
+)
+from airflow_agent_tasks.configuration.reader import read_integer, read_number, read_text
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
@@ -38,9 +45,6 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
 
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
-
-#: The default of ``max_xcom_bytes``.
-MAX_XCOM_BYTES = 65_536
 
 
 # BaseOperator first: with another class before it, Airflow's partial() gives mapped tasks None as inlets.
@@ -170,11 +174,11 @@ class RunsAgentTask(BaseOperator, ReportsLineage):
             "has_notifiers": bool(self.notifiers),
             "pushes_xcoms": bool(self.do_xcom_push),
             # Read here, so that a change of Airflow's settings applies to tasks that exist already.
-            "artifacts_path": read_artifacts_path(self.artifacts_path)
-            or conf.get(SECTION, "artifacts_path", fallback=None)
-            or None,
-            "max_xcom_bytes": self.max_xcom_bytes
-            or conf.getint(SECTION, "max_xcom_bytes", fallback=MAX_XCOM_BYTES),
+            "artifacts_path": read_artifacts_path(self.artifacts_path) or read_text(ARTIFACTS_PATH) or None,
+            "max_xcom_bytes": self.max_xcom_bytes or read_integer(MAX_XCOM_BYTES),
+            "min_poll_interval": read_number(MIN_POLL_INTERVAL),
+            "max_poll_interval": read_number(MAX_POLL_INTERVAL),
+            "callback_poll_interval": read_number(CALLBACK_POLL_INTERVAL),
         }
         values.update({name: getattr(self, name) for name in names if name not in values})
         return TaskSettings(**values)

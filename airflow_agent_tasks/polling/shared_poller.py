@@ -9,15 +9,14 @@ from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.configuration.options import MAX_CONCURRENT_POLLS
+from airflow_agent_tasks.configuration.reader import read_integer
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.polling.circuit_breaker import CircuitBreaker, is_key_rejected
 from airflow_agent_tasks.polling.connection_cache import CachedHook
 from airflow_agent_tasks.polling.poll_metrics import PollMetrics
 from airflow_agent_tasks.polling.rate_limiter import RateLimiter
-
-#: Maximum number of connections to the service, and so of requests in flight.
-MAX_CONNECTIONS = 100
 
 
 class SharedPoller:
@@ -34,7 +33,7 @@ class SharedPoller:
         self._clock = clock
         self._cached_hook = CachedHook(conn_id, clock=clock)
         self._hook: AgentTaskHook | None = None
-        self._limiter = RateLimiter(MAX_CONNECTIONS)
+        self._limiter = RateLimiter(read_integer(MAX_CONCURRENT_POLLS))
         self._breaker = CircuitBreaker()
         #: Held while one user of this poller gets the state of its task instance from Airflow.
         self.state_lock = asyncio.Lock()

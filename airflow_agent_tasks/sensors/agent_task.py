@@ -14,6 +14,8 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_agent_tasks.agent_task import StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout
+from airflow_agent_tasks.configuration.options import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
+from airflow_agent_tasks.configuration.reader import read_number
 from airflow_agent_tasks.errors import (
     AgentTaskArgumentError,
     AgentTaskError,
@@ -212,7 +214,13 @@ class AgentTaskSensor(CheckedArguments, BaseSensorOperator):
     def _build_watch(self, started: StartedTask) -> StatusChecker:
         targets = [TaskState(state) for state in self.target_states]
         self.hook.dialect.check_states(targets)
-        wait = TaskWait(working_since=started.started_at, targets=targets, poll_interval=self._fixed_interval)
+        wait = TaskWait(
+            working_since=started.started_at,
+            targets=targets,
+            poll_interval=self._fixed_interval,
+            min_interval=read_number(MIN_POLL_INTERVAL),
+            max_interval=read_number(MAX_POLL_INTERVAL),
+        )
         return StatusChecker(started, wait, self.log)
 
     def _defer(self, started: StartedTask) -> None:

@@ -14,8 +14,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
+from airflow_agent_tasks.configuration.options import (
+    CALLBACK_POLL_INTERVAL,
+    MAX_POLL_INTERVAL,
+    MIN_POLL_INTERVAL,
+)
+from airflow_agent_tasks.configuration.reader import read_number
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.lifecycle.callback import SAFETY_NET
 from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.lifecycle.trigger_event import build_event
 from airflow_agent_tasks.lifecycle.wait_policy import (
@@ -183,7 +188,9 @@ class AgentTaskTrigger(BaseTrigger):
         return TaskWait(
             working_since=self.started.started_at,
             targets=[TaskState(state) for state in self.target_states],
-            poll_interval=_draw_safety_net() if self._relies_on_callback else self.poll_interval,
+            poll_interval=_draw_callback_interval() if self._relies_on_callback else self.poll_interval,
+            min_interval=read_number(MIN_POLL_INTERVAL),
+            max_interval=read_number(MAX_POLL_INTERVAL),
             deadline=self.deadline,
             max_outage=self.max_outage,
             budget=self.budget,
@@ -228,7 +235,7 @@ class AgentTaskTrigger(BaseTrigger):
         guard = read_resume_guard() if self.task_instance else 0.0
         seconds = self.not_before - now
         if self._relies_on_callback:
-            seconds += _draw_safety_net() - SAFETY_NET
+            seconds *= _draw_factor()
         elif self.is_called_back:
             seconds = 0.0
         if seconds <= 0:
@@ -240,9 +247,13 @@ class AgentTaskTrigger(BaseTrigger):
         return max(seconds, guard)
 
 
-def _draw_safety_net() -> float:
+def _draw_callback_interval() -> float:
+    return read_number(CALLBACK_POLL_INTERVAL) * _draw_factor()
+
+
+def _draw_factor() -> float:
     # Longer at random, so that tasks that start together do not stay in step.
-    return SAFETY_NET * (1.0 + JITTER * random.random())  # noqa: S311
+    return 1.0 + JITTER * random.random()  # noqa: S311
 
 
 _DEFAULTS = {

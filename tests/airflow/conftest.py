@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_mock import MockerFixture
 
 from lab.cluster.airflow_api import AirflowApi
 
@@ -74,11 +73,9 @@ CALLBACK_SECRETS = "a-new-secret-of-the-tests,an-old-secret-of-the-tests"
 
 
 @pytest.fixture(autouse=True)
-def short_waits(mocker: MockerFixture) -> None:
-    """Make the adaptive waits 40 times shorter: what is tested here is what happens, not when."""
-    from airflow_agent_tasks.lifecycle import wait_policy
-
-    mocker.patch.object(wait_policy, "SHORTEST_WAIT", 0.05)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the adaptive waits 20 times shorter: what is tested here is what happens, not when."""
+    monkeypatch.setenv("AIRFLOW__AGENT_TASKS__MIN_POLL_INTERVAL", "0.1")
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskErr
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.callback import (
     AFTER_DEADLINE,
-    SAFETY_NET,
     WITHOUT_DEADLINE,
     MakeCallback,
     relies_on_callback,
@@ -33,6 +32,7 @@ from tests.simulated.world import (
     World,
     describe,
 )
+from tests.task_settings import CALLBACK_POLL_INTERVAL
 
 DEFERS = {"deferrable": True}
 RESUBMITS = {**DEFERS, "on_uncertain_submit": "resubmit"}
@@ -164,7 +164,7 @@ def test_the_worker_leaves_the_first_check_to_the_call() -> None:
     world = build()
     command = defer(world)
     assert world.service.checks == 0
-    assert measure_wait(world, command) == SAFETY_NET
+    assert measure_wait(world, command) == CALLBACK_POLL_INTERVAL
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_the_worker_makes_the_first_check_of_an_earlier_trys_agent_task() -> Non
     # One to find it, and one to see what may have changed before the task could be called.
     assert (world.service.checks, [*world.service.tasks]) == (2, ["tsk_1"])
     assert command.is_called_back
-    assert measure_wait(world, command) == SAFETY_NET
+    assert measure_wait(world, command) == CALLBACK_POLL_INTERVAL
 
 
 @pytest.mark.parametrize("seconds", [None, 7.0])
@@ -205,7 +205,7 @@ def test_an_interval_of_the_users_own_counts_more_than_the_call(seconds: float |
     world = build({**DEFERS, "poll_interval": seconds})
     command = defer(world)
     assert command.is_called_back is (seconds is None)
-    assert measure_wait(world, command) == (SAFETY_NET if seconds is None else seconds)
+    assert measure_wait(world, command) == (CALLBACK_POLL_INTERVAL if seconds is None else seconds)
     assert world.drive(relies_on_callback(world.execution)) is (seconds is None)
     assert world.store
     assert world.store.is_called_back
@@ -233,7 +233,7 @@ def test_a_call_that_tells_nothing_new_leads_to_one_check_and_the_next_wait() ->
     command = defer(world, flow=resume_after_callback)
     assert world.service.checks == 1
     assert command.is_called_back
-    assert measure_wait(world, command) == SAFETY_NET
+    assert measure_wait(world, command) == CALLBACK_POLL_INTERVAL
 
 
 def test_a_call_whose_check_fails_leads_to_polls() -> None:

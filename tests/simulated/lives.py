@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from airflow_agent_tasks.agent_task import TaskState
-from airflow_agent_tasks.lifecycle.callback import SAFETY_NET
 from tests.service_samples import LIGHTCONE, SHINZO
 from tests.simulated.script import Failure, Script
+from tests.task_settings import CALLBACK_POLL_INTERVAL
 
 FAILED, COMPLETED = TaskState.FAILED, TaskState.COMPLETED
 THREE = ("Which one?", "What colour?", "Sure?")
@@ -111,7 +111,9 @@ CALLED_BACK = {
     "called back early": Script(SHINZO, work=60.0, calls="early", most_checks=2, most_delay=15.0),
     "called back before it defers": Script(SHINZO, work=0.5, calls="once", most_checks=1, most_delay=15.0),
     "called back late": Script(SHINZO, work=60.0, calls="late", downtime=20.0, most_checks=1),
-    "the call is lost": Script(SHINZO, work=700.0, calls="never", most_checks=4, most_delay=SAFETY_NET),
+    "the call is lost": Script(
+        SHINZO, work=700.0, calls="never", most_checks=4, most_delay=CALLBACK_POLL_INTERVAL
+    ),
     "called back, fails, then completes": Script(
         SHINZO, work=60.0, calls="once", ends=(FAILED, COMPLETED), most_checks=3, most_delay=5.0
     ),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle import commands as cmd
-from airflow_agent_tasks.lifecycle.callback import SAFETY_NET
 from airflow_agent_tasks.lifecycle.execution import TaskSettings
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, TaskWait
 from tests.simulated.service import SimulatedService
+from tests.task_settings import CALLBACK_POLL_INTERVAL
 
 #: No trigger checks more often: one that goes on for ever is a fault.
 MOST_CHECKS = 600
@@ -29,7 +29,7 @@ class SimulatedTrigger:
         self.checks = 0
         self.wait = TaskWait(
             working_since=command.working_since,
-            poll_interval=SAFETY_NET if command.is_called_back else settings.poll_interval,
+            poll_interval=CALLBACK_POLL_INTERVAL if command.is_called_back else settings.poll_interval,
             deadline=command.deadline,
             max_outage=settings.max_outage,
             budget=settings.budget,

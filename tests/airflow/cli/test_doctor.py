@@ -100,6 +100,7 @@ def test_a_worker_without_a_database_finds_everything_in_order(
     verdicts = [(row["check"], row["verdict"]) for row in rows]
     assert verdicts == [
         ("versions", "ok"),
+        ("configuration", "ok"),
         ("Airflow internals", "ok"),
         ("API server", "ok"),
         ("plugin", "ok"),
@@ -227,7 +228,7 @@ def test_the_clock_of_the_real_database_is_read(airflow_home: Path) -> None:
 def test_an_unknown_column_is_found_here_and_in_the_api_server(
     alive: Any, monkeypatch: Any, mocker: MockerFixture
 ) -> None:
-    columns = dict.fromkeys(("id", "key", "dag_id", "run_id", "task_id"))
+    columns = dict.fromkeys(("id", "key", "dag_run_id", "dag_id", "run_id", "task_id", "value", "updated_at"))
     renamed = SimpleNamespace(TaskStateStoreModel=SimpleNamespace(**columns, place=1))
     monkeypatch.setitem(sys.modules, "airflow.models.task_state_store", renamed)
     failed = [finding for finding in doctor.examine(None) if finding.verdict == "failed"]

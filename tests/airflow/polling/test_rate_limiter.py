@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from airflow_agent_tasks.polling import shared_poller
 from airflow_agent_tasks.polling.rate_limiter import RateLimiter
 from tests.airflow.polling.poller_service import OK, with_poller
 from tests.raw_server import Exchange
@@ -60,7 +59,7 @@ def test_the_rate_applies_to_all_tasks_and_from_the_first_request(serve: Any, co
 
 
 @pytest.mark.usefixtures("nothing_is_left_open")
-def test_the_task_with_the_oldest_check_goes_first(serve: Any, connect: Any, mocker: Any) -> None:
+def test_the_task_with_the_oldest_check_goes_first(serve: Any, connect: Any, monkeypatch: Any) -> None:
     may_answer = threading.Event()
 
     def answer_later(exchange: Exchange) -> None:
@@ -69,7 +68,7 @@ def test_the_task_with_the_oldest_check_goes_first(serve: Any, connect: Any, moc
 
     server = serve(answer_later, OK)
     connect(server)
-    mocker.patch.object(shared_poller, "MAX_CONNECTIONS", 1)
+    monkeypatch.setenv("AIRFLOW__AGENT_TASKS__MAX_CONCURRENT_POLLS", "1")
 
     async def work(poller: Any) -> None:
         first = asyncio.create_task(poller.get_task("first", None))

@@ -18,11 +18,11 @@ from airflow_agent_tasks.agent_task import AgentTask, TaskState
 from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
-from airflow_agent_tasks.lifecycle.callback import SAFETY_NET
 from airflow_agent_tasks.lifecycle.trigger_event import build_event, read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from airflow_agent_tasks.polling import connection_cache
 from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
+from tests.task_settings import CALLBACK_POLL_INTERVAL
 
 
 def build_trigger(**arguments: Any) -> AgentTaskTrigger:
@@ -87,7 +87,7 @@ def test_a_trigger_that_is_called_back_checks_every_five_minutes_or_a_little_lat
 ) -> None:
     now = time.time()
     trigger = build_trigger(
-        started_at=now - age, poll_interval=None, is_called_back=True, not_before=now + SAFETY_NET
+        started_at=now - age, poll_interval=None, is_called_back=True, not_before=now + CALLBACK_POLL_INTERVAL
     )
     trigger.task_instance = SimpleNamespace(task_id="agent")
     drawn = mocker.patch("random.random", side_effect=[0.0, 0.0, 1.0, 1.0])
@@ -105,7 +105,7 @@ def test_a_trigger_of_dag_test_checks_soon_although_it_is_called_back(
     agent_task_sandbox: Any, airflow_home: Any
 ) -> None:
     task = find_hook("lightcone_default").start_task(instruction='#sandbox {"steps": 1, "step_seconds": 0}')
-    not_before = time.time() + SAFETY_NET
+    not_before = time.time() + CALLBACK_POLL_INTERVAL
     trigger = build_trigger(agent_task_id=task.task_id, is_called_back=True, not_before=not_before)
     (event,) = run_trigger(trigger)
     assert event["status"] == "completed"

@@ -1,0 +1,1 @@
+"""The section ``[agent_tasks]`` of Airflow's configuration."""
