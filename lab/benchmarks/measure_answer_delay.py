@@ -88,8 +88,8 @@ def main() -> int:
 
 def explain_lack(setup: Setup) -> str | None:
     """Return what this machine lacks for a setup, or None if it lacks nothing."""
-    if setup.is_celery and (lack := celery.explain_lack()):
-        return lack
+    if setup.is_celery and (lacks := celery.list_lacks()):
+        return " ".join(lacks)
     return None if setup.is_sqlite else postgresql.explain_lack()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lab.cluster import celery, nginx
+from lab.cluster import celery, nginx, postgresql
 from lab.cluster.airflow_cluster import AirflowCluster
 from lab.cluster.cluster_programs import ClusterTimeoutError
 from lab.cluster.component_commands import CELERY_WORKER, COMPONENTS
@@ -37,9 +37,10 @@ CELERY_COMPONENTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def explain_lack() -> list[str]:
-    """Return what this machine lacks for such a cluster, apart from PostgreSQL."""
-    return [lack for lack in (celery.explain_lack(), nginx.explain_lack()) if lack]
+def list_lacks() -> list[str]:
+    """Return what this machine lacks for such a cluster."""
+    lacks = [postgresql.explain_lack(), *celery.list_lacks(), nginx.explain_lack()]
+    return [lack for lack in lacks if lack]
 
 
 def find_kind(name: str) -> str:

@@ -16,10 +16,9 @@ import sys
 from contextlib import ExitStack
 
 from lab.benchmarks.airflow_defaults import DEFAULTS
-from lab.cluster import celery_cluster, postgresql
 from lab.cluster.airflow_api import AirflowApiError
 from lab.cluster.airflow_environment import QUICK_RECOVERY
-from lab.cluster.celery_cluster import CeleryCluster
+from lab.cluster.celery_cluster import CeleryCluster, list_lacks
 from lab.cluster.cluster_programs import ClusterError
 from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
 from lab.cluster_run.airflow_rows import AirflowRows
@@ -56,8 +55,7 @@ CONCURRENCY = 4
 def main() -> int:
     """Start the cluster, run both parts, print the tables and return the exit status."""
     arguments = parse_arguments()
-    lacks = [lack for lack in (postgresql.explain_lack(), *celery_cluster.explain_lack()) if lack]
-    if lacks:
+    if lacks := list_lacks():
         print("\n".join(lacks), file=sys.stderr)
         return 2
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -65,7 +64,7 @@ class AirflowRows:
         run = {"dag_id": dag_id, "run_id": run_id}
         xcoms: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
         for task_id, map_index, key, value in self._select(_XCOMS, **run) if with_xcoms else []:
-            xcoms[task_id, map_index][key] = json.loads(value) if isinstance(value, str) else value
+            xcoms[task_id, map_index][key] = value
         return [
             AirflowTask(
                 find_number(task_id, map_index),
