@@ -48,8 +48,11 @@ SETTINGS = {
     # A task whose message died with its worker is queued again after this time; default 600 seconds.
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
 }
-#: The tasks that a worker runs at the same time: with two workers, four for each of two processors.
-CONCURRENCY = 4
+#: The tasks that a worker runs at once. An execution needs less than a second of a processor, but its
+#: slot may be free only five seconds later.
+CONCURRENCY = 8
+#: How long each measured task waits, in seconds.
+MEASURED_SECONDS = 10.0
 
 
 def main() -> int:
@@ -73,13 +76,13 @@ def parse_arguments() -> argparse.Namespace:
         "--tasks", type=int, default=1000, help="agent tasks with kills, 0 for none; default 1000"
     )
     parser.add_argument(
+        "--seconds", type=float, default=60.0, help="duration of an ordinary agent of these; default 60"
+    )
+    parser.add_argument("--limit", type=int, default=50, help="agents that may work at once; default 50")
+    parser.add_argument(
         "--measured", type=int, default=60, help="tasks per measured round, 0 for none; default 60"
     )
     parser.add_argument("--rounds", type=int, default=2, help="measured rounds of each kind; default 2")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="duration of an ordinary agent; default 10"
-    )
-    parser.add_argument("--limit", type=int, default=50, help="agents that may work at once; default 50")
     return parser.parse_args()
 
 
@@ -94,7 +97,7 @@ class ClusterRun:
     def __init__(self, arguments: argparse.Namespace, stack: ExitStack) -> None:
         self._arguments = arguments
         self._plan = plan_tasks(arguments.tasks, arguments.seconds)
-        self._measured = plan_tasks(arguments.measured, arguments.seconds, [ORDINARY])
+        self._measured = plan_tasks(arguments.measured, MEASURED_SECONDS, [ORDINARY])
         home = HOMES / "cluster"
         sources = {
             KILLED_DAG: build_agent_dag(KILLED_DAG, self._plan),

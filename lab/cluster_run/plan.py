@@ -34,7 +34,7 @@ class Kind:
 ORDINARY = Kind("ordinary")
 FAILING = Kind("failing", 0.2, {"exit_code": EXIT_CODE}, end="failed")
 ASKING = Kind("asking", 1.0, {"ask": [QUESTION]})
-SLOW = Kind("slow", 6.0)
+SLOW = Kind("slow", 3.0)
 #: The kinds take turns in this order: of ten agents one fails, two ask, and one is slow.
 KINDS = (ORDINARY, ASKING, ORDINARY, FAILING, ORDINARY, ORDINARY, SLOW, ASKING, ORDINARY, ORDINARY)
 SERVICES = ("lightcone", "shinzo")
