@@ -3,12 +3,14 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
+CLUSTER_ARGS ?=
 RUNS ?= 5
 SETUPS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNFINISHED := .venv/.unfinished
 PEERS := .peers/.installed
+CELERY := .celery/.installed
 # The tests in an Airflow with all its processes; the longest one first.
 E2E_TESTS := tests/airflow_processes/test_faults.py tests/browser/ tests/airflow_processes/
 TESTS := tests/test_*.py $(filter-out $(E2E_TESTS) tests/__pycache__/,$(wildcard tests/*/))
@@ -16,16 +18,21 @@ TESTS := tests/test_*.py $(filter-out $(E2E_TESTS) tests/__pycache__/,$(wildcard
 QUICK_TESTS := $(filter-out tests/airflow/ tests/documents/ tests/packaging/,$(TESTS))
 PEER_PACKAGES := apache-airflow-providers-anthropic anthropic docstring_parser httpcore2 httpx2 jiter truststore \
 	apache-airflow-providers-dbt-cloud apache-airflow-providers-http requests_toolbelt statsd
+CELERY_PACKAGES := apache-airflow-providers-celery celery kombu billiard vine amqp redis click-didyoumean click-plugins \
+	click-repl prompt_toolkit wcwidth tzlocal flower tornado humanize prometheus_client pytz
 
 # Either would make the virtual environment see packages that are not its own.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pins peers check test e2e matrix upgrade coverage lint format demo faults fuzz parked answers bench imports docs up down build clean
+.PHONY: help venv pins peers celery check test e2e matrix upgrade coverage lint format demo faults cluster fuzz parked answers bench imports docs up down build clean
 
 help:
 	@echo "make demo     run the example DAGs in a real Airflow, on the embedded sandbox (about a minute)"
 	@echo "make faults   break Airflow and the service in every way, RUNS=5 times, and print the table (9 minutes each)"
+	@echo "make cluster  run 1,000 agent tasks on two of each: Celery workers, triggerers, API servers, schedulers, on PostgreSQL"
+	@echo "              and Redis; kill one of each meanwhile, and print what became of the agents, and what a task costs"
+	@echo "              (an hour on two cores); CLUSTER_ARGS='--tasks 60' is passed on"
 	@echo "make fuzz     send 2,000 hostile replies and 500 streams to the clients, 3,000 requests and 6,500"
 	@echo "              callbacks to the plugin, and print what they broke (8 minutes)"
 	@echo "make parked   let 100 agent tasks wait for an answer, and count what they occupy meanwhile (2 minutes)"
@@ -49,6 +56,7 @@ help:
 	@echo "make venv     make .venv with the pinned packages; the other targets do it by themselves"
 	@echo "make pins     choose the Airflow to develop with, AIRFLOW=3.3.2: put its pins from constraints/ into constraints.txt"
 	@echo "make peers    install the providers to compare with into .peers; faults and bench do it by themselves"
+	@echo "make celery   install what CeleryExecutor needs into .celery; cluster and answers do it by themselves"
 	@echo "make build    build the wheel and the source archive into dist/"
 	@echo "make clean    remove all that these targets made"
 
@@ -73,15 +81,26 @@ pins:
 	@ls constraints/airflow-$(AIRFLOW).txt >/dev/null || { echo "say make pins AIRFLOW=VERSION, for one of constraints/airflow-*.txt"; exit 2; }
 	@grep -hv '^-c ' constraints/airflow-$(AIRFLOW).txt constraints/shared.txt >constraints.txt
 
-# Other providers that the faults and the waiting are compared with, kept out of .venv. Without dependencies, or pip would
-# install a second Airflow beside them: they use the one in .venv. The check fails if the list lacks a package.
-$(PEERS): $(INSTALLED) constraints.txt
-	@echo "installing the packages to compare with into .peers ..."
-	@rm -rf .peers
+# Installs packages into a folder of their own, kept out of .venv, because users need none of them. Without dependencies, or
+# pip would install a second Airflow beside them: they use the one in .venv. The check fails if a list lacks a package.
+define install_beside
+	@echo "installing the packages $(1) into $(2) ..."
+	@rm -rf $(2)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
-		--target .peers $(PEER_PACKAGES)
-	@PYTHONPATH=.peers $(BIN)/python -m pip check --disable-pip-version-check
-	@touch $(PEERS)
+		--target $(2) $(3)
+	@PYTHONPATH=$(2) $(BIN)/python -m pip check --disable-pip-version-check
+	@touch $(2)/.installed
+endef
+
+# Other providers that the faults and the waiting are compared with.
+$(PEERS): $(INSTALLED) constraints.txt
+	$(call install_beside,to compare with,.peers,$(PEER_PACKAGES))
+
+# What CeleryExecutor needs.
+$(CELERY): $(INSTALLED) constraints.txt
+	$(call install_beside,of CeleryExecutor,.celery,$(CELERY_PACKAGES))
+
+celery: $(CELERY)
 
 peers: $(PEERS)
 
@@ -142,6 +161,9 @@ demo: $(INSTALLED)
 faults: $(INSTALLED) $(PEERS)
 	@$(BIN)/python -m lab.faults --runs $(RUNS) --peers
 
+cluster: $(INSTALLED) $(CELERY)
+	@$(BIN)/python -m lab.cluster_run $(CLUSTER_ARGS)
+
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m lab.fuzz.replies
 	@$(BIN)/python -m lab.fuzz.streams
@@ -151,7 +173,7 @@ fuzz: $(INSTALLED)
 parked: $(INSTALLED)
 	@$(BIN)/python -m lab.benchmarks.measure_parked_tasks
 
-answers: $(INSTALLED)
+answers: $(INSTALLED) $(CELERY)
 	@$(BIN)/python -m lab.benchmarks.measure_answer_delay $(SETUPS)
 
 bench: $(INSTALLED) $(PEERS)
@@ -172,5 +194,5 @@ build: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation
 
 clean: down
-	rm -rf .venv .matrix .peers .demo .airflow dist build site test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .matrix .peers .celery .demo .airflow dist build site test-artefacts .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,38 +4,32 @@
 An answer that reaches Airflow before the scheduler has seen the worker's exit fails its task, so the plugin
 delays it. The table shows how long, and how many tasks failed anyway. Exits with 0 only if a setup ran and no
 task failed. Takes about five minutes per row. A setup that cannot run on this machine is reported with the
-reason: CeleryExecutor needs the Celery provider, redis and redis-server.
+reason: CeleryExecutor needs redis-server and `make celery`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from airflow_agent_tasks.sandbox.server import Sandbox
 from lab.benchmarks.airflow_defaults import DEFAULTS
 from lab.benchmarks.quick_answers import DAG_ID, Respondent, Results, build_dag
-from lab.cluster import postgresql
+from lab.cluster import celery, postgresql
 from lab.cluster.airflow_api import AirflowApiError
 from lab.cluster.airflow_cluster import AirflowCluster
+from lab.cluster.airflow_environment import QUICK_RECOVERY
 from lab.cluster.cluster_programs import ClusterError, ClusterTimeoutError
+from lab.cluster.component_commands import CELERY_WORKER
 from lab.cluster.postgresql import PostgresqlError, create_database, run_postgresql
-from lab.cluster.processes import Program, find_free_ports, wait_until
+from lab.cluster.processes import Program, wait_until
 from lab.command_line import build_parser, log_progress, print_table, run_command
 from lab.paths import HOMES
 
-#: If a scheduler is killed, its tasks are found after half a minute instead of five minutes.
-QUICK_RECOVERY = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
-}
 #: A plugin for the measured Airflow that turns the delay off.
 WITHOUT_DELAY = """
 from airflow_agent_tasks.airflow_compat import early_answer_delay
@@ -94,10 +88,8 @@ def main() -> int:
 
 def explain_lack(setup: Setup) -> str | None:
     """Return what this machine lacks for a setup, or None if it lacks nothing."""
-    if setup.is_celery and not (
-        find_spec("airflow.providers.celery") and find_spec("redis") and shutil.which("redis-server")
-    ):
-        return "apache-airflow-providers-celery, redis and redis-server are needed"
+    if setup.is_celery and (lacks := celery.list_lacks()):
+        return " ".join(lacks)
     return None if setup.is_sqlite else postgresql.explain_lack()
 
 
@@ -147,7 +139,9 @@ def measure(setup: Setup, arguments: argparse.Namespace) -> Results:
         database_url = None if setup.is_sqlite else create_database(stack.enter_context(run_postgresql()))
         environment |= stack.enter_context(Sandbox()).connection_variables()
         if setup.is_celery:
-            environment |= build_celery_settings()
+            environment |= celery.build_celery_settings(
+                concurrency=int(DEFAULTS["AIRFLOW__CORE__PARALLELISM"])
+            )
         cluster = AirflowCluster(
             home / "airflow",
             dags_folder=home / "dags",
@@ -162,24 +156,11 @@ def measure(setup: Setup, arguments: argparse.Namespace) -> Results:
         return Respondent(cluster).run(lambda count: kill_scheduler(cluster, setup, count >= third))
 
 
-def build_celery_settings() -> dict[str, str]:
-    """Return the settings of CeleryExecutor, with a port for redis."""
-    url = f"redis://127.0.0.1:{find_free_ports(1)[0]}/0"
-    return {
-        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-        "AIRFLOW__CELERY__BROKER_URL": url,
-        "AIRFLOW__CELERY__RESULT_BACKEND": url,
-        "AIRFLOW__CELERY__WORKER_CONCURRENCY": DEFAULTS["AIRFLOW__CORE__PARALLELISM"],
-    }
-
-
 def start_more(cluster: AirflowCluster, setup: Setup) -> None:
     """Start the programs of a setup other than the usual components."""
     if setup.is_celery:
-        port = cluster.environment["AIRFLOW__CELERY__BROKER_URL"].rsplit(":", 1)[1].split("/")[0]
-        cluster.start_program("redis", ["redis-server", "--bind", "127.0.0.1", "--port", port, "--save", ""])
-        command = [sys.executable, "-m", "airflow", "celery", "worker", "--skip-serve-logs"]
-        cluster.start_program("celery-worker", command)
+        celery.start_redis(cluster)
+        cluster.start_program("celery-worker", [sys.executable, "-m", "airflow", *CELERY_WORKER])
     for number in range(2 * (os.cpu_count() or 1) if setup.is_busy else 0):
         cluster.start_program(f"load-{number}", [sys.executable, "-c", "while True: pass"])
     for number in range(2, setup.schedulers + 1):

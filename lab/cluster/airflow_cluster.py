@@ -18,13 +18,13 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lab.cluster.airflow_api import AirflowApi
 from lab.cluster.airflow_environment import build_address_settings, build_airflow_environment
 from lab.cluster.cluster_programs import ClusterError, ClusterPrograms, ClusterTimeoutError
-from lab.cluster.component_commands import API_SERVERS, COMPONENTS, HEALTH_NAMES, SQLITE_COMPONENTS
+from lab.cluster.component_commands import API_SERVER, COMPONENTS, HEALTH_NAMES, SQLITE_COMPONENTS
 from lab.cluster.processes import Program, find_free_ports
 from lab.cluster.sqlite_trigger_ids import never_reuse_trigger_ids
 
@@ -39,6 +39,7 @@ class AirflowCluster(ClusterPrograms):
     :param dags_folder: The folder with the DAG files.
     :param environment: Additional environment variables for every component: connections, settings.
     :param database_url: An empty PostgreSQL database; default a SQLite file in the home.
+    :param components: Airflow's command for each component by its name; default one of each.
     :param startup_timeout: Seconds for the components to become healthy, and again for the DAGs to be parsed.
     """
 
@@ -49,12 +50,13 @@ class AirflowCluster(ClusterPrograms):
         dags_folder: Path,
         environment: Mapping[str, str] | None = None,
         database_url: str | None = None,
+        components: Mapping[str, tuple[str, ...]] | None = None,
         startup_timeout: float = 120.0,
     ) -> None:
         home = home.resolve()
         self.sqlite_path = None if database_url else home / "airflow.db"
-        self.components = COMPONENTS if database_url else SQLITE_COMPONENTS
-        self.api_servers = [name for name in API_SERVERS if name in self.components]
+        self.components = components or (COMPONENTS if database_url else SQLITE_COMPONENTS)
+        self.api_servers = [name for name, command in self.components.items() if command[0] == API_SERVER]
         #: The Python that runs them; another one may have a different version of Airflow.
         self.python = sys.executable
         database_url = database_url or f"sqlite:///{self.sqlite_path}"
@@ -91,8 +93,7 @@ class AirflowCluster(ClusterPrograms):
             self._migrate_database()
             # As late as possible: another process may take a free port until it is used.
             self._ports = dict(zip(self.api_servers, find_free_ports(len(self.api_servers)), strict=True))
-            addresses = [f"http://127.0.0.1:{port}" for port in self._ports.values()]
-            ui, worker = addresses[0], addresses[-1]
+            ui, worker = self._publish(list(self._ports.values()))
             self.api = AirflowApi(ui, on_unreachable=lambda: self._restart_crashed_api_servers(patience=0.5))
             self._worker_api = AirflowApi(worker)
             self.environment |= build_address_settings(ui, worker)
@@ -108,6 +109,10 @@ class AirflowCluster(ClusterPrograms):
         except BaseException:
             self.stop()
             raise
+
+    def _publish(self, ports: Sequence[int]) -> tuple[str, str]:
+        """Return the addresses of the UI and of the workers' API, given the ports of the API servers."""
+        return f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[-1]}"
 
     def start_component(self, component: str, *, name: str | None = None) -> Program:
         """
@@ -194,7 +199,7 @@ class AirflowCluster(ClusterPrograms):
         crashed = [
             program
             for name, program in self.programs.items()
-            if name in API_SERVERS and program.wait(timeout=patience) == -signal.SIGSEGV
+            if name in self.api_servers and program.wait(timeout=patience) == -signal.SIGSEGV
         ]
         for program in crashed:
             warnings.warn(f"{program.name} crashed. {program.describe_log_end(60)}", stacklevel=2)

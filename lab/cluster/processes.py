@@ -139,6 +139,12 @@ def find_free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
+def is_listening(port: int) -> bool:
+    """Return True if a program accepts connections on this port of the loopback address."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Program:
     """
     A running program, the leader of its own session.

@@ -14,7 +14,8 @@ from pytest_mock import MockerFixture
 from lab import peer_providers
 from lab.benchmarks import __main__ as benchmarks
 from lab.benchmarks import measure_answer_delay as answers
-from lab.cluster import postgresql
+from lab.cluster import celery, postgresql
+from lab.cluster_run import __main__ as cluster_run
 from lab.faults import __main__ as faults
 from lab.faults.case_run import Outcome
 from lab.faults.cases import OUR_CASES
@@ -41,7 +42,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_targets_of_the_makefile_are_commands() -> None:
     named = re.findall(r"-m (lab[\w.]*)", (ROOT / "Makefile").read_text())
-    assert len(named) == 14
+    assert len(named) == 15
     assert set(named) <= set(COMMANDS)
 
 
@@ -91,12 +92,36 @@ def test_answers_on_an_executor_that_is_not_installed_are_not_measured_and_say_w
     setups: list[str], failed: int, status: int, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mocker.patch.object(sys, "argv", ["command", *setups, "--tasks", "2", "--questions", "3"])
-    mocker.patch.object(answers, "find_spec", return_value=None)
+    mocker.patch.object(celery, "CELERY_FOLDER", ROOT / "missing")
+    mocker.patch.object(celery.shutil, "which", return_value=None)
     row = ("local-sqlite", 6, failed, "0.1 / 0.1 / 0.1 / 0.1", "success")
     mocker.patch.object(answers, "run_setup", return_value=row)
     assert answers.main() == status
     printed = capsys.readouterr().out
-    assert "celery: not run: apache-airflow-providers-celery, redis and redis-server are needed" in printed
+    assert (
+        "celery: not run: The Celery provider and its packages are not installed: run `make celery`."
+        in printed
+    )
+    assert "apt-get install redis-server" in printed
+
+
+def test_the_cluster_says_what_is_not_installed_and_starts_nothing(
+    mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mocker.patch.object(sys, "argv", ["command"])
+    mocker.patch.object(postgresql, "find_programs", side_effect=postgresql.PostgresqlError("no initdb"))
+    mocker.patch.object(celery, "CELERY_FOLDER", ROOT / "missing")
+    mocker.patch.object(celery.shutil, "which", return_value=None)
+    begin = mocker.patch.object(cluster_run, "ClusterRun")
+    assert cluster_run.main() == 2
+    begin.assert_not_called()
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.split(" is not ")[0].split(" are not ")[0] for line in printed] == [
+        "no initdb",
+        "The Celery provider and its packages",
+        "redis-server",
+        "nginx",
+    ]
 
 
 def test_a_case_whose_rounds_could_not_start_is_not_reported_as_expected() -> None:

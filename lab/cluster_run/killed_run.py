@@ -1,0 +1,112 @@
+"""The run in which components are killed: it answers the agents' questions until all tasks have ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from lab.cluster.airflow_api import AirflowApi, AirflowApiError
+from lab.cluster.celery_cluster import CeleryCluster
+from lab.cluster.cluster_programs import ClusterTimeoutError
+from lab.cluster.processes import wait_until
+from lab.cluster_run.airflow_rows import AirflowRows, AirflowTask
+from lab.cluster_run.dags import KILLED_DAG
+from lab.cluster_run.disturbances import disturb
+from lab.cluster_run.plan import PlannedTask, find_number
+from lab.cluster_run.service import Service
+from lab.command_line import log_progress
+
+#: Seconds between two looks at the tasks.
+LOOK_INTERVAL = 1.0
+#: Number of answers that are sent concurrently: Airflow delays each until its task's worker has exited.
+SENDERS = 20
+#: Seconds within which a task must end, on average; and seconds in addition, to notice what was killed.
+TASK_TIMEOUT, KILL_TIMEOUT = 10.0, 900.0
+
+
+class KilledRun:
+    """
+    One run of the DAG.
+
+    :param cluster: The Airflow.
+    :param service: The service.
+    :param rows: The Airflow's database.
+    :param plan: The planned tasks.
+    """
+
+    def __init__(
+        self, cluster: CeleryCluster, service: Service, rows: AirflowRows, plan: Sequence[PlannedTask]
+    ) -> None:
+        self._cluster = cluster
+        self._service = service
+        self._rows = rows
+        self._replies = {task.number: task.reply for task in plan}
+        self._tasks: list[AirflowTask] = []
+        self._being_answered: set[int] = set()
+        self._reported: Counter[str | None] = Counter()
+
+    @property
+    def ended(self) -> float:
+        """The share of the tasks that have ended."""
+        return sum(task.has_ended for task in self._tasks) / len(self._replies)
+
+    @property
+    def running(self) -> int:
+        """The number of tasks that a worker runs."""
+        return self._count("running")
+
+    @property
+    def deferred(self) -> int:
+        """The number of tasks that a triggerer waits for."""
+        return self._count("deferred")
+
+    def run(self) -> list[AirflowTask]:
+        """
+        Trigger the DAG, answer and disturb until all tasks have ended, and return them.
+
+        :raises ClusterTimeoutError: Not all ended in time.
+        """
+        self._run_id = self._cluster.api.trigger(KILLED_DAG)
+        disturbances = disturb(self._cluster, self._service, self)
+        timeout = KILL_TIMEOUT + TASK_TIMEOUT * len(self._replies)
+        with ThreadPoolExecutor(SENDERS) as self._senders:
+            if not wait_until(lambda: self._look(disturbances), timeout=timeout, interval=LOOK_INTERVAL):
+                left = sorted({task.number for task in self._tasks if not task.has_ended})
+                raise ClusterTimeoutError(f"not ended after {timeout:.0f} s: tasks {left}")
+        return self._rows.list_tasks(KILLED_DAG, self._run_id, with_xcoms=True)
+
+    def _look(self, disturbances: Generator[None, None, None]) -> bool:
+        self._cluster.check_programs()
+        self._tasks = self._rows.list_tasks(KILLED_DAG, self._run_id)
+        states = Counter(task.state for task in self._tasks)
+        if int(self.ended * 20) != int(self._reported["ended"]):
+            self._reported["ended"] = int(self.ended * 20)
+            log_progress(", ".join(f"{count} {state}" for state, count in states.items()))
+        next(disturbances, None)
+        # The API servers may just be down, or have the one of them that was killed in their connections.
+        with suppress(AirflowApiError):
+            self._answer_all_open()
+        return self.ended == 1.0
+
+    def _answer_all_open(self) -> None:
+        for form in self._cluster.api.list_questions(KILLED_DAG):
+            ti = form["task_instance"]
+            number = find_number(ti["task_id"], ti["map_index"])
+            if number not in self._being_answered:
+                self._being_answered.add(number)
+                self._senders.submit(self._answer, form, number)
+
+    def _answer(self, form: dict[str, Any], number: int) -> None:
+        try:
+            # An own session, because sessions are not thread-safe.
+            AirflowApi(self._cluster.url).answer(form, self._replies[number])
+        except AirflowApiError as error:
+            log_progress(f"The answer of task {number} was not accepted, and is sent again: {error}")
+        finally:
+            self._being_answered.discard(number)
+
+    def _count(self, state: str) -> int:
+        return sum(task.state == state for task in self._tasks)

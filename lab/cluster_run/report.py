@@ -1,0 +1,119 @@
+"""The tables of ``make cluster``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lab.benchmarks.markdown_table import print_table
+from lab.benchmarks.percentile import describe, percentile
+from lab.cluster_run.cost import AIRFLOW_KINDS, OTHER_KINDS, Cost
+from lab.cluster_run.verdict import Verdict
+
+COMPARED = ("agent task", "sleeping task", "times")
+#: Airflow's default of [workers] min_heartbeat_interval in seconds: a worker that misses the exit of a task's
+#: process notices it only after this time.
+HEARTBEAT_INTERVAL = 5.0
+#: The most numbers of tasks that a cell of the table names.
+LONGEST_LIST = 10
+
+
+def print_verdict(
+    title: str, planned: int, limit: int, verdict: Verdict, requests: Mapping[str, int]
+) -> None:
+    """
+    Print what became of the agents.
+
+    :param planned: The number of planned tasks.
+    :param limit: The limit of agents at the same time.
+    :param requests: The requests to the service, by method, path and status.
+    """
+    refused = sum(count for request, count in requests.items() if request.endswith(" 429"))
+    rows = [
+        ("Airflow tasks", planned),
+        ("agents submitted", verdict.submitted),
+        ("duplicates", describe_numbers(verdict.duplicates)),
+        ("left running", describe_numbers(verdict.left_running)),
+        ("results lost", describe_numbers(verdict.lost)),
+        ("answers lost or repeated", describe_numbers(verdict.misanswered)),
+        ("wrong ends", describe_numbers(verdict.wrong_ends)),
+        ("failed, because Shinzo's start was uncertain", describe_numbers(verdict.uncertain)),
+        (f"most agents at once, limit {limit}", verdict.most_at_once),
+        ("responses with 429", refused),
+        ("seconds from the agent's end to the task's, p50 / p99 / max", describe(verdict.delays, 1)),
+    ]
+    print_table(title, ("what", "count"), rows)
+
+
+def describe_numbers(numbers: Sequence[int]) -> str:
+    """Return how many tasks there are, and the numbers of the first of them."""
+    if not numbers:
+        return "0"
+    more = " …" if len(numbers) > LONGEST_LIST else ""
+    return f"{len(numbers)} (tasks {', '.join(map(str, numbers[:LONGEST_LIST]))}{more})"
+
+
+def print_cost(agents: Cost, sleepers: Cost) -> None:
+    """Print what an agent task costs, beside a task that only sleeps as long."""
+    print_table(
+        "CPU seconds per task, of each component with all that it starts",
+        ("component", *COMPARED),
+        list_cpu_rows(agents, sleepers),
+    )
+    rows = [
+        list_slot_row("until deferred", agents.slots.first, sleepers.slots.first),
+        list_slot_row("resume", agents.slots.later, sleepers.slots.later),
+    ]
+    detail = "p50 / p99 / max, share of at least 5 s"
+    headings = ("execution", *COMPARED, f"agent task {detail}", f"sleeping task {detail}")
+    print_table("Seconds in a slot of a worker (medians)", headings, rows)
+    counts = [
+        ("to the API servers", agents.api_requests, sleepers.api_requests),
+        ("to the service", agents.service_requests, sleepers.service_requests),
+    ]
+    rows = [
+        list_row(name, ours.total() / agents.tasks, peers.total() / sleepers.tasks, digits=1)
+        for name, ours, peers in counts
+    ]
+    print_table("Requests per task", ("destination", *COMPARED), rows)
+    kinds = sorted(agents.api_requests | sleepers.api_requests)
+    rows = [
+        list_row(
+            f"`{kind}`",
+            agents.api_requests[kind] / agents.tasks,
+            sleepers.api_requests[kind] / sleepers.tasks,
+        )
+        for kind in kinds
+    ]
+    print_table("Requests to the API servers per task", ("request", *COMPARED), rows)
+
+
+def list_cpu_rows(agents: Cost, sleepers: Cost) -> list[tuple[str, ...]]:
+    """Return a row for each component, and one for all of Airflow."""
+
+    def list_kinds(name: str, kinds: Sequence[str]) -> tuple[str, ...]:
+        ours, peers = (sum(cost.cpu[kind] for kind in kinds) / cost.tasks for cost in (agents, sleepers))
+        return list_row(name, ours, peers)
+
+    return [
+        *(list_kinds(kind, [kind]) for kind in AIRFLOW_KINDS),
+        list_kinds("**all of Airflow**", AIRFLOW_KINDS),
+        *(list_kinds(kind, [kind]) for kind in OTHER_KINDS),
+    ]
+
+
+def list_slot_row(name: str, agents: Sequence[float], sleepers: Sequence[float]) -> tuple[str, ...]:
+    """Return the medians and their ratio, and how the times are distributed."""
+    medians = percentile(agents, 0.5), percentile(sleepers, 0.5)
+    return (*list_row(name, *medians), describe_slots(agents), describe_slots(sleepers))
+
+
+def describe_slots(seconds: Sequence[float]) -> str:
+    """Return how the times are distributed, and the share of those that may include a heartbeat interval."""
+    late = sum(value >= HEARTBEAT_INTERVAL for value in seconds)
+    return f"{describe(seconds, 1)}, {late / max(len(seconds), 1):.0%}"
+
+
+def list_row(name: str, agent: float, sleeper: float, *, digits: int = 2) -> tuple[str, ...]:
+    """Return two numbers and their ratio as text."""
+    times = f"{agent / sleeper:.2f}" if sleeper else "-"
+    return name, f"{agent:.{digits}f}", f"{sleeper:.{digits}f}", times

@@ -1,0 +1,159 @@
+"""What became of the agents: started twice, left running, lost, or ended otherwise than planned. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from airflow_agent_tasks.services.http import MAY_HAVE_ACTED
+from lab.cluster_run.airflow_rows import AirflowTask
+from lab.cluster_run.plan import ASKING, PlannedTask, read_number
+
+#: The states in which an agent no longer works; a pause is how Lightcone's agents are stopped.
+STOPPED = frozenset({"completed", "failed", "cancelled", "paused"})
+
+
+@dataclass(frozen=True)
+class Agent:
+    """
+    One agent task on the service.
+
+    :param number: The number of its planned task.
+    :param task_id: Its id.
+    :param status: The service's word for its state.
+    :param created_at: When it was submitted, in seconds since 1970.
+    :param ended_at: When it ended, or None.
+    :param messages: The messages that it received.
+    """
+
+    number: int
+    task_id: str
+    status: str
+    created_at: float
+    ended_at: float | None
+    messages: tuple[str, ...] = ()
+
+
+@dataclass
+class Verdict:
+    """
+    The result of a run; each list names the tasks by their numbers.
+
+    :param submitted: The number of agents that were started.
+    :param duplicates: Agents that were started although an earlier one of the same task had not failed.
+    :param left_running: Agents that worked on after the end of their Airflow task.
+    :param lost: Tasks whose end is right, but whose result or error is not in XCom.
+    :param misanswered: Tasks whose agent did not receive its answer exactly once.
+    :param wrong_ends: Tasks that did not end as planned.
+    :param uncertain: Tasks of Shinzo that failed because nobody can know whether their start arrived.
+    :param most_at_once: The largest number of agents at the same time.
+    :param delays: Seconds from the end of an agent to that of its Airflow task.
+    """
+
+    submitted: int = 0
+    duplicates: list[int] = field(default_factory=list)
+    left_running: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    misanswered: list[int] = field(default_factory=list)
+    wrong_ends: list[int] = field(default_factory=list)
+    uncertain: list[int] = field(default_factory=list)
+    most_at_once: int = 0
+    delays: list[float] = field(default_factory=list)
+
+    @property
+    def is_right(self) -> bool:
+        """True if nothing went wrong."""
+        return not any((self.duplicates, self.left_running, self.lost, self.misanswered, self.wrong_ends))
+
+
+def read_agent(task: Mapping[str, Any]) -> Agent:
+    """Return an agent task from what the sandbox says about it."""
+    request = task["request"]
+    return Agent(
+        read_number(request.get("instruction") or request["message"]),
+        task["task_id"],
+        task["status"],
+        task["created_at"],
+        task["ended_at"],
+        tuple(message["message"] for message in task["messages"]),
+    )
+
+
+def judge(
+    plan: Sequence[PlannedTask], agents: Sequence[Agent], airflow_tasks: Sequence[AirflowTask]
+) -> Verdict:
+    """
+    Compare what happened with the plan.
+
+    :param plan: The planned tasks.
+    :param agents: All agents, the oldest first.
+    :param airflow_tasks: All Airflow tasks; one that is missing has not ended as planned.
+    """
+    verdict = Verdict(submitted=len(agents), most_at_once=count_most_at_once(agents))
+    by_number: dict[int, list[Agent]] = defaultdict(list)
+    for agent in agents:
+        by_number[agent.number].append(agent)
+    found = {task.number: task for task in airflow_tasks}
+    for planned in plan:
+        task = found.get(planned.number) or AirflowTask(planned.number, None, 0, None)
+        judge_task(verdict, planned, by_number[planned.number], task)
+    return verdict
+
+
+def judge_task(verdict: Verdict, planned: PlannedTask, agents: Sequence[Agent], task: AirflowTask) -> None:
+    """Add what became of one task to the verdict."""
+    number = planned.number
+    if planned.kind.end != task.state == "failed" and MAY_HAVE_ACTED in str(task.xcoms.get("error")):
+        # The package promises for a service without idempotency keys that it says so, and starts no second.
+        verdict.uncertain.append(number)
+        return
+    verdict.duplicates += [
+        number for earlier, later in pairwise(agents) if not has_failed_before(earlier, later.created_at)
+    ]
+    verdict.left_running += [number for agent in agents if is_left_running(agent, task)]
+    if task.state != planned.kind.end:
+        verdict.wrong_ends.append(number)
+    elif not agents or not is_delivered(planned, agents[-1], task):
+        verdict.lost.append(number)
+    if planned.kind is ASKING and [list(agent.messages) for agent in agents] != [[planned.reply]]:
+        verdict.misanswered.append(number)
+    if agents and agents[-1].ended_at and task.ended_at:
+        verdict.delays.append(task.ended_at - agents[-1].ended_at)
+
+
+def has_failed_before(agent: Agent, moment: float) -> bool:
+    """Return True if an agent had failed before a moment, so that a retry may start another."""
+    return agent.status == "failed" and agent.ended_at is not None and agent.ended_at <= moment
+
+
+def is_left_running(agent: Agent, task: AirflowTask) -> bool:
+    """Return True if an agent works, or worked on after the end of its Airflow task."""
+    if agent.ended_at is None:
+        return agent.status not in STOPPED
+    return task.ended_at is not None and agent.ended_at > task.ended_at
+
+
+def is_delivered(planned: PlannedTask, agent: Agent, task: AirflowTask) -> bool:
+    """Return True if the result of a task's last agent, or why it failed, is in XCom."""
+    if task.state == "failed":
+        return bool(task.xcoms.get("error"))
+    value = task.xcoms.get("return_value") or {}
+    delivered = (value.get("task_id"), value.get("status"), value.get("result"))
+    return delivered == (agent.task_id, "completed", planned.result)
+
+
+def count_most_at_once(agents: Sequence[Agent]) -> int:
+    """Return the largest number of agents between their submission and their end at the same time."""
+    # At the same moment, an end comes before a start.
+    changes = sorted(
+        [(agent.created_at, 1) for agent in agents]
+        + [(agent.ended_at, -1) for agent in agents if agent.ended_at is not None]
+    )
+    count = most = 0
+    for _, change in changes:
+        count += change
+        most = max(most, count)
+    return most

@@ -1,0 +1,171 @@
+"""The run on two of each component: what is planned, and how what happened is judged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_agent_tasks.sandbox.script import read_script
+from airflow_agent_tasks.services.http import MAY_HAVE_ACTED
+from lab.cluster_run.airflow_rows import AirflowTask
+from lab.cluster_run.dags import AGENT_DAG, SLEEP_DAG, build_agent_dag, build_sleep_dag
+from lab.cluster_run.plan import KINDS, ORDINARY, SERVICES, PlannedTask, find_number, plan_tasks, read_number
+from lab.cluster_run.verdict import Agent, Verdict, count_most_at_once, judge, read_agent
+
+PLAN = plan_tasks(20, 10.0)
+ORDINARY_SHINZO, ASKING_SHINZO, FAILING_LIGHTCONE, FAILING_SHINZO = PLAN[1], PLAN[3], PLAN[6], PLAN[7]
+
+
+def build_agent(planned: PlannedTask, *, created_at: float = 100.0, **changes: Any) -> Agent:
+    """An agent that did what was planned."""
+    has_failed = planned.kind.end == "failed"
+    agent = Agent(
+        planned.number,
+        f"tsk_{planned.number}",
+        "failed" if has_failed else "completed",
+        created_at,
+        created_at + 10.0,
+        (planned.reply,) if planned.kind.name == "asking" else (),
+    )
+    return replace(agent, **changes)
+
+
+def build_airflow_task(planned: PlannedTask, **changes: Any) -> AirflowTask:
+    """An Airflow task that ended as planned."""
+    value = {"task_id": f"tsk_{planned.number}", "status": "completed", "result": planned.result}
+    xcoms = {"error": "exit code 3"} if planned.kind.end == "failed" else {"return_value": value}
+    return replace(AirflowTask(planned.number, planned.kind.end, 1, 112.0, xcoms), **changes)
+
+
+def judge_one(planned: PlannedTask, agents: list[Agent], task: AirflowTask | None = None) -> Verdict:
+    return judge([planned], agents, [task or build_airflow_task(planned)])
+
+
+def test_each_service_gets_each_kind_and_the_sandbox_understands_each_script() -> None:
+    counts = Counter((task.service, task.kind.name) for task in plan_tasks(len(KINDS) * 2, 10.0))
+    assert counts == {
+        (service, name): count
+        for service in SERVICES
+        for name, count in Counter(kind.name for kind in KINDS).items()
+    }
+    for task in PLAN:
+        script = read_script(task.instruction)
+        assert script.steps * script.step_seconds == pytest.approx(10.0 * task.kind.duration)
+        assert (script.final_exit_code != 0) is (task.kind.end == "failed")
+
+
+def test_the_number_of_a_task_is_in_its_instruction_and_follows_from_its_map_index() -> None:
+    indices: Counter[str] = Counter()
+    for task in PLAN:
+        assert read_number(task.instruction) == task.number
+        assert find_number(task.service, indices[task.service]) == task.number
+        indices[task.service] += 1
+    with pytest.raises(ValueError, match="not the instruction of a planned task"):
+        read_number("Buy milk.")
+
+
+def test_the_sources_of_the_dags_map_the_planned_tasks_of_each_service() -> None:
+    plan = plan_tasks(5, 10.0, [ORDINARY])
+    agents, sleepers = build_agent_dag(AGENT_DAG, plan), build_sleep_dag(SLEEP_DAG, plan)
+    compile(agents, AGENT_DAG, "exec")
+    compile(sleepers, SLEEP_DAG, "exec")
+    assert all(repr(task.instruction) in agents for task in plan)
+    assert repr({"lightcone": [10.0] * 3, "shinzo": [10.0] * 2}) in sleepers
+
+
+def test_an_agent_is_read_from_what_the_sandbox_says() -> None:
+    task = {
+        "request": {"message": PLAN[3].instruction},
+        "task_id": "tsk_3",
+        "status": "completed",
+        "created_at": 100.0,
+        "ended_at": 110.0,
+        "messages": [{"time": 105.0, "message": "Number 3."}],
+    }
+    assert read_agent(task) == build_agent(ASKING_SHINZO)
+    assert read_agent({**task, "request": {"instruction": PLAN[3].instruction}}).number == 3
+
+
+def test_what_went_as_planned_is_right() -> None:
+    verdict = judge(PLAN, [build_agent(task) for task in PLAN], [build_airflow_task(task) for task in PLAN])
+    assert verdict == Verdict(submitted=20, most_at_once=20, delays=[2.0] * 20)
+    assert verdict.is_right
+
+
+def test_a_second_agent_is_a_duplicate_unless_the_first_had_failed() -> None:
+    first = build_agent(ORDINARY_SHINZO, task_id="tsk_first")
+    later = build_agent(ORDINARY_SHINZO, created_at=120.0)
+    ended = build_airflow_task(ORDINARY_SHINZO, ended_at=140.0)
+    assert judge_one(ORDINARY_SHINZO, [first, later], ended).duplicates == [1]
+    failed = replace(first, status="failed")
+    assert judge_one(ORDINARY_SHINZO, [failed, later], ended).is_right
+    beside = replace(failed, ended_at=120.5)
+    assert judge_one(ORDINARY_SHINZO, [beside, later], ended).duplicates == [1]
+
+
+@pytest.mark.parametrize("changes", [{"status": "running", "ended_at": None}, {"ended_at": 112.5}])
+def test_an_agent_that_works_on_after_its_task_is_left_running(changes: dict[str, Any]) -> None:
+    assert judge_one(ORDINARY_SHINZO, [build_agent(ORDINARY_SHINZO, **changes)]).left_running == [1]
+
+
+def test_a_paused_agent_is_not_left_running() -> None:
+    paused = build_agent(PLAN[0], status="paused", ended_at=None)
+    assert judge_one(PLAN[0], [paused]).left_running == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {"task_id": "tsk_other", "status": "completed", "result": {"number": 1}},
+        {"task_id": "tsk_1", "status": "running", "result": {"number": 1}},
+        {"task_id": "tsk_1", "status": "completed", "result": None},
+    ],
+)
+def test_a_result_that_is_not_that_of_the_last_agent_is_lost(value: Any) -> None:
+    task = build_airflow_task(ORDINARY_SHINZO, xcoms={"return_value": value})
+    assert judge_one(ORDINARY_SHINZO, [build_agent(ORDINARY_SHINZO)], task).lost == [1]
+
+
+def test_a_failure_without_a_reason_is_lost() -> None:
+    task = build_airflow_task(FAILING_LIGHTCONE, xcoms={})
+    assert judge_one(FAILING_LIGHTCONE, [build_agent(FAILING_LIGHTCONE)], task).lost == [6]
+
+
+@pytest.mark.parametrize("received", [(), ("Number 3.", "Number 3."), ("Number 4.",)])
+def test_an_answer_must_arrive_exactly_once(received: tuple[str, ...]) -> None:
+    assert judge_one(ASKING_SHINZO, [build_agent(ASKING_SHINZO, messages=received)]).misanswered == [3]
+
+
+@pytest.mark.parametrize("state", ["success", "skipped", None])
+def test_another_end_than_the_planned_one_is_wrong(state: str | None) -> None:
+    task = build_airflow_task(FAILING_SHINZO, state=state)
+    verdict = judge_one(FAILING_SHINZO, [build_agent(FAILING_SHINZO)], task)
+    assert (verdict.wrong_ends, verdict.is_right) == ([7], False)
+
+
+def test_a_task_that_is_missing_has_not_ended_as_planned() -> None:
+    assert judge([ORDINARY_SHINZO], [], []).wrong_ends == [1]
+
+
+def test_a_start_that_nobody_can_know_about_is_counted_apart() -> None:
+    error = {"error": f"Could not start: no response. {MAY_HAVE_ACTED}"}
+    task = build_airflow_task(ORDINARY_SHINZO, state="failed", xcoms=error)
+    running = build_agent(ORDINARY_SHINZO, status="running", ended_at=None)
+    verdict = judge_one(ORDINARY_SHINZO, [running], task)
+    assert (verdict.uncertain, verdict.left_running, verdict.wrong_ends) == ([1], [], [])
+    assert verdict.is_right
+
+
+def test_agents_are_at_work_together_from_the_start_of_each_to_its_end() -> None:
+    times = [(0.0, 10.0), (5.0, 15.0), (10.0, None), (12.0, 14.0)]
+    agents = [
+        Agent(number, f"tsk_{number}", "completed", created_at, ended_at)
+        for number, (created_at, ended_at) in enumerate(times)
+    ]
+    assert count_most_at_once(agents) == 3
+    assert count_most_at_once(agents[:3]) == 2
+    assert count_most_at_once([]) == 0
