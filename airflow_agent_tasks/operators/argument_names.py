@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -112,11 +112,12 @@ def find_owner(operator_class: type[BaseOperator], name: str) -> type | None:
     return next((parent for parent in operator_class.__mro__ if name in _list_own_names(parent)), None)
 
 
-def _list_own_names(parent: type) -> Iterator[str]:
-    if issubclass(parent, BaseOperator) and "__init__" in vars(parent):
-        for name, parameter in inspect.signature(vars(parent)["__init__"]).parameters.items():
-            if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
-                yield name
+@cache  # asked for each value that a DAG maps; reading a signature takes longer than the rest of the check
+def _list_own_names(parent: type) -> frozenset[str]:
+    if not issubclass(parent, BaseOperator) or "__init__" not in vars(parent):
+        return frozenset()
+    parameters = inspect.signature(vars(parent)["__init__"]).parameters.items()
+    return frozenset(name for name, one in parameters if name != "self" and one.kind is not one.VAR_KEYWORD)
 
 
 def complete_docstring(operator_class: type[BaseOperator], common: str) -> str:
