@@ -20,6 +20,8 @@ module                 what it uses, and why                         the public 
                        scheduler fails a task that resumes earlier   an early resume
 ``required_action``    ``execution_time.hitl.upsert_hitl_detail``,   ``HITLOperator``, for an operator that
                        to open a form in the middle of a task        only asks
+``rendered_fields``    ``BaseOperator._do_render_template_fields``,  none
+                       to store only the fields that are set
 ``form_rows``          ``HITLDetail`` and ``TaskInstance`` rows, to  REST, with a user's credentials; it
                        read and close a form for its worker          cannot close a form without an answer
 ``open_forms``         the same rows, to check an answer and to      none: REST stores any answer

@@ -31,6 +31,8 @@ _HAS_RECORD = and_(
     *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES),
     TaskStateStoreModel.key == RECORD_KEY,
 )
+#: The condition that a record is open.
+IS_OPEN = ~TaskStateStoreModel.value.startswith(CLOSED_PREFIX, autoescape=True)
 #: Airflow's word in the row of a task that a clear has replaced with another.
 REPLACED = "superseded"
 
@@ -106,7 +108,7 @@ def has_run_ended(dag_id: str, run_id: str) -> bool:
 def has_records(dag_id: str, run_id: str) -> bool:
     """Return whether a DAG run has an agent task whose record is open."""
     query = select(TaskStateStoreModel.id).filter_by(dag_id=dag_id, run_id=run_id, key=RECORD_KEY)
-    query = query.where(~TaskStateStoreModel.value.startswith(CLOSED_PREFIX)).limit(1)
+    query = query.where(IS_OPEN).limit(1)
     # A separate session: a listener calls this while the thread's session is in use.
     with create_session(scoped=False) as session:
         return session.scalar(query) is not None

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from airflow.listeners.listener import get_listener_manager
 from airflow.models.dagbag import DBDagBag
+from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
+from sqlalchemy import or_, update
 
 from airflow_agent_tasks.airflow_compat.submission_rows import SubmissionRow
+from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES
+from airflow_agent_tasks.errors import AgentTaskError
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +23,20 @@ def mark_failed(row: SubmissionRow) -> bool:
     """
     Mark the task as failed, so that no try follows, and notify the listeners.
 
-    :return: False if nothing was marked, because the task has ended meanwhile or its DAG no longer exists.
+    :return: False if the task has ended meanwhile.
+    :raises AgentTaskError: if Airflow cannot mark it, because its DAG no longer has it.
     """
     with create_session() as session:
         dag = DBDagBag().get_latest_version_of_dag(row.scope.dag_id, session=session)
         if dag is None or not dag.has_task(row.scope.task_id):
+            raise AgentTaskError(f"Airflow cannot mark {row} as failed, because its DAG no longer has it.")
+        # Locked on every database, and read again: Airflow would turn a success into a failure.
+        names = ("dag_id", "run_id", "task_id", "map_index")
+        same_task = [getattr(TaskInstance, name) == getattr(row.scope, name) for name in names]
+        waits = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(FINAL_STATES))
+        lock = update(TaskInstance).where(*same_task, waits).values(state=TaskInstance.state)
+        locked: Any = session.execute(lock.execution_options(synchronize_session=False))
+        if not locked.rowcount:
             return False
         marked = dag.set_task_instance_state(
             task_id=row.scope.task_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Any
 
@@ -22,19 +23,23 @@ class Access:
     def __init__(self, user: Any) -> None:
         self._user = user
         self._is_authorized = cache(self._ask)
+        #: The teams of the DAGs, in an Airflow of several teams.
+        self._teams: dict[str, str | None] = {}
 
     @property
     def user_name(self) -> str:
         """The user's name, for the audit log."""
         return str(self._user.get_name())
 
-    def list_readable_dags(self) -> set[str]:
-        """Return the ids of the DAGs that the user may see."""
-        return set(get_auth_manager().get_authorized_dag_ids(user=self._user, method="GET"))
+    def load(self, dag_ids: Collection[str]) -> None:
+        """Read what the checks of these DAGs need, with one query."""
+        self._teams |= dict.fromkeys(dag_ids)
+        self._teams |= DagModel.get_dag_id_to_team_name_mapping(list(dag_ids))
 
-    def may_read_tasks(self, dag_id: str | None) -> bool:
-        """Return whether the user may see a DAG's task instances; for None, those of any DAG."""
-        return self._is_authorized("GET", DagAccessEntity.TASK_INSTANCE, dag_id)
+    def may_read_tasks(self, dag_id: str) -> bool:
+        """Return whether the user may see a DAG and its task instances."""
+        may = self._is_authorized
+        return may("GET", None, dag_id) and may("GET", DagAccessEntity.TASK_INSTANCE, dag_id)
 
     def may_read_xcoms(self, dag_id: str) -> bool:
         """Return whether the user may see what a DAG's tasks have pushed to XCom."""
@@ -44,12 +49,13 @@ class Access:
         """Return whether the user may act on a DAG's task instances, such as mark one as failed."""
         return self._is_authorized("PUT", DagAccessEntity.TASK_INSTANCE, dag_id)
 
-    def _ask(self, method: Any, entity: DagAccessEntity, dag_id: str | None) -> bool:
-        team = DagModel.get_team_name(dag_id) if dag_id else None
+    def _ask(self, method: Any, entity: DagAccessEntity | None, dag_id: str) -> bool:
+        if dag_id not in self._teams:
+            self.load([dag_id])
         return get_auth_manager().is_authorized_dag(
             method=method,
             access_entity=entity,
-            details=DagDetails(id=dag_id, team_name=team),
+            details=DagDetails(id=dag_id, team_name=self._teams[dag_id]),
             user=self._user,
         )
 

@@ -61,6 +61,11 @@ REQUIREMENTS = (
         ),
     ),
     Requirement(
+        "rendered_fields",
+        "the pages of tasks list fields that are not set, and each execution takes a little longer",
+        (Part("airflow.sdk:BaseOperator", attributes="_do_render_template_fields template_fields"),),
+    ),
+    Requirement(
         "secret_key",
         "the API server rejects the workers' requests to the plugin",
         (Part("airflow.configuration:conf", attributes="get"),),
@@ -215,10 +220,6 @@ REQUIREMENTS = (
                 parameters="method access_entity details user",
             ),
             Part(
-                "airflow.api_fastapi.auth.managers.base_auth_manager:BaseAuthManager.get_authorized_dag_ids",
-                parameters="user method",
-            ),
-            Part(
                 "airflow.api_fastapi.auth.managers.models.resource_details:DagAccessEntity",
                 attributes="TASK_INSTANCE XCOM",
             ),
@@ -227,7 +228,7 @@ REQUIREMENTS = (
                 parameters="id team_name",
             ),
             Part("airflow.api_fastapi.core_api.security:GetUserDep"),
-            Part("airflow.models.dag:DagModel", attributes="get_team_name"),
+            Part("airflow.models.dag:DagModel", attributes="get_dag_id_to_team_name_mapping"),
         ),
     ),
     Requirement(
@@ -240,6 +241,7 @@ REQUIREMENTS = (
         "nobody can stop an agent task on the page or with a command",
         (
             Part("airflow.listeners.listener:get_listener_manager"),
+            Part("airflow.models.taskinstance:TaskInstance", attributes=f"state {_TASK_KEY}"),
             Part("airflow.models.dagbag:DBDagBag.get_latest_version_of_dag", parameters="dag_id session"),
             Part(
                 "airflow.serialization.definitions.dag:SerializedDAG.set_task_instance_state",

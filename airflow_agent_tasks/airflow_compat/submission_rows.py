@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,25 +21,41 @@ from airflow.state import TaskScope
 from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select
 
-from airflow_agent_tasks.agent_task import QUESTION_LINK_KEY, STATUS_KEY, TASK_LINK_KEY
-from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope
+from airflow_agent_tasks.agent_task import (
+    QUESTION_LINK_KEY,
+    STATUS_KEY,
+    TASK_LINK_KEY,
+    TERMINAL_STATES,
+    TaskState,
+)
+from airflow_agent_tasks.airflow_compat.ended_tasks import IS_OPEN, SCOPE_NAMES, build_scope
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.lifecycle.submission_record import CLOSED_PREFIX, RECORD_KEY, Submission
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
 #: The XComs of a task that say what its agent does. Their values are small, unlike the result.
 XCOM_KEYS = (STATUS_KEY, "progress", "usage", TASK_LINK_KEY, QUESTION_LINK_KEY)
+#: The number of tasks whose XComs are read with one query.
+BATCH = 500
 #: Above this number of matches, they are not counted: a page asks for the number every few seconds.
 MAX_COUNT = 10_000
 
+_STATUSES = {state.value for state in TaskState}
+#: The key of what Airflow stores in place of a value that a worker's own state backend has.
+_REFERENCE = "__airflow_state_ref__"
 _INDEX = getattr(TaskStateStoreModel, SCOPE_NAMES[-1])
 _INDEX_AT = len(SCOPE_NAMES) - 1
-_IS_OPEN = ~TaskStateStoreModel.value.startswith(CLOSED_PREFIX, autoescape=True)
+#: A task without a state has not been scheduled yet.
+_WAITS = and_(
+    TaskInstance.id.is_not(None),
+    or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(FINAL_STATES)),
+)
 _COLUMNS = (
     *(getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES),
     TaskStateStoreModel.dag_run_id,
     TaskStateStoreModel.value,
     TaskStateStoreModel.updated_at,
+    TaskInstance.id,
     TaskInstance.state,
     TaskInstance.try_number,
 )
@@ -55,8 +72,9 @@ class Criteria:
     :param dag_id: The DAG; likewise ``run_id``, ``task_id`` and ``map_index``. Default None: all.
     :param states: The states of the Airflow task; default: all.
     :param agent_states: The states of the agent task; default: all.
-    :param text: A part of an id or of the record; default: any.
-    :param is_open: True for those whose agent task a try may attach to; default False: all.
+    :param text: A part of the id of the DAG, the run or the task, or the beginning of the id of the agent
+        task, the agent or the connection; default: any. Nothing that an agent has said is searched.
+    :param is_active: True for those whose agent may be working, as far as Airflow knows; default False: all.
     """
 
     since: datetime
@@ -68,7 +86,7 @@ class Criteria:
     states: Sequence[str] = ()
     agent_states: Sequence[str] = ()
     text: str = ""
-    is_open: bool = False
+    is_active: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,9 @@ class SubmissionRow:
     A submission and its Airflow task.
 
     :param scope: The names of the Airflow task.
-    :param record: The record; None if it is damaged.
+    :param record: The record; None if it is damaged or stored elsewhere.
+    :param is_elsewhere: True if workers store their tasks' states in a backend of their own.
+    :param exists: False if the Airflow task was deleted.
     :param state: The state of the Airflow task; None if it has none, or no longer exists.
     :param try_number: The number of its present try; 0 if it no longer exists.
     :param updated_at: When the record was last written.
@@ -86,6 +106,8 @@ class SubmissionRow:
 
     scope: TaskScope
     record: Submission | None
+    is_elsewhere: bool
+    exists: bool
     state: str | None
     try_number: int
     updated_at: datetime
@@ -99,15 +121,15 @@ class SubmissionRow:
     @property
     def status(self) -> str:
         """The state of the agent task as last seen; empty if unknown."""
-        if self.record and self.record.is_closed:
-            return self.record.status
-        seen = self.xcoms.get(STATUS_KEY)
-        return seen if isinstance(seen, str) else ""
+        closed = self.record and self.record.is_closed
+        seen = self.record.status if self.record and closed else self.xcoms.get(STATUS_KEY)
+        # An XCom backend may have stored a reference in its place.
+        return seen if isinstance(seen, str) and seen in _STATUSES else ""
 
     @property
     def has_ended(self) -> bool:
         """True if the Airflow task has ended, or no longer exists."""
-        return self.try_number == 0 or self.state in FINAL_STATES
+        return not self.exists or self.state in FINAL_STATES
 
     def __str__(self) -> str:
         scope = self.scope
@@ -122,6 +144,12 @@ def count_submissions(criteria: Criteria) -> int:
         return session.scalar(select(func.count()).select_from(matches)) or 0
 
 
+def list_dag_ids(criteria: Criteria) -> set[str]:
+    """Return the ids of the DAGs with submissions that match."""
+    with create_session() as session:
+        return set(session.scalars(_select(criteria, TaskStateStoreModel.dag_id).distinct()))
+
+
 def list_submissions(criteria: Criteria, *, limit: int | None = None, offset: int = 0) -> list[SubmissionRow]:
     """
     Return the matching submissions, the newest first.
@@ -129,12 +157,14 @@ def list_submissions(criteria: Criteria, *, limit: int | None = None, offset: in
     :param limit: The maximum number; default None: all.
     :param offset: How many of the newest to leave out; default 0.
     """
-    query = _select(criteria, *_COLUMNS).order_by(TaskStateStoreModel.id.desc()).limit(limit).offset(offset)
+    newest_first = (TaskStateStoreModel.updated_at.desc(), TaskStateStoreModel.id.desc())
+    query = _select(criteria, *_COLUMNS).order_by(*newest_first).limit(limit).offset(offset)
+    xcoms: dict[tuple[Any, ...], dict[str, Any]] = {}
     with create_session() as session:
         rows = session.execute(query).all()
-        xcoms: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for *owner, key, value in session.execute(_select_xcoms({row.dag_run_id for row in rows})):
-            xcoms.setdefault(tuple(owner), {})[key] = _read_json(value)
+        for start in range(0, len(rows), BATCH):
+            for *owner, key, value in session.execute(_select_xcoms(rows[start : start + BATCH])):
+                xcoms.setdefault(tuple(owner), {})[key] = _read_json(value)
     return [_build_row(row, xcoms.get((row.dag_run_id, row.task_id, row[_INDEX_AT]), {})) for row in rows]
 
 
@@ -147,9 +177,7 @@ def _select(criteria: Criteria, *columns: Any) -> Select[Any]:
 def _list_conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
     store = TaskStateStoreModel
     yield store.key == RECORD_KEY
-    # A task without a state has not been scheduled yet.
-    is_active = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(FINAL_STATES))
-    yield or_(store.updated_at >= criteria.since, and_(_IS_OPEN, TaskInstance.id.is_not(None), is_active))
+    yield or_(store.updated_at >= criteria.since, and_(IS_OPEN, _WAITS))
     if criteria.readable_dag_ids is not None:
         yield store.dag_id.in_(criteria.readable_dag_ids)
     for column, value in (
@@ -164,11 +192,19 @@ def _list_conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
         yield TaskInstance.state.in_(criteria.states)
     if criteria.agent_states:
         yield or_(*map(_has_status, criteria.agent_states))
-    if criteria.is_open:
-        yield _IS_OPEN
+    if criteria.is_active:
+        yield and_(IS_OPEN, or_(_WAITS, ~or_(*(_has_status(state.value) for state in TERMINAL_STATES))))
     if criteria.text:
-        texts = (store.dag_id, store.run_id, store.task_id, store.value)
-        yield or_(*(text.icontains(criteria.text, autoescape=True) for text in texts))
+        yield or_(*_find_text(criteria.text))
+
+
+def _find_text(text: str) -> Iterator[ColumnElement[bool]]:
+    for column in (TaskStateStoreModel.dag_id, TaskStateStoreModel.run_id, TaskStateStoreModel.task_id):
+        yield column.icontains(text, autoescape=True)
+    # In what an agent has said, JSON would have a backslash before these quotation marks.
+    for name in ("task_id", "agent_id", "conn_id"):
+        beginning = f'"{name}": {json.dumps(text)[:-1]}'
+        yield TaskStateStoreModel.value.icontains(beginning, autoescape=True)
 
 
 def _has_status(status: str) -> ColumnElement[bool]:
@@ -182,25 +218,30 @@ def _has_status(status: str) -> ColumnElement[bool]:
         cast(XComModel.value, String(50)) == text,
     )
     return or_(
-        and_(_IS_OPEN, pushed.exists()),
-        and_(~_IS_OPEN, store.value.endswith(f'"status": {text}}}', autoescape=True)),
+        and_(IS_OPEN, pushed.exists()),
+        and_(~IS_OPEN, store.value.contains(f'"status": {text}, "max_tries"', autoescape=True)),
     )
 
 
-def _select_xcoms(dag_run_ids: Collection[int]) -> Select[Any]:
-    return select(
-        XComModel.dag_run_id, XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value
-    ).where(XComModel.dag_run_id.in_(dag_run_ids), XComModel.key.in_(XCOM_KEYS))
+def _select_xcoms(rows: Sequence[Any]) -> Select[Any]:
+    names = (XComModel.dag_run_id, XComModel.task_id, XComModel.map_index)
+    return select(*names, XComModel.key, XComModel.value).where(
+        XComModel.dag_run_id.in_({row.dag_run_id for row in rows}),
+        XComModel.task_id.in_({row.task_id for row in rows}),
+        XComModel.map_index.in_({row[_INDEX_AT] for row in rows}),
+        XComModel.key.in_(XCOM_KEYS),
+    )
 
 
 def _build_row(row: Any, xcoms: dict[str, Any]) -> SubmissionRow:
-    try:
-        record = Submission.from_json(_read_json(row.value))
-    except AgentTaskError:
-        record = None
+    stored, record = _read_json(row.value), None
+    with suppress(AgentTaskError):
+        record = Submission.from_json(stored)
     return SubmissionRow(
         build_scope(row),
         record,
+        isinstance(stored, dict) and _REFERENCE in stored,
+        row.id is not None,
         None if row.state is None else str(getattr(row.state, "value", row.state)),
         row.try_number or 0,
         row.updated_at,

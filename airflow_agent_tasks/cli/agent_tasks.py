@@ -19,7 +19,13 @@ from airflow_agent_tasks.airflow_compat.submission_rows import Criteria, Submiss
 from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
 from airflow_agent_tasks.operations.actions import act, read_agent_task
 from airflow_agent_tasks.operations.description import describe, describe_now
-from airflow_agent_tasks.operations.reconcile import Leftover, find_leftovers, list_abandoned
+from airflow_agent_tasks.operations.reconcile import (
+    DETACHED,
+    STOPPED,
+    Leftover,
+    find_leftovers,
+    list_abandoned,
+)
 from airflow_agent_tasks.text import shorten
 
 #: How far back an agent task is looked for, whose id the user names.
@@ -43,9 +49,12 @@ def list_tasks(options: argparse.Namespace) -> None:
     criteria = Criteria(
         since=_count_back(options.days),
         dag_id=options.dag_id,
+        run_id=options.run_id,
+        task_id=options.task_id,
         states=options.state or (),
         agent_states=options.agent_state or (),
-        is_open=options.open,
+        text=options.text,
+        is_active=options.active,
     )
     with _as_a_command():
         rows = [describe(row) for row in list_submissions(criteria, limit=options.limit)]
@@ -57,7 +66,7 @@ def list_tasks(options: argparse.Namespace) -> None:
 def show_task(options: argparse.Namespace) -> None:
     """Print everything about one agent task, as its service describes it now."""
     with _as_a_command():
-        row = _find(options.agent_task_id)
+        row = _find_all(options.agent_task_id)[0]
         shown = describe_now(row, read_agent_task(row))
     if options.output in ("table", "plain"):
         print_rows(
@@ -68,8 +77,8 @@ def show_task(options: argparse.Namespace) -> None:
 
 
 def send_message(options: argparse.Namespace) -> None:
-    """Send a message to an agent."""
-    _act(options, "message", options.message)
+    """Send a message to an agent; with "-", the text from standard input, which no process list shows."""
+    _act(options, "message", sys.stdin.read() if options.message == "-" else options.message)
 
 
 def pause_task(options: argparse.Namespace) -> None:
@@ -91,7 +100,7 @@ def reconcile(options: argparse.Namespace) -> None:
     """
     Print what was left behind, and stop the abandoned agent tasks if the user says so.
 
-    The exit status is 1 if something is left to do.
+    The exit status is 1 if something is left to do; agents that may outlive their tasks are none of that.
     """
     with _as_a_command():
         leftovers = list(find_leftovers(datetime.now(timezone.utc), options.days))
@@ -99,20 +108,16 @@ def reconcile(options: argparse.Namespace) -> None:
         done = {id(one): _stop_abandoned(one) for one in list_abandoned(leftovers)} if stops else {}
     shown = [_describe_leftover(done.get(id(one), one)) for one in leftovers]
     print_rows(shown, options.output)
-    if any(one["finding"] != STOPPED for one in shown):
+    if any(one["finding"] not in (STOPPED, DETACHED) for one in shown):
         raise SystemExit(1)
-
-
-#: What ``reconcile`` calls an abandoned agent task that it has stopped.
-STOPPED = "stopped"
 
 
 def _stop_abandoned(leftover: Leftover) -> Leftover:
     try:
-        outcome = act(leftover.row, "stop", user=_name_user())
+        result = act(leftover.row, "stop", user=_name_user())
     except AgentTaskError as error:
         return replace(leftover, details=str(error))
-    return replace(leftover, kind=STOPPED, details=outcome.message, remedy="")
+    return replace(leftover, kind=STOPPED, details=result.message, remedy="")
 
 
 def _describe_leftover(leftover: Leftover) -> dict[str, Any]:
@@ -128,12 +133,16 @@ def _describe_leftover(leftover: Leftover) -> dict[str, Any]:
 
 def _act(options: argparse.Namespace, action: str, message: str | None = None) -> None:
     with _as_a_command():
-        outcome = act(_find(options.agent_task_id), action, user=_name_user(), message=message)
-    print(outcome.message)
+        first, *others = _find_all(options.agent_task_id)
+        # The other tasks first: the retry of one that is not marked would start another agent.
+        for row in others if action == "stop" else ():
+            act(row, action, user=_name_user())
+        result = act(first, action, user=_name_user(), message=message)
+    print(result.message)
 
 
-def _find(agent_task_id: str) -> SubmissionRow:
-    """Return the latest submission with an agent task's id."""
+def _find_all(agent_task_id: str) -> list[SubmissionRow]:
+    """Return the submissions with an agent task's id, the latest first; several may share one."""
     found = [
         row
         for row in list_submissions(Criteria(since=_count_back(SEARCH_DAYS), text=agent_task_id))
@@ -149,7 +158,7 @@ def _find(agent_task_id: str) -> SubmissionRow:
         raise AgentTaskArgumentError(
             f"Agent tasks of several connections have the id {shorten(agent_task_id)!r}: {owners}"
         )
-    return found[0]
+    return found
 
 
 def _complete(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def get_agent_tasks_cli_commands() -> list[CLICommand]:
 
 def _list_operations() -> list[ActionCommand]:
     task = _arg("agent_task_id", help="the service's id of the agent task, as 'list' prints it")
-    message = _arg("message", help="the text for the agent")
+    message = _arg("message", help="the text for the agent; - reads it from standard input")
     return [
         _build("list", "list_tasks", "List the agent tasks of the last days", _list_filters()),
         _build("show", "show_task", "Show an agent task as its service describes it now", [task, ARG_OUTPUT]),
@@ -62,6 +62,9 @@ def _list_filters() -> list[Arg]:
     return [
         _count_days(7.0),
         _arg("--dag-id", help="only this DAG"),
+        _arg("--run-id", help="only this DAG run"),
+        _arg("--task-id", help="only this task"),
+        _arg("--text", default="", help="a part of an id of Airflow, or the beginning of one of the service"),
         _arg("--state", action="append", help=f"a state of the Airflow task, such as deferred; {repeatable}"),
         _arg(
             "--agent-state",
@@ -69,8 +72,8 @@ def _list_filters() -> list[Arg]:
             choices=states,
             help=f"a state of the agent task as last seen; {repeatable}",
         ),
-        _arg("--open", action="store_true", help="only those that a try may still attach to"),
-        _arg("--limit", type=int, help="at most so many, the newest; default all"),
+        _arg("--active", action="store_true", help="only those whose agent may be working"),
+        _arg("--limit", type=_read_limit, help="at most so many, the newest; default all"),
         ARG_OUTPUT,
     ]
 
@@ -102,6 +105,13 @@ def _build(name: str, function: str, summary: str, args: Sequence[Arg]) -> Actio
 
 def _arg(name: str, **options: object) -> Arg:
     return Arg((name,), **options)  # type: ignore[no-untyped-call]
+
+
+def _read_limit(text: str) -> int:
+    limit = int(text)
+    if not 1 <= limit < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 1")
+    return limit
 
 
 def _read_days(text: str) -> float:

@@ -17,7 +17,13 @@ from airflow_agent_tasks.lifecycle.question_log import Questions, Seconds
 #: The key in Airflow's task state store, which survives retries and clears.
 RECORD_KEY = "agent_task"
 #: The fields of a closed record. The first one lets a query of the database tell it from the others.
-_CLOSED_FIELDS = ("is_closed", "task_id", "agent_id", "submitted_at", "conn_id", "service", "status")
+_CLOSED_FIELDS = (
+    *("is_closed", "task_id", "agent_id", "submitted_at", "conn_id", "service", "status"),
+    "max_tries",
+)
+#: The ``max_tries`` of a closed record: a version that does not know closed records takes it for one from
+#: before a clear, and starts over.
+_BEFORE_ANY_CLEAR = -1
 #: How the JSON of a closed record begins, in the format in which Airflow stores it.
 CLOSED_PREFIX = '{"is_closed": true,'
 
@@ -96,7 +102,13 @@ class Submission:
     def build_closed(cls, started: StartedTask, task: AgentTask, conn_id: str) -> Submission:
         """Return the closed record of an agent task, as its service last described it."""
         closed = cls(
-            "", 0, None, conn_id=conn_id, service=task.service, is_closed=True, status=task.status.value
+            "",
+            0,
+            _BEFORE_ANY_CLEAR,
+            conn_id=conn_id,
+            service=task.service,
+            is_closed=True,
+            status=task.status.value,
         )
         return closed.with_task(started)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.audit_log import write_audit_log
 from airflow_agent_tasks.airflow_compat.marked_failed import mark_failed
 from airflow_agent_tasks.airflow_compat.submission_rows import SubmissionRow
-from airflow_agent_tasks.airflow_compat.xcom_rows import write_status
+from airflow_agent_tasks.airflow_compat.xcom_rows import note_end, write_status
 from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
@@ -16,9 +17,11 @@ from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.operations.description import ACTIONS
 from airflow_agent_tasks.text import shorten
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
-class Outcome:
+class ActionResult:
     """
     What an action did.
 
@@ -30,17 +33,20 @@ class Outcome:
     message: str
 
 
-def read_agent_task(row: SubmissionRow) -> AgentTask:
+def read_agent_task(row: SubmissionRow, hook: AgentTaskHook | None = None) -> AgentTask:
     """
     Return the agent task of a submission as its service describes it now, without its result.
 
+    Makes a single attempt, because someone waits for it.
+
+    :param hook: The hook of its connection; default: a new one.
     :raises AgentTaskError: if the record names none, or the service rejected the request or is unreachable.
     """
-    hook, task_id, agent_id = _locate(row)
-    return hook.get_task(task_id, agent_id, has_result=False)
+    task_id, agent_id = _read_ids(row)
+    return (hook or _find_hook(row)).get_task(task_id, agent_id, retries=False, has_result=False)
 
 
-def act(row: SubmissionRow, action: str, *, user: str, message: str | None = None) -> Outcome:
+def act(row: SubmissionRow, action: str, *, user: str, message: str | None = None) -> ActionResult:
     """
     Do something to the agent task of a submission, and note it in Airflow's audit log.
 
@@ -50,47 +56,69 @@ def act(row: SubmissionRow, action: str, *, user: str, message: str | None = Non
     :param action: One of ``ACTIONS``.
     :param user: The name of the user, for the audit log.
     :param message: The text for the agent; for ``message`` only.
+    :return: The agent task as its service then describes it, and what happened.
     :raises AgentTaskError: if the service does not support it, rejected it or is unreachable.
     """
     if action not in ACTIONS:
         raise AgentTaskArgumentError(
             f"Unknown action {shorten(action, 40)!r}; use one of: {', '.join(ACTIONS)}."
         )
-    hook, task_id, agent_id = _locate(row)
+    task_id, agent_id = _read_ids(row)
+    if action == "resume" and row.has_ended:
+        raise AgentTaskArgumentError(
+            f"Nothing waits for agent task {task_id} any more, so it is not resumed."
+        )
+    hook = _find_hook(row)
     if (needed := ACTIONS[action]) is not None:
         hook.dialect.require(needed)
-    details = {"agent_task_id": task_id, "conn_id": hook.conn_id, "message": message}
-    write_audit_log(f"agent_task.{action}", row, user, {key: text for key, text in details.items() if text})
+    details: dict[str, str] = {"agent_task_id": task_id, "conn_id": hook.conn_id}
+    if message:  # not its text, which may be a password that the agent has asked for
+        details["message_characters"] = str(len(message))
+    write_audit_log(f"agent_task.{action}", row, user, details)
     if action == "stop":
         outcome = _stop(row, hook, task_id, agent_id)
     elif action == "message":
         task = hook.send_message(task_id, message or "", agent_id)
-        outcome = Outcome(task, f"Sent the message to agent task {task_id}.")
+        outcome = ActionResult(task, f"Sent the message to agent task {task_id}.")
     else:
         call = hook.pause_task if action == "pause" else hook.resume_task
         task = call(task_id, agent_id)
-        outcome = Outcome(task, f"The service accepted the {action} of agent task {task_id}: {task}.")
-    write_status(row.scope, outcome.task)
+        outcome = ActionResult(task, f"The service accepted the {action} of agent task {task_id}: {task}.")
+    _note(row, outcome.task)
     return outcome
 
 
-def _stop(row: SubmissionRow, hook: AgentTaskHook, task_id: str, agent_id: str | None) -> Outcome:
+def _note(row: SubmissionRow, task: AgentTask) -> None:
+    try:
+        (note_end if task.is_terminal else write_status)(row.scope, task)
+    except Exception as error:  # the action was carried out, and must not be repeated
+        log.warning("XCom does not show that %s is %s: %r", row, task.status, error)
+
+
+def _stop(row: SubmissionRow, hook: AgentTaskHook, task_id: str, agent_id: str | None) -> ActionResult:
     # Marked first: a cancelled agent task would resume its Airflow task, which might start another one.
-    is_marked = not row.has_ended and mark_failed(row)
-    marked = " Its Airflow task was marked failed." if is_marked else ""
+    marked = ""
+    try:
+        if not row.has_ended and mark_failed(row):
+            marked = " Its Airflow task was marked failed."
+    except AgentTaskError as error:
+        marked = f" {error} Its next try may start another agent."
     try:
         seen = hook.get_task(task_id, agent_id, has_result=False)
         task = seen if seen.is_terminal else hook.stop_task(task_id, agent_id)
     except AgentTaskError as error:
         error.args = (f"Agent task {task_id} may still be running: {error}{marked}",)
         raise
-    return Outcome(task, f"Agent task {task_id} {describe_stop(task)}.{marked}")
+    return ActionResult(task, f"Agent task {task_id} {describe_stop(task)}.{marked}")
 
 
-def _locate(row: SubmissionRow) -> tuple[AgentTaskHook, str, str | None]:
-    record = row.record
-    if record is None or record.task_id is None:
+def _read_ids(row: SubmissionRow) -> tuple[str, str | None]:
+    if row.record is None or row.record.task_id is None:
         raise AgentTaskError(f"The record of {row} names no agent task.")
-    if not record.conn_id:
+    return row.record.task_id, row.record.agent_id
+
+
+def _find_hook(row: SubmissionRow) -> AgentTaskHook:
+    if row.record is None or not row.record.conn_id:
         raise AgentTaskError(f"The record of {row} does not name its connection.")
-    return find_hook(record.conn_id), record.task_id, record.agent_id
+    return find_hook(row.record.conn_id)

@@ -88,6 +88,11 @@ def describe_now(row: SubmissionRow, task: AgentTask) -> dict[str, Any]:
     }
 
 
+def hide_agent(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a description without what an agent says and does."""
+    return {**shown, **dict.fromkeys(("agent_state", "step", "usage", "question_url", "url"), "")}
+
+
 def list_actions(row: SubmissionRow) -> list[str]:
     """Return what can be done to an agent task, as far as that is known without asking its service."""
     if not row.is_open or row.record is None or row.record.task_id is None:
@@ -102,8 +107,10 @@ def list_actions(row: SubmissionRow) -> list[str]:
         for name, needed in ACTIONS.items()
         if needed is None or capabilities is None or needed in capabilities
     ]
-    useless = "pause" if status == TaskState.PAUSED else "resume"
-    return [name for name in supported if name != useless or not status]
+    useless = {"pause"} if status == TaskState.PAUSED else {"resume"} if status else set()
+    if row.has_ended:
+        useless.add("resume")  # nothing would watch it
+    return [name for name in supported if name not in useless]
 
 
 def _describe_step(progress: Any) -> str:
@@ -119,4 +126,4 @@ def _describe_step(progress: Any) -> str:
 def _read_url(row: SubmissionRow, key: str) -> str:
     """Return a link that a task has stored; a ``javascript:`` URL would run in the browser of the reader."""
     url = row.xcoms.get(key)
-    return url if isinstance(url, str) and url.startswith(("http://", "https://")) else ""
+    return shorten(url, 2_000) if isinstance(url, str) and url.startswith(("http://", "https://")) else ""

@@ -6,6 +6,7 @@ Neither service can list its agent tasks, so only those are found that have a re
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from datetime import datetime, timedelta
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.submission_rows import Criteria, SubmissionRow, list_submissions
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskNotFoundError
+from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.operations.actions import read_agent_task
 
 #: Requests to the services at a time.
@@ -25,6 +28,8 @@ START_SECONDS = 600.0
 ABANDONED = "abandoned"
 #: The same, but the arguments of the Airflow task say that its agent may outlive it.
 DETACHED = "detached"
+#: It was abandoned, and has been stopped.
+STOPPED = "stopped"
 #: An Airflow task that waits for an agent task that its service does not have.
 GONE = "gone"
 #: A start without a response: an agent may be running that no record names.
@@ -59,9 +64,10 @@ def find_leftovers(now: datetime, days: float) -> Iterator[Leftover]:
     :param now: The time, with its zone.
     :param days: How many days to look back.
     """
-    rows = list_submissions(Criteria(since=now - timedelta(days=days), is_open=True))
+    rows = list_submissions(Criteria(since=now - timedelta(days=days), is_active=True))
+    hooks = _Hooks()
     with ThreadPoolExecutor(THREADS) as pool:
-        yield from filter(None, pool.map(lambda row: _examine(row, now), rows))
+        yield from filter(None, pool.map(lambda row: _examine(row, now, hooks), rows))
 
 
 def list_abandoned(leftovers: Iterable[Leftover]) -> list[Leftover]:
@@ -69,29 +75,48 @@ def list_abandoned(leftovers: Iterable[Leftover]) -> list[Leftover]:
     return [one for one in leftovers if one.kind == ABANDONED]
 
 
-def _examine(row: SubmissionRow, now: datetime) -> Leftover | None:
+class _Hooks(threading.local):
+    """One hook for each connection and thread, so that their HTTP connections are used again."""
+
+    def __init__(self) -> None:
+        self._hooks: dict[str, AgentTaskHook] = {}
+
+    def find(self, conn_id: str) -> AgentTaskHook:
+        """Return the hook; raises AgentTaskError if there is no such connection."""
+        if conn_id not in self._hooks:
+            self._hooks[conn_id] = find_hook(conn_id)
+        return self._hooks[conn_id]
+
+
+def _examine(row: SubmissionRow, now: datetime, hooks: _Hooks) -> Leftover | None:
+    if row.is_elsewhere:
+        return Leftover(
+            row,
+            UNREACHABLE,
+            "Its record is in the [workers] state_store_backend, which this command cannot read.",
+            "Use the task's log to find its agent task.",
+        )
     if row.record is None:
         return Leftover(
             row,
             DAMAGED,
             "The record in Airflow's task state store names no agent task.",
-            "Search the service for agent tasks that nothing waits for, and delete the key agent_task.",
+            "Search the service for its agent task, and stop it. Then delete the key agent_task, and clear "
+            "the task.",
         )
     if row.record.task_id is None:
         return _examine_start(row, now)
     try:
-        task = read_agent_task(row)
+        task = read_agent_task(row, hooks.find(row.record.conn_id))
     except AgentTaskNotFoundError:
         if row.has_ended:
             return None
-        return Leftover(
-            row,
-            GONE,
-            f"The service does not have agent task {row.record.task_id}.",
-            "The Airflow task fails at its next status check. If it does not, check the triggerer.",
-        )
+        remedy = "The next try starts a new one."
+        if row.state in ("running", "deferred", "awaiting_input"):
+            remedy = "The Airflow task fails at its next status check. If it does not, check the triggerer."
+        return Leftover(row, GONE, f"The service does not have agent task {row.record.task_id}.", remedy)
     except AgentTaskError as error:
-        return Leftover(row, UNREACHABLE, str(error), "Mend the connection, and run this command again.")
+        return Leftover(row, UNREACHABLE, str(error), "Repair the connection, and run this command again.")
     return _examine_ended(row, task) if row.has_ended and not task.is_stopped else None
 
 

@@ -7,10 +7,10 @@ from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_agent_tasks.agent_task import TaskState
+from airflow_agent_tasks.airflow_compat.rendered_fields import StoresSetFields
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import read_state
 from airflow_agent_tasks.configuration.options import (
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from airflow_agent_tasks.airflow_compat.required_action import HITLUser
 
 
-# BaseOperator first: with another class before it, Airflow's partial() gives mapped tasks None as inlets.
-class RunsAgentTask(BaseOperator, ReportsLineage):
+# Airflow's class first: with another one before it, Airflow's partial() gives mapped tasks None as inlets.
+class RunsAgentTask(StoresSetFields, ReportsLineage):
     """Runs an agent task with the arguments of ``AgentTaskOperator``."""
 
     #: The hook of the service; this base class accepts the hook of any service.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -21,11 +23,21 @@ async def serve_page(scope: Scope, receive: Receive, send: Send) -> None:
     await page(scope, receive, send)
 
 
+class PageFiles(StaticFiles):
+    """The files of the page; browsers ask each time whether they have changed, so an upgrade changes all."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Return the response for a file."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
 app = Starlette(
     routes=[
         Route("/required-action", change_form, methods=["POST"]),
         Route("/health", report_health, methods=["POST"]),
-        Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+        Mount("/static", PageFiles(directory=Path(__file__).parent / "static")),
         Mount("/page", serve_page),
     ]
 )

@@ -166,5 +166,6 @@ def test_a_closed_record_keeps_only_what_tells_which_agent_task_it_was() -> None
         "conn_id": "shinzo_default",
         "service": "shinzo",
         "status": "completed",
+        "max_tries": -1,
     }
     assert Submission.from_json(json.loads(stored)) == closed

@@ -4,7 +4,7 @@
 // its other libraries nothing is used, because they change between releases. There is no build.
 
 import { DetailsDialog, MessageDialog, StopDialog } from "./dialogs.js";
-import { STATES, inWords } from "./format.js";
+import { STATES, TASK_STATES, inWords } from "./format.js";
 import * as server from "./server.js";
 import { Table } from "./table.js";
 
@@ -20,10 +20,11 @@ stylesheet.href = new URL("agent-tasks.css", import.meta.url).href;
 document.head.append(stylesheet);
 
 function AgentTasks({ dagId, runId, taskId, mapIndex }) {
-  const [filters, setFilters] = useState({ text: "", agent_state: "", days: 7, open: false });
+  const [filters, setFilters] = useState({ text: "", state: "", agent_state: "", days: 7, active: false });
   const [offset, setOffset] = useState(0);
   const [dialog, setDialog] = useState(null);
   const [notice, setNotice] = useState("");
+  const [isSending, setIsSending] = useState(false);
   const index = mapIndex === undefined || Number(mapIndex) < 0 ? undefined : mapIndex;
   const scope = { dag_id: dagId, run_id: runId, task_id: taskId, map_index: index };
   const { rows, total, error, isBusy, refresh } = useAgentTasks({ ...scope, ...filters, offset });
@@ -33,18 +34,21 @@ function AgentTasks({ dagId, runId, taskId, mapIndex }) {
     setOffset(0);
   };
   const perform = async (row, action, more) => {
-    setDialog(null);
-    setNotice("…");
+    setIsSending(true);
+    setNotice("Sending…");
     try {
       setNotice((await server.act(row, action, more)).message);
     } catch (failure) {
-      setNotice(failure.message);
+      setNotice("");
+      throw failure;
+    } finally {
+      setIsSending(false);
+      refresh();
     }
-    refresh();
   };
   const choose = (row, action) => {
     if (action === "message" || action === "stop") setDialog({ row, kind: action });
-    else perform(row, action);
+    else perform(row, action).catch((failure) => setNotice(failure.message));
   };
   const close = () => setDialog(null);
 
@@ -54,13 +58,13 @@ function AgentTasks({ dagId, runId, taskId, mapIndex }) {
     h(Filters, { filters, change }),
     h("p", { role: "status", className: "at-notice" }, notice),
     error && h("p", { role: "alert", className: "at-notice" }, error),
-    h(Table, { rows, isBusy, onDetails: (row) => setDialog({ row, kind: "details" }), onAction: choose }),
+    h(Table, { rows, isBusy, isSending, onDetails: (row) => setDialog({ row, kind: "details" }), onAction: choose }),
     h(Pages, { offset, total, setOffset }),
     dialog?.kind === "details" && h(DetailsDialog, { ...dialog, load: server.show, onClose: close }),
     dialog?.kind === "message" &&
-      h(MessageDialog, { ...dialog, onSend: (message) => perform(dialog.row, "message", { message }), onClose: close }),
+      h(MessageDialog, { ...dialog, send: (message) => perform(dialog.row, "message", { message }), onClose: close }),
     dialog?.kind === "stop" &&
-      h(StopDialog, { ...dialog, onConfirm: () => perform(dialog.row, "stop"), onClose: close }),
+      h(StopDialog, { ...dialog, send: () => perform(dialog.row, "stop"), onClose: close }),
   );
 }
 
@@ -116,13 +120,18 @@ function Filters({ filters, change }) {
       maxLength: 200,
       onChange: (event) => change("text", event.target.value),
     }),
+    select("state", "State of the task", [["", "any task state"], ...TASK_STATES.map((one) => [one, inWords(one)])]),
     select("agent_state", "State of the agent", [["", "any agent state"], ...STATES.map((one) => [one, inWords(one)])]),
     select("days", "Period", Object.entries(PERIODS)),
     h(
       "label",
       null,
-      h("input", { type: "checkbox", checked: filters.open, onChange: (event) => change("open", event.target.checked) }),
-      " not finished",
+      h("input", {
+        type: "checkbox",
+        checked: filters.active,
+        onChange: (event) => change("active", event.target.checked),
+      }),
+      " active only",
     ),
   );
 }

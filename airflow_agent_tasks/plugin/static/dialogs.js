@@ -4,9 +4,12 @@ import { inWords } from "./format.js";
 
 const { createElement: h, useEffect, useRef, useState } = globalThis.React;
 
+// Close the dialog around a button: the browser then gives the focus back to the button that opened it.
+const close = (event) => event.currentTarget.closest("dialog").close();
+
 const FIELDS = {
   agent_state: "State",
-  remote_status: "The service's word",
+  remote_status: "Status on the service",
   question: "Question",
   step: "Step",
   usage: "Usage",
@@ -19,17 +22,13 @@ const FIELDS = {
 function Dialog({ title, onClose, children }) {
   const dialog = useRef(null);
   useEffect(() => dialog.current.showModal(), []);
-  const close = { ref: dialog, className: "at-dialog", onClose, "aria-label": title };
-  return h("dialog", close, h("h2", null, title), children);
+  return h("dialog", { ref: dialog, className: "at-dialog", onClose, "aria-label": title }, h("h2", null, title), children);
 }
 
 // Ask for the text of a message.
-export function MessageDialog({ row, onSend, onClose }) {
+export function MessageDialog({ row, send, onClose }) {
   const [text, setText] = useState("");
-  const submit = (event) => {
-    event.preventDefault();
-    onSend(text);
-  };
+  const { error, isSending, submit } = useSubmit(() => send(text));
   return h(
     Dialog,
     { title: `Message to agent task ${row.agent_task_id}`, onClose },
@@ -38,37 +37,50 @@ export function MessageDialog({ row, onSend, onClose }) {
       { onSubmit: submit },
       h("textarea", {
         "aria-label": "Message",
-        autoFocus: true,
         rows: 6,
         value: text,
         onChange: (event) => setText(event.target.value),
       }),
-      h(Buttons, { name: "Send", isDisabled: !text.trim(), onClose }),
+      error && h("p", { role: "alert" }, error),
+      h(Buttons, { name: "Send", isDisabled: isSending || !text.trim() }),
     ),
   );
 }
 
 // Ask whether to stop an agent task.
-export function StopDialog({ row, onConfirm, onClose }) {
-  const submit = (event) => {
-    event.preventDefault();
-    onConfirm();
-  };
+export function StopDialog({ row, send, onClose }) {
+  const { error, isSending, submit } = useSubmit(send);
   return h(
     Dialog,
     { title: `Stop agent task ${row.agent_task_id}?`, onClose },
     h("p", null, "Its Airflow task is marked failed, if it has not ended, and is not retried."),
-    h("form", { onSubmit: submit }, h(Buttons, { name: "Stop", isDisabled: false, onClose })),
+    error && h("p", { role: "alert" }, error),
+    h("form", { onSubmit: submit }, h(Buttons, { name: "Stop", isDisabled: isSending, isCancelFirst: true })),
   );
 }
 
-function Buttons({ name, isDisabled, onClose }) {
-  return h(
-    "div",
-    { className: "at-actions" },
-    h("button", { type: "submit", disabled: isDisabled }, name),
-    h("button", { type: "button", onClick: onClose }, "Cancel"),
-  );
+// Send once; the dialog stays open until that has succeeded, so that no text is lost.
+function useSubmit(send) {
+  const [state, setState] = useState({ error: "", isSending: false });
+  const submit = async (event) => {
+    event.preventDefault();
+    const dialog = event.currentTarget.closest("dialog");
+    setState({ error: "", isSending: true });
+    try {
+      await send();
+      dialog.close();
+    } catch (failure) {
+      setState({ error: failure.message, isSending: false });
+    }
+  };
+  return { ...state, submit };
+}
+
+function Buttons({ name, isDisabled, isCancelFirst }) {
+  const submit = h("button", { key: "submit", type: "submit", disabled: isDisabled }, name);
+  const cancel = h("button", { key: "cancel", type: "button", onClick: close }, "Cancel");
+  // The browser gives the focus to the first.
+  return h("div", { className: "at-actions" }, isCancelFirst ? [cancel, submit] : [submit, cancel]);
 }
 
 // Show an agent task as its service describes it now.
@@ -84,7 +96,7 @@ export function DetailsDialog({ row, load, onClose }) {
     error && h("p", { role: "alert" }, error),
     !task && !error && h("p", null, "Asking the service…"),
     task && h("dl", null, Object.entries(FIELDS).flatMap(([name, label]) => describe(task[name], name, label))),
-    h("div", { className: "at-actions" }, h("button", { onClick: onClose }, "Close")),
+    h("div", { className: "at-actions" }, h("button", { onClick: close }, "Close")),
   );
 }
 

@@ -1,6 +1,7 @@
 // Texts and addresses of an agent task.
 
 export const STATES = ["queued", "running", "paused", "awaiting_input", "completed", "failed", "cancelled", "unknown"];
+export const TASK_STATES = ["running", "deferred", "awaiting_input", "up_for_retry", "queued", "success", "failed", "skipped"];
 export const ACTION_NAMES = { message: "Message", pause: "Pause", resume: "Resume", stop: "Stop" };
 
 export const keyOf = (row) => [row.dag_id, row.run_id, row.task_id, row.map_index].join("\n");

@@ -6,7 +6,7 @@ const { createElement: h } = globalThis.React;
 
 const COLUMNS = ["DAG and run", "Task", "Task state", "Agent task", "Agent state", "Step", "Since", "Usage", "Actions"];
 
-export function Table({ rows, isBusy, onDetails, onAction }) {
+export function Table({ rows, isBusy, isSending, onDetails, onAction }) {
   const now = Date.now();
   return h(
     "table",
@@ -15,13 +15,13 @@ export function Table({ rows, isBusy, onDetails, onAction }) {
     h(
       "tbody",
       null,
-      rows.map((row) => h(Row, { key: keyOf(row), row, now, onDetails, onAction })),
+      rows.map((row) => h(Row, { key: keyOf(row), row, now, isSending, onDetails, onAction })),
       !rows.length && !isBusy && h("tr", null, h("td", { colSpan: COLUMNS.length }, "No agent tasks match.")),
     ),
   );
 }
 
-function Row({ row, now, onDetails, onAction }) {
+function Row({ row, now, isSending, onDetails, onAction }) {
   const task = row.map_index < 0 ? row.task_id : `${row.task_id} [${row.map_index}]`;
   const cells = [
     [
@@ -35,7 +35,7 @@ function Row({ row, now, onDetails, onAction }) {
     row.step,
     h("span", { title: row.submitted_at && new Date(row.submitted_at * 1000).toLocaleString() }, age(row.submitted_at, now)),
     row.usage,
-    h(Actions, { row, onAction }),
+    h(Actions, { row, isSending, onAction }),
   ];
   return h("tr", null, cells.map((cell, index) => h("td", { key: COLUMNS[index], "data-column": COLUMNS[index] }, cell)));
 }
@@ -51,10 +51,11 @@ function State({ state }) {
 }
 
 function Agent({ row, onDetails }) {
-  if (!row.agent_task_id) return "not confirmed";
+  if (!row.agent_task_id) return "start not confirmed by the service";
   const label = `Details of agent task ${row.agent_task_id}`;
+  const details = { key: "id", className: "at-link", onClick: () => onDetails(row), "aria-label": label };
   return [
-    h("button", { key: "id", className: "at-link", onClick: () => onDetails(row), "aria-label": label }, row.agent_task_id),
+    row.has_details ? h("button", details, row.agent_task_id) : h("span", { key: "id" }, row.agent_task_id),
     h(
       "div",
       { key: "service", className: "at-muted" },
@@ -72,13 +73,14 @@ function AgentState({ row }) {
   ];
 }
 
-function Actions({ row, onAction }) {
+function Actions({ row, isSending, onAction }) {
   return h(
     "div",
     { className: "at-actions" },
     row.actions.map((action) => {
       const label = `${ACTION_NAMES[action]} agent task ${row.agent_task_id}`;
-      return h("button", { key: action, onClick: () => onAction(row, action), "aria-label": label }, ACTION_NAMES[action]);
+      const click = { key: action, disabled: isSending, onClick: () => onAction(row, action), "aria-label": label };
+      return h("button", click, ACTION_NAMES[action]);
     }),
   );
 }

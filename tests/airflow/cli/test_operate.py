@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -83,11 +84,14 @@ def test_a_task_is_listed_in_each_format(row: Any, run: Any, agent_task_sandbox:
 
 def test_the_list_is_filtered(shinzo_row: Any, run: Any) -> None:
     of_dag = ("list", "--dag-id", shinzo_row.dag_id)
-    assert len(list_json(run, *of_dag, "--open", "--state", "deferred", "--limit", "1")) == 1
+    assert len(list_json(run, *of_dag, "--active", "--state", "deferred", "--limit", "1")) == 1
     assert list_json(run, *of_dag, "--state", "success") == []
     assert list_json(run, *of_dag, "--agent-state", "completed") == []
-    with pytest.raises(SystemExit):
-        run("list", "--days", "0")
+    assert len(list_json(run, *of_dag, "--run-id", shinzo_row.run_id, "--task-id", "agent")) == 1
+    assert list_json(run, *of_dag, "--text", "nothing") == []
+    for wrong in (("--days", "0"), ("--limit", "-1"), ("--agent-state", "nonsense")):
+        with pytest.raises(SystemExit):
+            run("list", *wrong)
 
 
 def test_the_service_is_asked_for_one_task(row: Any, run: Any, agent_task_sandbox: Any) -> None:
@@ -99,11 +103,16 @@ def test_the_service_is_asked_for_one_task(row: Any, run: Any, agent_task_sandbo
 
 
 def test_messages_pauses_and_stops_are_carried_out_and_audited(
-    run_dag: Any, run: Any, agent_task_sandbox: Any
+    run_dag: Any, run: Any, agent_task_sandbox: Any, monkeypatch: Any
 ) -> None:
     row = start(run_dag, LIGHTCONE)
     (agent,) = agent_task_sandbox.tasks()
     task_id = agent["task_id"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("from standard input"))
+    assert run("message", task_id, "-")[0] == 0
+    assert [one["body"] for one in agent_task_sandbox.requests() if one["path"].endswith("/messages")] == [
+        {"message": "from standard input"}
+    ]
     assert run("message", task_id, "hello") == (0, f"Sent the message to agent task {task_id}.\n")
     for action, state in (("pause", "paused"), ("resume", "running"), ("stop", "paused")):
         status, said = run(action, task_id)
@@ -115,7 +124,7 @@ def test_messages_pauses_and_stops_are_carried_out_and_audited(
     with create_session() as session:
         events = session.scalars(select(Log.event).filter_by(dag_id=row.dag_id).order_by(Log.id)).all()
     done = [event.removeprefix("agent_task.") for event in events if event.startswith("agent_task.")]
-    assert done == ["message", "pause", "resume", "stop"]
+    assert done == ["message", "message", "pause", "resume", "stop"]
 
 
 def test_a_wrong_id_and_a_wrong_wish_are_one_sentence(
@@ -173,6 +182,7 @@ def test_an_agent_that_may_outlive_its_task_is_told_and_left(
     for words in ((), ("--stop",)):
         _, (found,) = reconcile(run, row, *words)
         assert found["finding"] == "detached"
+        assert "stop tsk_" in found["remedy"]
     (agent,) = agent_task_sandbox.tasks()
     assert agent["status"] == "running"
 

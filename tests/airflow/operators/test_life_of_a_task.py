@@ -170,7 +170,7 @@ def test_an_event_that_is_none_of_ours_loses_nothing(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "is_kept"),
+    ("arguments", "is_open"),
     [
         ({"message": QUICK}, False),
         ({"message": QUICK, "deferrable": True}, False),
@@ -179,12 +179,14 @@ def test_an_event_that_is_none_of_ours_loses_nothing(
         ({"message": LONG_SCRIPT, "timeout": 0.1, "on_timeout": "leave"}, True),
     ],
 )
-def test_the_record_is_removed_once_airflow_has_the_result(
-    run_dag: Any, arguments: dict[str, Any], is_kept: bool
+def test_the_record_is_closed_once_airflow_has_the_result(
+    run_dag: Any, arguments: dict[str, Any], is_open: bool
 ) -> None:
     run = run_dag(f"ShinzoTaskOperator(task_id='agent', **{arguments!r})")
     scope = TaskScope(run.dag_run.dag_id, run.dag_run.run_id, "agent")
-    assert (get_state_backend().get(scope, RECORD_KEY) is not None) is is_kept
+    stored = get_state_backend().get(scope, RECORD_KEY)
+    assert stored
+    assert json.loads(stored)["is_closed"] is not is_open
 
 
 class Resumed:
@@ -252,7 +254,7 @@ def test_the_record_stays_open_until_airflow_says_success(
     resumed.resume(FAILED)
     resumed.context["ti"].get_task_states = lambda **query: {"run": {"agent": state}}
     resumed.operator.close_agent_task(resumed.context)
-    assert resumed.store[RECORD_KEY]["is_closed"] is is_closed
+    assert resumed.store[RECORD_KEY].get("is_closed", False) is is_closed
 
 
 TIMED_OUT, FAILED = "Trigger timeout", "Trigger failure"

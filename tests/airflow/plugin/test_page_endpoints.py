@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -13,11 +15,15 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.log import Log
+from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.utils.session import create_session
 from pytest_mock import MockerFixture
 from sqlalchemy import select
 
-from airflow_agent_tasks.plugin.page_endpoints import MAX_BODY
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
+from airflow_agent_tasks.lifecycle.question_log import Question
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
+from airflow_agent_tasks.plugin.page_endpoints import MAX_BODY, THREADS
 from tests.airflow.conftest import finish_stops
 from tests.airflow.waiting_rows import STARTS, STARTS_TWO, put, read, start
 
@@ -94,6 +100,7 @@ def test_an_agent_task_is_listed_with_its_airflow_task(
         "usage": "",
         "question_url": "",
         "url": listed["url"],
+        "has_details": True,
     }
     assert listed["agent_state"] in ("queued", "running")
     assert listed["url"].endswith(agent["task_id"])
@@ -112,10 +119,11 @@ def test_the_filters_and_the_pages(run_dag: Any, browser: Any) -> None:
     assert len(ask.list(**of_run, state=["deferred", "success"])) == 2
     assert ask.list(**of_run, agent_state="completed") == []
     assert len(ask.list(**of_run, agent_state=["queued", "running"])) == 2
-    assert len(ask.list(**of_run, open=True)) == 2
+    assert len(ask.list(**of_run, active=True)) == 2
     assert len(ask.list(text=first.dag_id.upper())) == 2
     (one,) = ask.list(**of_run, limit=1, offset=1)
     assert ask.list(text=one["agent_task_id"]) == [one]
+    assert one in ask.list(text="SHINZO_", limit=200)
     assert ask.list(text="%") == []
     assert ask.get(**of_run, limit=1).json()["total"] == 2
 
@@ -127,8 +135,8 @@ def test_a_finished_agent_task_stays_listed_for_the_period(run_dag: Any, browser
     assert (listed["agent_state"], listed["state"], listed["actions"]) == ("completed", "success", [])
     assert browser("admin").list(dag_id=run.dag_run.dag_id, agent_state="completed") == [listed]
     assert browser("admin").list(dag_id=run.dag_run.dag_id, agent_state="running") == []
-    assert browser("admin").list(dag_id=run.dag_run.dag_id, open=True) == []
-    assert browser("admin").list(dag_id=run.dag_run.dag_id, days=1e-6) == []
+    assert browser("admin").list(dag_id=run.dag_run.dag_id, active=True) == []
+    assert browser("admin").list(dag_id=run.dag_run.dag_id, days=1e-10) == []
 
 
 def test_a_waiting_task_is_listed_however_old_it_is(shinzo_row: Any, browser: Any) -> None:
@@ -142,7 +150,7 @@ def test_what_an_agent_says_is_shown_as_one_harmless_line(
 
     names = {"dag_id": shinzo_row.dag_id, "run_id": shinzo_row.run_id, "task_id": "agent"}
     values = {
-        "status": "x" * 100,
+        "status": "s3://bucket/of-an-xcom-backend",
         "progress": {"current_step": "a\nb\x1b[31m" + "c" * 1000, "steps_completed": True, "total_steps": []},
         "usage": ["no", "mapping"],
         "_link_AgentTaskLink": "javascript:alert(1)",
@@ -151,7 +159,7 @@ def test_what_an_agent_says_is_shown_as_one_harmless_line(
         for key, value in values.items():
             XComModel.set(key, value, **names, serialize=False, session=session)
     (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
-    assert len(listed["agent_state"]) <= 20
+    assert listed["agent_state"] == ""
     assert listed["step"].startswith("True: a b [31mccc")
     assert len(listed["step"]) <= 200
     assert (listed["usage"], listed["url"]) == ("", "")
@@ -183,7 +191,7 @@ def test_a_message_reaches_the_agent_and_the_audit_log(
     assert json.loads(entry.extra) == {
         "agent_task_id": listed["agent_task_id"],
         "conn_id": listed["conn_id"],
-        "message": "Use the London office.",
+        "message_characters": "22",
     }
 
 
@@ -192,10 +200,10 @@ def test_a_lightcone_task_is_paused_and_resumed(run_dag: Any, browser: Any, agen
     (listed,) = browser("admin").list(dag_id=row.dag_id)
     for action, state, offered in (("pause", "paused", "resume"), ("resume", "running", "pause")):
         response = browser("admin").post(listed, action)
-        assert (response.status_code, response.json()["agent_state"]) == (200, state)
-        assert offered in response.json()["actions"]
+        assert (response.status_code, list(response.json())) == (200, ["message"])
         (listed,) = browser("admin").list(dag_id=row.dag_id)
         assert listed["agent_state"] == state
+        assert offered in listed["actions"]
     assert [entry.event for entry in read_audit_log(row)] == ["agent_task.pause", "agent_task.resume"]
 
 
@@ -248,6 +256,48 @@ def test_a_service_that_is_down_is_said_and_what_may_go_on(
     detail = response.json()["detail"]
     assert detail.startswith(f"Agent task {listed['agent_task_id']} may still be running: ")
     assert detail.endswith("Its Airflow task was marked failed.")
+    (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
+    assert listed["state"] == "failed"
+
+
+def test_a_task_that_airflow_cannot_mark_is_told(
+    shinzo_row: Any, browser: Any, mocker: MockerFixture
+) -> None:
+    mocker.patch("airflow.models.dagbag.DBDagBag.get_latest_version_of_dag", return_value=None)
+    (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
+    message = browser("admin").post(listed, "stop").json()["message"]
+    assert message.endswith("because its DAG no longer has it. Its next try may start another agent.")
+    assert read(shinzo_row).state == "deferred"
+
+
+def test_a_task_that_succeeds_meanwhile_is_not_failed(shinzo_row: Any, browser: Any) -> None:
+    from airflow_agent_tasks.airflow_compat.marked_failed import mark_failed
+    from airflow_agent_tasks.airflow_compat.submission_rows import Criteria, list_submissions
+
+    (seen,) = list_submissions(Criteria(datetime.now(timezone.utc), dag_id=shinzo_row.dag_id))
+    assert not seen.has_ended
+    put(shinzo_row, "success")
+    assert mark_failed(seen) is False
+    assert read(shinzo_row).state == "success"
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_an_agent_that_nobody_waits_for_is_not_resumed(run_dag: Any, browser: Any, state: str) -> None:
+    row = start(run_dag, LIGHTCONE)
+    (listed,) = browser("admin").list(dag_id=row.dag_id)
+    assert browser("admin").post(listed, "pause").status_code == 200
+    put(row, state)
+    (listed,) = browser("admin").list(dag_id=row.dag_id)
+    assert (listed["agent_state"], listed["actions"]) == ("paused", ["message", "stop"])
+    assert browser("admin").post(listed, "resume").status_code == 409
+
+
+def test_a_record_in_a_backend_of_the_workers_is_not_taken_for_a_damaged_one(
+    shinzo_row: Any, browser: Any
+) -> None:
+    change_record(shinzo_row, {"__airflow_state_ref__": "s3://bucket/record"})
+    (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
+    assert (listed["agent_task_id"], listed["actions"], listed["has_details"]) == ("", [], False)
 
 
 def test_a_later_agent_task_is_not_taken_for_the_one_on_the_page(shinzo_row: Any, browser: Any) -> None:
@@ -294,8 +344,9 @@ def test_without_access_to_a_dag_nothing_of_it_is_shown(
 
 
 def test_without_access_to_xcom_what_the_agent_says_is_hidden(
-    shinzo_row: Any, browser: Any, mocker: MockerFixture
+    shinzo_row: Any, browser: Any, mocker: MockerFixture, agent_task_sandbox: Any
 ) -> None:
+    (agent,) = agent_task_sandbox.tasks()
     usual = SimpleAuthManager.is_authorized_dag
 
     def is_authorized(self: Any, *, access_entity: Any = None, **rest: Any) -> bool:
@@ -303,9 +354,37 @@ def test_without_access_to_xcom_what_the_agent_says_is_hidden(
         return entity != "XCOM" and usual(self, access_entity=access_entity, **rest)
 
     mocker.patch.object(SimpleAuthManager, "is_authorized_dag", is_authorized)
-    (listed,) = browser("user").list(dag_id=shinzo_row.dag_id)
-    assert (listed["agent_state"], listed["step"]) == ("", "")
-    assert browser("user").post(listed).status_code == 403
+    user = browser("user")
+    for state in ("running", "completed"):
+        if state == "completed":
+            started = StartedTask(agent["task_id"], None, time.time())
+            task = AgentTask("shinzo", agent["task_id"], TaskState.COMPLETED)
+            change_record(shinzo_row, Submission.build_closed(started, task, "shinzo_default").to_json())
+        (listed,) = user.list(dag_id=shinzo_row.dag_id)
+        hidden = [listed[name] for name in ("agent_state", "step", "usage", "url", "question_url")]
+        assert (hidden, listed["has_details"]) == ([""] * 5, False)
+        assert user.list(dag_id=shinzo_row.dag_id, agent_state=state) == []
+        assert user.post(listed).status_code == 403
+        assert user.post(listed, "stop").json() == {"message": "Done."}
+
+
+def test_what_an_agent_has_said_cannot_be_searched(shinzo_row: Any, browser: Any) -> None:
+    question = Question(1, 'the password "task_id": "hunter2', "f", asked_at=1.0).to_json()
+    change_record(shinzo_row, {"questions": [question], "result": {"said": "hunter2"}}, updates=True)
+    for text in ("hunter2", "password", 'task_id": "hunter2', "questions", "said"):
+        assert browser("admin").list(dag_id=shinzo_row.dag_id, text=text) == []
+    assert len(browser("admin").list(dag_id=shinzo_row.dag_id, text="shinzo_def")) == 1
+
+
+def test_a_service_that_hangs_leaves_the_server_to_others(
+    shinzo_row: Any, browser: Any, agent_task_sandbox: Any
+) -> None:
+    (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
+    agent_task_sandbox.faults([{"path": "/agent", "delay_seconds": 5, "times": 100}])
+    user = browser("admin")
+    with ThreadPoolExecutor(THREADS + 1) as pool:
+        answers = [answer.result() for answer in [pool.submit(user.post, listed) for _ in range(THREADS + 1)]]
+    assert sorted({answer.status_code for answer in answers}) == [200, 503]
 
 
 def test_a_stranger_sees_nothing(shinzo_row: Any, browser: Any) -> None:
@@ -344,10 +423,22 @@ def test_a_malformed_request_is_rejected(api_server: str, browser: Any, body: by
 
 
 @pytest.mark.parametrize(
-    "filters", [{"limit": 0}, {"limit": 201}, {"offset": -1}, {"days": 0}, {"days": 1e9}, {"text": "x" * 201}]
+    "filters",
+    [
+        *({"limit": 0}, {"limit": 201}, {"offset": -1}, {"offset": 10**30}, {"days": 0}, {"days": 1e9}),
+        *({"text": "x" * 201}, {"text": "\0"}, {"dag_id": "a\0"}, {"map_index": 10**30}, {"map_index": -2}),
+    ],
 )
 def test_a_filter_out_of_range_is_rejected(api_server: str, browser: Any, filters: dict[str, Any]) -> None:
     assert browser("admin").get(**filters).status_code == 422
+
+
+def change_record(row: Any, content: dict[str, Any], *, updates: bool = False) -> None:
+    """Change the record of a task in the database."""
+    names = {"dag_id": row.dag_id, "run_id": row.run_id, "key": RECORD_KEY}
+    with create_session() as session:
+        stored = session.scalars(select(TaskStateStoreModel).filter_by(**names)).one()
+        stored.value = json.dumps({**json.loads(stored.value), **content} if updates else content)
 
 
 def read_audit_log(row: Any) -> list[Any]:
