@@ -45,6 +45,8 @@ _Id = Annotated[str | None, Query(max_length=250, pattern=r"^[^\x00]*$")]
 _States = Annotated[Sequence[str], Query(max_length=20)]
 _Text = Annotated[str, msgspec.Meta(max_length=250, pattern=r"^[^\x00]*$")]
 
+_free_threads = anyio.Semaphore(THREADS)
+
 app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 app.router.redirect_slashes = False
 
@@ -161,18 +163,15 @@ async def _carry_out(
             return _refuse()
         return _work_on(target, carry_out)
 
-    limiter = _get_limiter()
-    if limiter.available_tokens < 1:
+    try:
+        _free_threads.acquire_nowait()
+    except anyio.WouldBlock:
         return _reject("Too many requests to the services are waiting. Try again in a moment.", 503)
-    return await anyio.to_thread.run_sync(work, limiter=limiter)
-
-
-def _get_limiter() -> anyio.CapacityLimiter:
-    # Made on the first request: it belongs to an event loop.
-    if not hasattr(app.state, "limiter"):
-        app.state.limiter = anyio.CapacityLimiter(THREADS)
-    limiter: anyio.CapacityLimiter = app.state.limiter
-    return limiter
+    try:
+        # Never waits: the semaphore has let through no more than that.
+        return await anyio.to_thread.run_sync(work, limiter=anyio.CapacityLimiter(1))
+    finally:
+        _free_threads.release()
 
 
 def _work_on(target: Target, carry_out: Callable[[SubmissionRow, Target], dict[str, Any]]) -> JSONResponse:
