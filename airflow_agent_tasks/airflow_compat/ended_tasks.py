@@ -7,7 +7,6 @@ Both processes have loaded nearly all of these imports anyway. No worker imports
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -18,8 +17,9 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.state import TaskScope, get_state_backend
 from airflow.utils.session import create_session
 from airflow.utils.state import State
-from sqlalchemy import and_, select
+from sqlalchemy import and_, or_, select
 
+from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES
 from airflow_agent_tasks.lifecycle.submission_record import CLOSED_PREFIX, RECORD_KEY, Submission
 
 #: The field that tells the instances of a mapped task apart; Airflow 3.4 renamed it.
@@ -33,6 +33,8 @@ _HAS_RECORD = and_(
 )
 #: The condition that a record is open.
 IS_OPEN = ~TaskStateStoreModel.value.startswith(CLOSED_PREFIX, autoescape=True)
+#: The condition that an Airflow task has not ended; one without a state has not been scheduled yet.
+HAS_NOT_ENDED = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(FINAL_STATES))
 #: Airflow's word in the row of a task that a clear has replaced with another.
 REPLACED = "superseded"
 
@@ -59,9 +61,21 @@ class EndedTask:
         return cls(row.id, build_scope(row), row.max_tries, state)
 
     def __str__(self) -> str:
-        scope = self.scope
-        index = f"[{scope.map_index}]" if scope.map_index >= 0 else ""
-        return f"Task {scope.task_id}{index} of DAG {scope.dag_id}, run {scope.run_id}, ended as {self.state}"
+        return f"Task {name_task(self.scope)}, ended as {self.state}"
+
+
+def name_task(scope: TaskScope) -> str:
+    """Return the name of a task for messages: "research[3] of DAG companies, run manual"."""
+    index = f"[{scope.map_index}]" if scope.map_index >= 0 else ""
+    return f"{scope.task_id}{index} of DAG {scope.dag_id}, run {scope.run_id}"
+
+
+def read_json(value: Any) -> Any:
+    """Return what a stored text holds as JSON, or the value itself."""
+    try:
+        return json.loads(value)
+    except (ValueError, TypeError, RecursionError):
+        return value
 
 
 def build_scope(row: Any) -> TaskScope:
@@ -79,9 +93,7 @@ def find_record(scope: TaskScope) -> Submission | None:
     stored: Any = get_state_backend().get(scope, RECORD_KEY)
     if stored is None:
         return None
-    with suppress(ValueError, TypeError):
-        stored = json.loads(stored)
-    record = Submission.from_json(stored)
+    record = Submission.from_json(read_json(stored))
     return None if record.is_closed else record
 
 

@@ -10,10 +10,10 @@ from airflow.models.dagbag import DBDagBag
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import or_, update
+from sqlalchemy import update
 
+from airflow_agent_tasks.airflow_compat.ended_tasks import HAS_NOT_ENDED, SCOPE_NAMES
 from airflow_agent_tasks.airflow_compat.submission_rows import SubmissionRow
-from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES
 from airflow_agent_tasks.errors import AgentTaskError
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,8 @@ def mark_failed(row: SubmissionRow) -> bool:
         if dag is None or not dag.has_task(row.scope.task_id):
             raise AgentTaskError(f"Airflow cannot mark {row} as failed, because its DAG no longer has it.")
         # Locked on every database, and read again: Airflow would turn a success into a failure.
-        names = ("dag_id", "run_id", "task_id", "map_index")
-        same_task = [getattr(TaskInstance, name) == getattr(row.scope, name) for name in names]
-        waits = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(FINAL_STATES))
-        lock = update(TaskInstance).where(*same_task, waits).values(state=TaskInstance.state)
+        same_task = [getattr(TaskInstance, name) == getattr(row.scope, name) for name in SCOPE_NAMES]
+        lock = update(TaskInstance).where(*same_task, HAS_NOT_ENDED).values(state=TaskInstance.state)
         locked: Any = session.execute(lock.execution_options(synchronize_session=False))
         if not locked.rowcount:
             return False

@@ -28,7 +28,14 @@ from airflow_agent_tasks.agent_task import (
     TERMINAL_STATES,
     TaskState,
 )
-from airflow_agent_tasks.airflow_compat.ended_tasks import IS_OPEN, SCOPE_NAMES, build_scope
+from airflow_agent_tasks.airflow_compat.ended_tasks import (
+    HAS_NOT_ENDED,
+    IS_OPEN,
+    SCOPE_NAMES,
+    build_scope,
+    name_task,
+    read_json,
+)
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
@@ -45,11 +52,7 @@ _STATUSES = {state.value for state in TaskState}
 _REFERENCE = "__airflow_state_ref__"
 _INDEX = getattr(TaskStateStoreModel, SCOPE_NAMES[-1])
 _INDEX_AT = len(SCOPE_NAMES) - 1
-#: A task without a state has not been scheduled yet.
-_WAITS = and_(
-    TaskInstance.id.is_not(None),
-    or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(FINAL_STATES)),
-)
+_WAITS = and_(TaskInstance.id.is_not(None), HAS_NOT_ENDED)
 _COLUMNS = (
     *(getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES),
     TaskStateStoreModel.dag_run_id,
@@ -132,9 +135,7 @@ class SubmissionRow:
         return not self.exists or self.state in FINAL_STATES
 
     def __str__(self) -> str:
-        scope = self.scope
-        index = f"[{scope.map_index}]" if scope.map_index >= 0 else ""
-        return f"task {scope.task_id}{index} of DAG {scope.dag_id}, run {scope.run_id}"
+        return f"task {name_task(self.scope)}"
 
 
 def count_submissions(criteria: Criteria) -> int:
@@ -164,7 +165,7 @@ def list_submissions(criteria: Criteria, *, limit: int | None = None, offset: in
         rows = session.execute(query).all()
         for start in range(0, len(rows), BATCH):
             for *owner, key, value in session.execute(_select_xcoms(rows[start : start + BATCH])):
-                xcoms.setdefault(tuple(owner), {})[key] = _read_json(value)
+                xcoms.setdefault(tuple(owner), {})[key] = read_json(value)
     return [_build_row(row, xcoms.get((row.dag_run_id, row.task_id, row[_INDEX_AT]), {})) for row in rows]
 
 
@@ -234,7 +235,7 @@ def _select_xcoms(rows: Sequence[Any]) -> Select[Any]:
 
 
 def _build_row(row: Any, xcoms: dict[str, Any]) -> SubmissionRow:
-    stored, record = _read_json(row.value), None
+    stored, record = read_json(row.value), None
     with suppress(AgentTaskError):
         record = Submission.from_json(stored)
     return SubmissionRow(
@@ -247,11 +248,3 @@ def _build_row(row: Any, xcoms: dict[str, Any]) -> SubmissionRow:
         row.updated_at,
         xcoms,
     )
-
-
-def _read_json(value: Any) -> Any:
-    """Return what a text holds as JSON, or the value itself."""
-    try:
-        return json.loads(value)
-    except (ValueError, TypeError, RecursionError):
-        return value

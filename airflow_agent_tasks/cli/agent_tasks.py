@@ -114,10 +114,10 @@ def reconcile(options: argparse.Namespace) -> None:
 
 def _stop_abandoned(leftover: Leftover) -> Leftover:
     try:
-        result = act(leftover.row, "stop", user=_name_user())
+        happened = act(leftover.row, "stop", user=_name_user())
     except AgentTaskError as error:
         return replace(leftover, details=str(error))
-    return replace(leftover, kind=STOPPED, details=result.message, remedy="")
+    return replace(leftover, kind=STOPPED, details=happened, remedy="")
 
 
 def _describe_leftover(leftover: Leftover) -> dict[str, Any]:
@@ -137,8 +137,8 @@ def _act(options: argparse.Namespace, action: str, message: str | None = None) -
         # The other tasks first: the retry of one that is not marked would start another agent.
         for row in others if action == "stop" else ():
             act(row, action, user=_name_user())
-        result = act(first, action, user=_name_user(), message=message)
-    print(result.message)
+        happened = act(first, action, user=_name_user(), message=message)
+    print(happened)
 
 
 def _find_all(agent_task_id: str) -> list[SubmissionRow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.audit_log import write_audit_log
@@ -20,19 +19,6 @@ from airflow_agent_tasks.text import shorten
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ActionResult:
-    """
-    What an action did.
-
-    :param task: The agent task, as its service then describes it.
-    :param message: What happened, as a sentence.
-    """
-
-    task: AgentTask
-    message: str
-
-
 def read_agent_task(row: SubmissionRow, hook: AgentTaskHook | None = None) -> AgentTask:
     """
     Return the agent task of a submission as its service describes it now, without its result.
@@ -46,7 +32,7 @@ def read_agent_task(row: SubmissionRow, hook: AgentTaskHook | None = None) -> Ag
     return (hook or _find_hook(row)).get_task(task_id, agent_id, retries=False, has_result=False)
 
 
-def act(row: SubmissionRow, action: str, *, user: str, message: str | None = None) -> ActionResult:
+def act(row: SubmissionRow, action: str, *, user: str, message: str | None = None) -> str:
     """
     Do something to the agent task of a submission, and note it in Airflow's audit log.
 
@@ -56,7 +42,7 @@ def act(row: SubmissionRow, action: str, *, user: str, message: str | None = Non
     :param action: One of ``ACTIONS``.
     :param user: The name of the user, for the audit log.
     :param message: The text for the agent; for ``message`` only.
-    :return: The agent task as its service then describes it, and what happened.
+    :return: What happened, as a sentence.
     :raises AgentTaskError: if the service does not support it, rejected it or is unreachable.
     """
     if action not in ACTIONS:
@@ -76,16 +62,16 @@ def act(row: SubmissionRow, action: str, *, user: str, message: str | None = Non
         details["message_characters"] = str(len(message))
     write_audit_log(f"agent_task.{action}", row, user, details)
     if action == "stop":
-        outcome = _stop(row, hook, task_id, agent_id)
+        task, happened = _stop(row, hook, task_id, agent_id)
     elif action == "message":
         task = hook.send_message(task_id, message or "", agent_id)
-        outcome = ActionResult(task, f"Sent the message to agent task {task_id}.")
+        happened = f"Sent the message to agent task {task_id}."
     else:
         call = hook.pause_task if action == "pause" else hook.resume_task
         task = call(task_id, agent_id)
-        outcome = ActionResult(task, f"The service accepted the {action} of agent task {task_id}: {task}.")
-    _note(row, outcome.task)
-    return outcome
+        happened = f"The service accepted the {action} of agent task {task_id}: {task}."
+    _note(row, task)
+    return happened
 
 
 def _note(row: SubmissionRow, task: AgentTask) -> None:
@@ -95,7 +81,9 @@ def _note(row: SubmissionRow, task: AgentTask) -> None:
         log.warning("XCom does not show that %s is %s: %r", row, task.status, error)
 
 
-def _stop(row: SubmissionRow, hook: AgentTaskHook, task_id: str, agent_id: str | None) -> ActionResult:
+def _stop(
+    row: SubmissionRow, hook: AgentTaskHook, task_id: str, agent_id: str | None
+) -> tuple[AgentTask, str]:
     # Marked first: a cancelled agent task would resume its Airflow task, which might start another one.
     marked = ""
     try:
@@ -109,7 +97,7 @@ def _stop(row: SubmissionRow, hook: AgentTaskHook, task_id: str, agent_id: str |
     except AgentTaskError as error:
         error.args = (f"Agent task {task_id} may still be running: {error}{marked}",)
         raise
-    return ActionResult(task, f"Agent task {task_id} {describe_stop(task)}.{marked}")
+    return task, f"Agent task {task_id} {describe_stop(task)}.{marked}"
 
 
 def _read_ids(row: SubmissionRow) -> tuple[str, str | None]:

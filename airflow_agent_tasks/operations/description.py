@@ -58,7 +58,7 @@ def describe(row: SubmissionRow) -> dict[str, Any]:
         "conn_id": shorten(record.conn_id) if record else "",
         "agent_id": shorten(record.agent_id or "") if record else "",
         "agent_task_id": shorten(record.task_id or "") if record else "",
-        "agent_state": shorten(row.status, 20),
+        "agent_state": row.status,
         "step": "" if row.status in _TERMINAL else _describe_step(progress),
         "usage": describe_usage(usage) if isinstance(usage, Mapping) else "",
         "submitted_at": (record.submitted_at or None) if record else None,

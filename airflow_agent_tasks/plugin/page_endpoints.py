@@ -125,9 +125,8 @@ async def act_on_agent_task(request: Request, access: AccessDep, action: str) ->
     """Do something to an agent task, and return a sentence about what happened."""
 
     def carry_out(row: SubmissionRow, target: Target) -> dict[str, Any]:
-        result = act(row, action, user=access.user_name, message=target.message)
-        may_read = access.may_read_xcoms(row.scope.dag_id)
-        return {"message": result.message if may_read else "Done."}
+        happened = act(row, action, user=access.user_name, message=target.message)
+        return {"message": happened if access.may_read_xcoms(row.scope.dag_id) else "Done."}
 
     return await _carry_out(request, access, access.may_act, carry_out)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.models.dagrun import DagRun
+from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
-from sqlalchemy import event, update
+from sqlalchemy import event, select, update
 from sqlalchemy.engine import Engine
 
 from airflow_agent_tasks.airflow_compat.ended_tasks import build_scope, find_record
 from airflow_agent_tasks.callbacks.token import CallbackToken, fingerprint
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 
 STARTS = f"ShinzoTaskOperator(task_id='agent', message={LONG_SCRIPT!r}, wait_for_completion=False)"
@@ -59,6 +63,14 @@ def put(row: Any, state: str | None, *, seconds_ago: float = 60.0, **values: Any
             **values,
         }
         session.execute(update(TaskInstance).filter_by(id=row.id).values(state=state, **values))
+
+
+def change_record(row: Any, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the record of a task in the database."""
+    names = {"dag_id": row.dag_id, "run_id": row.run_id, "task_id": row.task_id, "key": RECORD_KEY}
+    with create_session() as session:
+        stored = session.scalars(select(TaskStateStoreModel).filter_by(**names)).one()
+        stored.value = json.dumps(change(json.loads(stored.value)))
 
 
 def read(row: Any) -> Any:

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 from airflow.models.log import Log
-from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.utils.session import create_session
-from sqlalchemy import select, update
+from sqlalchemy import select
 
-from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
 from tests.airflow.conftest import finish_stops
-from tests.airflow.waiting_rows import STARTS, put, read, start
+from tests.airflow.waiting_rows import STARTS, change_record, put, read, start
 
 LIGHTCONE = STARTS.replace("Shinzo", "Lightcone").replace("message=", "instruction=")
 
@@ -49,15 +47,6 @@ def row(run_dag: Any, airflow_home: Any, request: Any) -> Any:
 @pytest.fixture
 def shinzo_row(run_dag: Any, airflow_home: Any) -> Any:
     return start(run_dag)
-
-
-def change_record(row: Any, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the record of a task in the database."""
-    names = {"dag_id": row.dag_id, "run_id": row.run_id, "task_id": row.task_id, "key": RECORD_KEY}
-    with create_session() as session:
-        stored = session.scalar(select(TaskStateStoreModel.value).filter_by(**names))
-        changed = json.dumps(change(json.loads(stored)))
-        session.execute(update(TaskStateStoreModel).filter_by(**names).values(value=changed))
 
 
 def waits(row: Any, **changes: Any) -> None:

@@ -15,17 +15,16 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.log import Log
-from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.utils.session import create_session
 from pytest_mock import MockerFixture
 from sqlalchemy import select
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
 from airflow_agent_tasks.lifecycle.question_log import Question
-from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
+from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.plugin.page_endpoints import MAX_BODY, THREADS
 from tests.airflow.conftest import finish_stops
-from tests.airflow.waiting_rows import STARTS, STARTS_TWO, put, read, start
+from tests.airflow.waiting_rows import STARTS, STARTS_TWO, change_record, put, read, start
 
 LIGHTCONE = (
     "LightconeTaskOperator(task_id='agent', instruction='#sandbox {\"steps\": 100, \"step_seconds\": 10}', "
@@ -295,7 +294,7 @@ def test_an_agent_that_nobody_waits_for_is_not_resumed(run_dag: Any, browser: An
 def test_a_record_in_a_backend_of_the_workers_is_not_taken_for_a_damaged_one(
     shinzo_row: Any, browser: Any
 ) -> None:
-    change_record(shinzo_row, {"__airflow_state_ref__": "s3://bucket/record"})
+    change_record(shinzo_row, lambda record: {"__airflow_state_ref__": "s3://bucket/record"})
     (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
     assert (listed["agent_task_id"], listed["actions"], listed["has_details"]) == ("", [], False)
 
@@ -359,7 +358,8 @@ def test_without_access_to_xcom_what_the_agent_says_is_hidden(
         if state == "completed":
             started = StartedTask(agent["task_id"], None, time.time())
             task = AgentTask("shinzo", agent["task_id"], TaskState.COMPLETED)
-            change_record(shinzo_row, Submission.build_closed(started, task, "shinzo_default").to_json())
+            closed = Submission.build_closed(started, task, "shinzo_default").to_json()
+            change_record(shinzo_row, lambda record, closed=closed: closed)
         (listed,) = user.list(dag_id=shinzo_row.dag_id)
         hidden = [listed[name] for name in ("agent_state", "step", "usage", "url", "question_url")]
         assert (hidden, listed["has_details"]) == ([""] * 5, False)
@@ -370,7 +370,8 @@ def test_without_access_to_xcom_what_the_agent_says_is_hidden(
 
 def test_what_an_agent_has_said_cannot_be_searched(shinzo_row: Any, browser: Any) -> None:
     question = Question(1, 'the password "task_id": "hunter2', "f", asked_at=1.0).to_json()
-    change_record(shinzo_row, {"questions": [question], "result": {"said": "hunter2"}}, updates=True)
+    said = {"questions": [question], "result": {"said": "hunter2"}}
+    change_record(shinzo_row, lambda record: {**record, **said})
     for text in ("hunter2", "password", 'task_id": "hunter2', "questions", "said"):
         assert browser("admin").list(dag_id=shinzo_row.dag_id, text=text) == []
     assert len(browser("admin").list(dag_id=shinzo_row.dag_id, text="shinzo_def")) == 1
@@ -431,14 +432,6 @@ def test_a_malformed_request_is_rejected(api_server: str, browser: Any, body: by
 )
 def test_a_filter_out_of_range_is_rejected(api_server: str, browser: Any, filters: dict[str, Any]) -> None:
     assert browser("admin").get(**filters).status_code == 422
-
-
-def change_record(row: Any, content: dict[str, Any], *, updates: bool = False) -> None:
-    """Change the record of a task in the database."""
-    names = {"dag_id": row.dag_id, "run_id": row.run_id, "key": RECORD_KEY}
-    with create_session() as session:
-        stored = session.scalars(select(TaskStateStoreModel).filter_by(**names)).one()
-        stored.value = json.dumps({**json.loads(stored.value), **content} if updates else content)
 
 
 def read_audit_log(row: Any) -> list[Any]:
