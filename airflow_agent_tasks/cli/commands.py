@@ -7,12 +7,14 @@ Airflow imports this module for each of its own commands, so it imports little.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
 from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.documentation import link
+from airflow_agent_tasks.preload import preload_in_celery_worker
 from airflow_agent_tasks.sandbox.cli import build_command
 
 _CONNECTIONS_HELP = (
@@ -23,7 +25,9 @@ _STOP_HELP = "stop the abandoned agent tasks; without it, nothing is changed"
 
 
 def get_agent_tasks_cli_commands() -> list[CLICommand]:
-    """Return the commands, for the provider metadata."""
+    """Return the commands, for the provider metadata, and prepare the command of a Celery worker."""
+    # No other code of a provider runs in a worker before it forks.
+    preload_in_celery_worker(sys.argv)
     group = GroupCommand(
         name="agent-tasks",
         help="List agent tasks, act on them, check a deployment, and run a local mock of the services",

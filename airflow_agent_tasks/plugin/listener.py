@@ -16,12 +16,13 @@ Every Airflow process imports this module, so it imports the rest only when ther
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any, Protocol, runtime_checkable
 
 from airflow.listeners import hookimpl
 
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, is_database_row
-from airflow_agent_tasks.plugin.startup import prepare
+from airflow_agent_tasks.plugin.startup import prepare, prepare_local_executor
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,10 @@ class KeepsRecord(Protocol):
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """When a scheduler or a triggerer starts, check that this package fits Airflow, and handle clears."""
+    """When a scheduler or a triggerer starts, check that this package fits Airflow, and prepare its work."""
     if is_database_row(component):  # a server's Job row; a worker starts too often for this
         prepare()
+        prepare_local_executor(sys.argv)
 
 
 @hookimpl

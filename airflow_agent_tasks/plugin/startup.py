@@ -6,9 +6,11 @@ Every Airflow process imports this module, so it imports the rest only when one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_agent_tasks.plugin.clears import handle_clears
+from airflow_agent_tasks.preload import preload
 
 
 class Startup:
@@ -40,6 +42,19 @@ def prepare() -> None:
 
     check_private_parts()
     handle_clears()
+
+
+def prepare_local_executor(arguments: Sequence[str]) -> None:
+    """
+    If this is a scheduler whose executor forks it for tasks, import what tasks need; never raises.
+
+    :param arguments: The command and its arguments, as in ``sys.argv``. Airflow's row for the process does
+        not say yet what it is.
+    """
+    from airflow.sdk import conf
+
+    if arguments[1:2] == ["scheduler"] and "LocalExecutor" in conf.get("core", "executor", fallback=""):
+        preload()
 
 
 def check_answers(app: Any) -> None:
