@@ -20,8 +20,9 @@ module                 what it uses, and why                         the public 
                        scheduler fails a task that resumes earlier   an early resume
 ``required_action``    ``execution_time.hitl.upsert_hitl_detail``,   ``HITLOperator``, for an operator that
                        to open a form in the middle of a task        only asks
-``rendered_fields``    ``BaseOperator._do_render_template_fields``,  none
-                       to store only the fields that are set
+``rendered_fields``    ``BaseOperator._do_render_template_fields``   none
+                       and ``_ti_context_from_server``, to store
+                       only the fields that are set, and once
 ``form_rows``          ``HITLDetail`` and ``TaskInstance`` rows, to  REST, with a user's credentials; it
                        read and close a form for its worker          cannot close a form without an answer
 ``open_forms``         the same rows, to check an answer and to      none: REST stores any answer

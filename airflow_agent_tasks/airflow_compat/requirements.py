@@ -63,7 +63,14 @@ REQUIREMENTS = (
     Requirement(
         "rendered_fields",
         "the pages of tasks list fields that are not set, and each execution takes a little longer",
-        (Part("airflow.sdk:BaseOperator", attributes="_do_render_template_fields template_fields"),),
+        (
+            Part("airflow.sdk:BaseOperator", attributes="_do_render_template_fields template_fields"),
+            Part(
+                "airflow.sdk.execution_time.task_runner:RuntimeTaskInstance",
+                attributes="_ti_context_from_server",
+            ),
+            Part("airflow.sdk.api.datamodels._generated:TIRunContext", attributes="next_method"),
+        ),
     ),
     Requirement(
         "secret_key",

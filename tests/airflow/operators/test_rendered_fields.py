@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.sdk.execution_time import task_runner
+from pytest_mock import MockerFixture
 
 SCRIPT = '#sandbox {"steps": 1, "step_seconds": 0.1}'
 TEMPLATED = SCRIPT + "\n{{ run_id }}"
@@ -31,6 +33,15 @@ def test_only_the_fields_that_are_set_are_stored(run_dag: Any, source: str, expe
     assert fields["priority"] == 3
     if source == ONE:
         assert fields["message"].endswith(run.dag_run.run_id)
+
+
+def test_an_execution_that_resumes_stores_none(run_dag: Any, mocker: MockerFixture) -> None:
+    stored = mocker.spy(task_runner, "_serialize_rendered_fields")
+    run = run_dag(ONE.replace("0.1", "0.3"))
+    assert run.state == "success"
+    first, resumed = stored.spy_return_list
+    assert set(first) == SET
+    assert resumed == {}
 
 
 def test_a_field_that_is_set_later_is_rendered(run_dag: Any) -> None:
