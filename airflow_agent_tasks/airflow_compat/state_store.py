@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.commands import Command, DropSubmission, SaveSubmission
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ class SubmissionStore:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    def perform(self, command: Command[Any]) -> Any:
+        """Perform one command of the lifecycle."""
+        match command:
+            case SaveSubmission(submission):
+                return self.save(submission)
+            case DropSubmission():
+                return self.drop()
+        return self.load()
 
     def load(self) -> Submission | None:
         """Return the record, or None; raises AgentTaskError if it is damaged or the store cannot be read."""

@@ -33,6 +33,8 @@ def check(execution: Execution, *, retries: bool = False) -> Flow[Decision]:
     try:
         task = execution.complete((yield from GetTask(execution.started, retries=retries)))
     except AgentTaskError as error:
+        if execution.last_task:  # the start's response, which is pushed only now
+            yield from PushTask(execution.last_task)
         now = yield from ReadClock()
         yield from _log(execution.state_log.on_failure(error, now=now))
         return wait.on_error(error, now=now)

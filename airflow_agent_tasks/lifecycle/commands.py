@@ -143,7 +143,6 @@ class Defer(Command[NoReturn], frozen=True):
 
     :param started: The agent task.
     :param working_since: When it was submitted or got its last reply, in seconds since 1970.
-    :param status: The status in XCom, or None.
     :param not_before: When the trigger should check for the first time, in seconds since 1970.
     :param is_called_back: True if it should check only in case a callback is lost.
     :param deadline: When to give up, in seconds since 1970; None for never.
@@ -152,7 +151,6 @@ class Defer(Command[NoReturn], frozen=True):
 
     started: StartedTask
     working_since: float
-    status: str | None
     not_before: float
     is_called_back: bool
     deadline: float | None
@@ -184,8 +182,14 @@ class ReadFinalState(Command[str | None], frozen=True):
     """Return the final state that someone has given the task instance in the meantime, or None."""
 
 
+class PushId(Command[None], frozen=True):
+    """Push the agent task's id to XCom, and link to its page. Never fails."""
+
+    started: StartedTask
+
+
 class PushTask(Command[None], frozen=True):
-    """Push the agent task's id, status, exit code, question and progress to XCom if changed. Never fails."""
+    """Push the agent task's status, exit code, question and progress to XCom if changed. Never fails."""
 
     task: AgentTask
 

@@ -21,6 +21,7 @@ from airflow_agent_tasks.lifecycle.commands import (
     Defer,
     FindService,
     Flow,
+    PushId,
     PushTask,
     ReadClock,
     Sleep,
@@ -41,8 +42,9 @@ def run(execution: Execution) -> Flow[Outcome]:
     task = yield from attach_or_submit(execution, found)
     execution.last_task = task
     yield from resume_questions(execution, found, task)
-    yield from PushTask(task)
+    yield from PushId(execution.started)
     if not execution.settings.wait_for_completion:
+        yield from PushTask(task)
         return Outcome((yield from keep_result(execution, task)))
     decision = yield from _look(execution, task, is_new=found is None or found.task_id != task.task_id)
     if execution.settings.deferrable and decision.waits:
@@ -55,13 +57,19 @@ def _look(execution: Execution, task: AgentTask, *, is_new: bool) -> Flow[Decisi
     if is_new and execution.settings.deferrable and (yield from is_called_back(execution)):
         decision = (yield from execution.require_wait()).on_state(task, now=(yield from ReadClock()))
         if decision.waits:
+            yield from PushTask(task)
             return decision
     # The worker makes the first check: a trigger that fires at once can fail its task.
     return (yield from check(execution))
 
 
 def resume_after_wait(
-    execution: Execution, started: StartedTask, reported: Decision, *, has_questions: bool
+    execution: Execution,
+    started: StartedTask,
+    reported: Decision,
+    *,
+    has_questions: bool,
+    is_pushed: bool = False,
 ) -> Flow[Outcome]:
     """
     Resume after the trigger's event.
@@ -69,8 +77,11 @@ def resume_after_wait(
     :param started: The agent task.
     :param reported: The trigger's decision; the state of the agent task is fetched again.
     :param has_questions: True if the agent has asked questions, one of which may have been settled since.
+    :param is_pushed: True if XCom has the agent task's id. Default False: unknown.
     """
     yield from execution.adopt(started)
+    if not is_pushed:
+        yield from PushId(started)
     # Without questions or a stream, the record has nothing that this execution needs.
     is_needed = has_questions or execution.settings.stream
     submission = (yield from execution.load()) if is_needed else None
@@ -122,6 +133,7 @@ def _recall(execution: Execution) -> Flow[StartedTask | None]:
     started = submission.started if submission else None
     if started:
         yield from execution.adopt(started)
+        yield from PushId(started)
     return started
 
 
@@ -164,7 +176,6 @@ def _wait(execution: Execution, decision: Decision) -> Flow[Decision]:
             yield from Defer(
                 execution.started,
                 execution.working_since,
-                execution.last_task.status.value if execution.last_task else None,
                 (yield from ReadClock()) + seconds,
                 relies_on_call,
                 limit[0] if limit else None,

@@ -25,8 +25,14 @@ class _Event(msgspec.Struct):
     is_final: bool = False
 
 
-def build_event(started: StartedTask, decision: Decision, *, try_number: int | None = None) -> dict[str, Any]:
-    """Return the event's payload; ``read_event`` and ``read_try_number`` are its counterparts."""
+def build_event(
+    started: StartedTask, decision: Decision, *, try_number: int | None = None, is_pushed: bool = False
+) -> dict[str, Any]:
+    """
+    Return the event's payload; ``read_event``, ``read_try_number`` and ``read_is_pushed`` read it.
+
+    :param is_pushed: Whether XCom has the agent task's id.
+    """
     task, error = decision.task, decision.error
     return {
         "verdict": decision.verdict.value,
@@ -36,6 +42,7 @@ def build_event(started: StartedTask, decision: Decision, *, try_number: int | N
         "error": str(error) if error else None,
         "is_final": bool(error and error.is_final),
         **({} if try_number is None else {"try_number": try_number}),
+        **({"is_pushed": True} if is_pushed else {}),
     }
 
 
@@ -53,6 +60,11 @@ def read_try_number(event: Any) -> int | None:
     """Return the number of the try that waited for an event of ours, or None if it does not say."""
     number = event.get("try_number") if isinstance(event, Mapping) else None
     return number if isinstance(number, int) else None
+
+
+def read_is_pushed(event: Any) -> bool:
+    """Return whether an event says that XCom has the agent task's id."""
+    return isinstance(event, Mapping) and event.get("is_pushed") is True
 
 
 def read_event(event: Any) -> tuple[StartedTask, Decision]:

@@ -34,7 +34,12 @@ from airflow_agent_tasks.lifecycle.run import (
     resume_without_event,
     run,
 )
-from airflow_agent_tasks.lifecycle.trigger_event import is_callback, read_event, read_try_number
+from airflow_agent_tasks.lifecycle.trigger_event import (
+    is_callback,
+    read_event,
+    read_is_pushed,
+    read_try_number,
+)
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
 from airflow_agent_tasks.operators.lineage import LineageFacts, ReportsLineage
 from airflow_agent_tasks.operators.links import list_unstored
@@ -89,7 +94,10 @@ class RunsAgentTask(StoresSetFields, ReportsLineage):
             started, reported = read_event(event)
         except AgentTaskError as error:
             return self._drive(context, resume_without_event, error)
-        return self._drive(context, resume_after_wait, started, reported, has_questions=is_asked)
+        is_pushed = read_is_pushed(event)
+        return self._drive(
+            context, resume_after_wait, started, reported, has_questions=is_asked, is_pushed=is_pushed
+        )
 
     def take_answer(self, context: Context, event: Any, question_id: str | None = None) -> Any:
         """Resume a parked task, with someone's answer or to check whether the question is still open."""

@@ -66,8 +66,8 @@ class AgentTaskTrigger(BaseTrigger):
     :param max_outage: Seconds for which the service may fail to answer before the trigger gives up. Default
         600.
     :param notes_progress: Whether to push the agent's status, progress and usage to XCom while waiting. Give
-        the status that XCom already has, or True if it is unknown. Default False. (This is one argument so
-        that a triggerer with an earlier version of this package understands it.)
+        the status if XCom already has it and the id, or True if that is unknown. Default False. (This is one
+        argument so that a triggerer with an earlier version of this package understands it.)
     :param submitted_at: When the agent task was submitted, if ``started_at`` is the time of a reply; the log
         counts from it. Default None: ``started_at``.
     :param budget: The most that the agent task may use, as its service reports it: ``steps``, ``seconds``,
@@ -142,7 +142,10 @@ class AgentTaskTrigger(BaseTrigger):
         spans.annotate({"agent_task.verdict": decision.verdict.value})
         # Await nothing after the event: the triggerer cancels it.
         event = build_event(
-            self.started, decision, try_number=getattr(self.task_instance, "try_number", None)
+            self.started,
+            decision,
+            try_number=getattr(self.task_instance, "try_number", None),
+            is_pushed=isinstance(self.notes_progress, str),
         )
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

@@ -151,14 +151,14 @@ class Driver:
             self.on_kill()
         match command:
             case cmd.LoadSubmission() | cmd.SaveSubmission() | cmd.DropSubmission():
-                return self._use_store(command)
+                return self._store.perform(command)
             case cmd.ShowForm() | cmd.MakeForm() | cmd.ReadForm() | cmd.CloseForm():
                 return self._forms.perform(command)
             case cmd.PushTask() if self._is_stopped_by_kill:
                 return None  # the status from before the kill is out of date
             case cmd.KeepFile() | cmd.ListArtifacts():
                 return self._artifacts.perform(command)
-            case cmd.PushTask() | cmd.PushQuestions() | cmd.PushArtifacts():
+            case cmd.PushId() | cmd.PushTask() | cmd.PushQuestions() | cmd.PushArtifacts():
                 self._links.perform(command)
                 return self._xcoms.perform(command)
             case cmd.FindService() | cmd.StartTask() | cmd.GetTask() | cmd.SendMessage() | cmd.StopTask():
@@ -191,14 +191,6 @@ class Driver:
             case Measurement():
                 return self._reporter.report([command], self.execution.last_task)
         raise TypeError(f"the worker does not know the command {type(command).__name__}")
-
-    def _use_store(self, command: cmd.Command[Any]) -> Any:
-        match command:
-            case cmd.SaveSubmission(submission):
-                return self._store.save(submission)
-            case cmd.DropSubmission():
-                return self._store.drop()
-        return self._store.load()
 
     def _call_service(self, command: cmd.Command[Any]) -> Any:
         hook = self._callbacks.find_hook()
@@ -273,7 +265,7 @@ class Driver:
                 deadline=deadline,
                 max_outage=settings.max_outage,
                 budget=settings.budget,
-                notes_progress=(command.status or True) if settings.pushes_xcoms else False,
+                notes_progress=settings.pushes_xcoms and (self._xcoms.noted_status or True),
                 on_kill_policy=settings.on_kill_policy,
             ),
             method_name="execute_complete",

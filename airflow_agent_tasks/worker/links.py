@@ -10,7 +10,7 @@ from airflow.sdk import BaseXCom
 from airflow_agent_tasks.agent_task import QUESTION_LINK_KEY, TASK_LINK_KEY
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.task_url import build_task_url
-from airflow_agent_tasks.lifecycle.commands import Command, PushQuestions, PushTask
+from airflow_agent_tasks.lifecycle.commands import Command, PushId, PushQuestions
 from airflow_agent_tasks.logger_protocol import Log
 
 
@@ -37,8 +37,8 @@ class Links:
     def perform(self, command: Command[Any]) -> None:
         """Perform one command of the lifecycle."""
         match command:
-            case PushTask(task):
-                self.show_task(task.task_id, task.agent_id)
+            case PushId(started):
+                self.show_task(started.agent_task_id, started.agent_id)
             case PushQuestions(questions):
                 self._store(QUESTION_LINK_KEY, self._build_form_url() if questions.is_asking else None)
 

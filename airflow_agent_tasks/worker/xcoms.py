@@ -8,12 +8,13 @@ from typing import Any
 
 from airflow_agent_tasks.agent_task import STATUS_KEY, AgentTask, TaskState
 from airflow_agent_tasks.lifecycle.artifact import ARTIFACTS_KEY
-from airflow_agent_tasks.lifecycle.commands import Command, PushArtifacts, PushQuestions, PushTask
+from airflow_agent_tasks.lifecycle.commands import Command, PushArtifacts, PushId, PushQuestions, PushTask
 from airflow_agent_tasks.lifecycle.pace import Pace
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.polling.state_xcoms import list_moving_values
 
 ERROR_KEY = "error"
+TASK_ID_KEY = "task_id"
 
 
 class XComs:
@@ -42,12 +43,19 @@ class XComs:
         if not self._is_wanted:
             return
         match command:
+            case PushId(started):
+                self._push(TASK_ID_KEY, started.agent_task_id)
             case PushTask(task):
                 self._push_task(task)
             case PushArtifacts(artifacts):
                 self._push(ARTIFACTS_KEY, artifacts)
             case PushQuestions(questions):
                 self._push("answers", questions.list_answers())
+
+    @property
+    def noted_status(self) -> str | None:
+        """The status, if this execution has pushed both it and the id."""
+        return self._pushed.get(STATUS_KEY) if TASK_ID_KEY in self._pushed else None
 
     def push_status(self, task: AgentTask) -> None:
         """Push only the status, when the worker is being killed."""
@@ -77,7 +85,6 @@ class XComs:
 
     def _push_task(self, task: AgentTask) -> None:
         has_new_state = self._pushed.get(STATUS_KEY) != task.status.value
-        self._push("task_id", task.task_id)
         self._push(STATUS_KEY, task.status.value)
         if task.exit_code is not None:
             self._push("exit_code", task.exit_code)

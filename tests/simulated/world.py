@@ -180,6 +180,7 @@ class World:
         else:
             self.result = outcome.task
             self.delivered.append(outcome.task.task_id)
+            assert self.xcoms["task_id"] == outcome.task.task_id, "XCom names another agent task"
             self._end("success")
             if outcome.task.status is TaskState.COMPLETED:
                 self.stored = None  # the listener closes it once Airflow has the result
@@ -210,6 +211,7 @@ class World:
             return self._end("failed")
         self._note(f"  {why}")
         self.desk.end_try(self._task_instance_id)
+        self.xcoms.pop("task_id", None)  # Airflow clears the XComs of the earlier try
         self.try_number += 1
         self.now += self.script.downtime
         self.began_at = self.now
@@ -250,7 +252,8 @@ class World:
         error = AgentTaskError(str(decision.error))
         error.is_final = bool(decision.error and decision.error.is_final)
         reported = Decision(decision.verdict, error=error)
-        return self.begin(resume_after_wait, command.started, reported, has_questions=command.has_questions)
+        known = {"has_questions": command.has_questions, "is_pushed": "task_id" in self.xcoms}
+        return self.begin(resume_after_wait, command.started, reported, **known)
 
     def _wait_for_answer(self, command: cmd.Park) -> Any:
         if self._interrupted_while_away():
@@ -404,6 +407,8 @@ class World:
                 self.now += seconds
             case cmd.PushTask(task):
                 self.xcoms["status"] = task.status.value
+            case cmd.PushId(started):
+                self.xcoms["task_id"] = started.agent_task_id
             case cmd.LoadSubmission():
                 return self.stored
             case cmd.SaveSubmission(submission):
