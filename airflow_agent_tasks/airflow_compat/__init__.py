@@ -16,6 +16,9 @@ module                 what it uses, and why                         the public 
 ``supervisor``         ``comms.GetTaskStates`` and                   none: a trigger has no such method
                        ``task_runner.SUPERVISOR_COMMS``, for the
                        same in a trigger
+``reported_end``       ``task_runner.SUPERVISOR_COMMS``, to hear     a task instance's ``get_task_states``: a
+                       whether Airflow has accepted a deferral or    request in each execution, and too early
+                       a success                                     before a deferral
 ``resume_timing``      ``[workers] min_heartbeat_interval``: the     none; the scheduler would have to accept
                        scheduler fails a task that resumes earlier   an early resume
 ``required_action``    ``execution_time.hitl.upsert_hitl_detail``,   ``HITLOperator``, for an operator that

@@ -46,6 +46,17 @@ REQUIREMENTS = (
         ),
     ),
     Requirement(
+        "reported_end",
+        "records of completed agent tasks stay open, and agent tasks keep running when their Airflow tasks "
+        "are marked failed or success just before they defer",
+        (
+            Part("airflow.sdk.execution_time:task_runner", attributes="SUPERVISOR_COMMS"),
+            Part("airflow.sdk.execution_time.comms:CommsDecoder.send", parameters="msg"),
+            Part("airflow.sdk.execution_time.comms:DeferTask"),
+            Part("airflow.sdk.execution_time.comms:SucceedTask"),
+        ),
+    ),
+    Requirement(
         "task_telemetry",
         "the spans of agent tasks are not in the traces of their Airflow tasks",
         (Part("airflow.sdk.api.datamodels._generated:TaskInstance", attributes="context_carrier"),),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_agent_tasks.logger_protocol import Log
+
 #: States that a task instance leaves only by a clear: it ended, or a user or its DAG run's timeout ended it.
 FINAL_STATES = frozenset({"failed", "success", "skipped", "removed"})
 
@@ -18,13 +20,13 @@ def is_database_row(component: Any) -> bool:
     return hasattr(type(component), "__mapper__")
 
 
-def read_state(task_instance: Any) -> str | None:
-    """
-    Return the task instance's state, or None if it is not found; for a worker.
-
-    :raises Exception: whatever Airflow's client raises.
-    """
-    return _pick(task_instance.get_task_states(**_build_query(task_instance)), task_instance)
+def read_state(task_instance: Any, log: Log) -> str | None:
+    """Return the task instance's state, or None if Airflow does not report it; for a worker. Never raises."""
+    try:
+        return _pick(task_instance.get_task_states(**_build_query(task_instance)), task_instance)
+    except Exception as error:
+        log.warning("Airflow did not report the task's state: %s", error)
+        return None
 
 
 async def aread_state(task_instance: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_agent_tasks.agent_task import AgentTask, TaskState
-from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.commands import (
     CloseForm,
     Flow,
@@ -64,20 +64,17 @@ def check_after(execution: Execution, reported: Decision) -> Flow[Decision]:
     return reported if is_over or is_unseen or is_stopped else decision
 
 
-def check_still_wanted(execution: Execution) -> Flow[None]:
+def stop_unwanted(execution: Execution) -> Flow[None]:
     """
-    Stop the agent task if someone has given the Airflow task a final state in the meantime.
+    After Airflow has refused a deferral, stop the agent task if someone has given its task a final state.
 
     The worker would learn of this only at its first heartbeat, and the first execution may end before that.
-    Without this check, it would defer, and Airflow would never create the trigger whose ``on_kill`` could
-    stop the agent task.
+    Airflow never creates the trigger whose ``on_kill`` could stop the agent task.
     """
     state = yield from ReadFinalState()
     if state and execution.settings.on_kill_policy == "stop":
         fate = (yield from stop(execution))[1]
-        failure = AgentTaskCancelledError(f"Someone marked the task {state}. {execution.name}: {fate}")
-        failure.retry_note = f"Airflow does not retry the task: it was marked {state}."
-        raise failure
+        yield from warning("Someone marked the task %s. %s: %s", state, execution.name, fate)
 
 
 def _log(line: LogLine | None) -> Flow[None]:

@@ -16,7 +16,7 @@ from airflow_agent_tasks.lifecycle.answer_questions import answer_question, resu
 from airflow_agent_tasks.lifecycle.artifacts import keep_result
 from airflow_agent_tasks.lifecycle.attach_or_submit import attach_or_submit
 from airflow_agent_tasks.lifecycle.callback import is_called_back, relies_on_callback
-from airflow_agent_tasks.lifecycle.check_status import check, check_after, check_still_wanted
+from airflow_agent_tasks.lifecycle.check_status import check, check_after
 from airflow_agent_tasks.lifecycle.commands import (
     Defer,
     FindService,
@@ -47,8 +47,6 @@ def run(execution: Execution) -> Flow[Outcome]:
         yield from PushTask(task)
         return Outcome((yield from keep_result(execution, task)))
     decision = yield from _look(execution, task, is_new=found is None or found.task_id != task.task_id)
-    if execution.settings.deferrable and decision.waits:
-        yield from check_still_wanted(execution)
     return (yield from _finish(execution, decision))
 
 

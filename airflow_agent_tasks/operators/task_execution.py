@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
-from airflow_agent_tasks.agent_task import TaskState
 from airflow_agent_tasks.airflow_compat.rendered_fields import StoresSetFields
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
-from airflow_agent_tasks.airflow_compat.task_states import read_state
 from airflow_agent_tasks.configuration.options import (
     ARTIFACTS_PATH,
     CALLBACK_POLL_INTERVAL,
@@ -75,7 +73,6 @@ class RunsAgentTask(StoresSetFields, ReportsLineage):
     max_xcom_bytes: int | None
     _driver: Driver | None = None
     _last_driver: Driver | None = None
-    _is_delivered = False
 
     @cached_property
     def hook(self) -> AgentTaskHook:
@@ -139,9 +136,7 @@ class RunsAgentTask(StoresSetFields, ReportsLineage):
 
     def close_agent_task(self, context: Context) -> None:
         """Close the record of an agent task whose result Airflow has; called after success."""
-        # Checked, because the worker carries on as if the task had succeeded even if Airflow could not
-        # record the success.
-        if self._last_driver and self._is_delivered and read_state(context["ti"]) == "success":
+        if self._last_driver:
             self._last_driver.finish_delivery()
 
     def describe_lineage(self) -> LineageFacts | None:
@@ -168,7 +163,6 @@ class RunsAgentTask(StoresSetFields, ReportsLineage):
             task = driver.run(flow(driver.execution, *args, **kwargs))
         finally:
             self._driver = None
-        self._is_delivered = task.status is TaskState.COMPLETED and self.wait_for_completion
         return task.to_json()
 
     def _build_settings(self) -> TaskSettings:

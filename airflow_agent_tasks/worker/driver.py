@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
 
-from airflow_agent_tasks.agent_task import AgentTask, StartedTask
-from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout, read_resume_guard
+from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
+from airflow_agent_tasks.airflow_compat.reported_end import watch_reported_end
+from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.airflow_compat.task_telemetry import read_stats_tags, read_trace_carrier
@@ -20,6 +21,7 @@ from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.callback import MakeCallback
+from airflow_agent_tasks.lifecycle.check_status import stop_unwanted
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings
 from airflow_agent_tasks.lifecycle.measurements import Measurement, measure_failure, measure_stop
 from airflow_agent_tasks.lifecycle.outcome import Outcome
@@ -29,6 +31,7 @@ from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.telemetry.reporter import Reporter
 from airflow_agent_tasks.worker.artifacts import ArtifactStore
 from airflow_agent_tasks.worker.callbacks import make_callback
+from airflow_agent_tasks.worker.deferral import build_deferral
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
@@ -97,7 +100,7 @@ class Driver:
         self._streams = Streams(callbacks.find_hook, transcripts, self._check_not_killed)
         self._forms = Forms(ti, callbacks.assigned_users, log)
         self._kill: WorkerKill | None = None
-        self._is_killed = self._is_kill_pending = False
+        self._is_killed = self._is_kill_pending = self._is_delivered = False
         self.execution = Execution(settings, describe_try(ti), redact=self._streams.redact)
         self._reporter = Reporter(settings.conn_id, tags=read_stats_tags(ti), carrier=read_trace_carrier(ti))
 
@@ -107,13 +110,21 @@ class Driver:
             outcome = self._run(flow)
         if outcome.skip_reason:
             raise AirflowSkipException(outcome.skip_reason)
+        if outcome.task.status is TaskState.COMPLETED and self._settings.wait_for_completion:
+            watch_reported_end(self._on_success)
         return outcome.task
 
     def finish_delivery(self) -> None:
-        """Close the record and report the end of the agent task; called once Airflow has its result."""
+        """Close the record and report the end of the agent task, if Airflow has its result."""
+        # Airflow carries on as if the task had succeeded even if it could not record the success.
+        if not self._is_delivered:
+            return
         if task := self.execution.last_task:
             self.perform(self.execution.close(self.execution.started, task))
         self._reporter.report(self.execution.measurements, self.execution.last_task)
+
+    def _on_success(self, is_accepted: bool) -> None:
+        self._is_delivered = is_accepted
 
     def _run(self, flow: cmd.Flow[Outcome]) -> Outcome:
         try:
@@ -181,7 +192,8 @@ class Driver:
             case cmd.StopOnKill(started):
                 return self._stop_on_kill(started)
             case cmd.ReadFinalState():
-                return self._read_final_state()
+                state = read_state(self._ti, self._log)
+                return state if state in FINAL_STATES else None
             case cmd.CallReply(question):
                 return call_reply(self._callbacks.reply, question, self._log, clock=time.time)
             case cmd.Notify(question):
@@ -246,34 +258,15 @@ class Driver:
         return self._is_killed and self._kill is None
 
     def _defer(self, command: cmd.Defer) -> NoReturn:
-        # Imported here: every DAG file would pay for the trigger and its event loop.
-        from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
-
         self._check_not_killed()
-        settings, deadline = self._settings, command.deadline
-        started_at, working_since = command.started.started_at, command.working_since
-        self._callbacks.defer(
-            trigger=AgentTaskTrigger(
-                conn_id=settings.conn_id,
-                # The trigger counts its intervals from this time.
-                **replace(command.started, started_at=working_since).to_kwargs(),
-                # Only after a reply: triggerers with an earlier version do not know it.
-                submitted_at=None if started_at == working_since else started_at,
-                poll_interval=settings.poll_interval,
-                is_called_back=command.is_called_back,
-                not_before=command.not_before,
-                deadline=deadline,
-                max_outage=settings.max_outage,
-                budget=settings.budget,
-                notes_progress=settings.pushes_xcoms and (self._xcoms.noted_status or True),
-                on_kill_policy=settings.on_kill_policy,
-            ),
-            method_name="execute_complete",
-            # Otherwise the resume need not read the questions from the state store.
-            kwargs={"is_asked": True} if command.has_questions else None,
-            timeout=None if deadline is None else build_deferral_timeout(deadline, now=time.time()),
-        )
+        watch_reported_end(self._on_deferral)
+        noted_status = self._xcoms.noted_status
+        self._callbacks.defer(**build_deferral(command, self._settings, noted_status=noted_status))
         raise AssertionError("defer() does not return")
+
+    def _on_deferral(self, is_accepted: bool) -> None:
+        if not is_accepted:
+            self.perform(cmd.warn_on_failure(stop_unwanted(self.execution)))
 
     def _park(self, command: cmd.Park) -> NoReturn:
         raise TaskAwaitingInput(
@@ -281,11 +274,3 @@ class Driver:
             kwargs={"question_id": command.question_id},
             timeout=timedelta(seconds=max(command.seconds, read_resume_guard())),
         )
-
-    def _read_final_state(self) -> str | None:
-        try:
-            state = read_state(self._ti)
-        except Exception as error:
-            self._log.warning("Airflow did not report the task's state: %s", error)
-            return None
-        return state if state in FINAL_STATES else None

@@ -79,10 +79,7 @@ class WorkerKill:
         return self._state in ("running", None) and not self._has_next_try
 
     def _read_state(self) -> None:
-        try:
-            self._state = read_state(self._ti)
-        except Exception as error:
-            self._log.warning("Airflow did not report the task's state: %s", error)
+        self._state = read_state(self._ti, self._log)
 
     def _stop(self) -> None:
         started = self._started

@@ -10,14 +10,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask, TaskState
-from airflow_agent_tasks.errors import (
-    AgentTaskCancelledError,
-    AgentTaskError,
-)
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.artifact import Artifact
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.callback import MakeCallback
+from airflow_agent_tasks.lifecycle.check_status import stop_unwanted
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskTry
 from airflow_agent_tasks.lifecycle.measurements import Count, Time
 from airflow_agent_tasks.lifecycle.outcome import Outcome, describe_retry
@@ -457,6 +455,8 @@ class World:
                 if self.is_killed:
                     self._on_kill()
             case cmd.Defer() | cmd.Park():
+                if self.is_killed and isinstance(command, cmd.Defer):  # Airflow refuses the deferral
+                    self.drive(stop_unwanted(self.execution))
                 raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None

@@ -113,7 +113,10 @@ def test_a_part_that_has_moved_is_reported_with_what_follows(
             "airflow.sdk.execution_time.comms",
             {
                 "GetTaskStates": lambda dag_id, run_ids, task_ids: None,
-                "TaskStatesResult": comms.TaskStatesResult,
+                **{
+                    name: getattr(comms, name)
+                    for name in ("TaskStatesResult", "CommsDecoder", "DeferTask", "SucceedTask")
+                },
             },
             "map_index is not accepted by airflow.sdk.execution_time.comms:GetTaskStates",
             "supervisor",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, TaskDeferred
+from airflow.sdk.execution_time import comms, task_runner
 from airflow.state import TaskScope, get_state_backend
+from pytest_mock import MockerFixture
 
 from airflow_agent_tasks.errors import AgentTaskError, AgentTaskTimeoutError
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY
@@ -246,15 +249,38 @@ def test_what_is_left_running_on_purpose_is_left_by_everybody(
     assert left(agent_task_sandbox) == ["running"]
 
 
-@pytest.mark.parametrize(("state", "is_closed"), [("success", True), ("running", False), (None, False)])
-def test_the_record_stays_open_until_airflow_says_success(
-    agent_task_sandbox: Any, airflow_home: Any, state: str | None, is_closed: bool
+@pytest.mark.parametrize(
+    ("refused", "is_closed"),
+    [(None, True), (comms.SucceedTask, False), (comms.GetTaskStates, True), ("nothing is sent", False)],
+    ids=str,
+)
+def test_the_record_stays_open_until_airflow_has_recorded_the_success(
+    agent_task_sandbox: Any, airflow_home: Any, mocker: MockerFixture, refused: Any, is_closed: bool
 ) -> None:
+    channel = Channel(refused)
+    mocker.patch.object(task_runner, "SUPERVISOR_COMMS", channel, create=True)
     resumed = Resumed(QUICK.replace("0.05", "0"), seconds_ago=60)
     resumed.resume(FAILED)
-    resumed.context["ti"].get_task_states = lambda **query: {"run": {"agent": state}}
+    messages = [
+        comms.GetTaskStates(dag_id="dag"),
+        comms.SucceedTask(end_date=datetime.now(timezone.utc), task_outlets=[], outlet_events=[]),
+    ]
+    for message in messages if refused != "nothing is sent" else ():
+        with suppress(AirflowRuntimeError):
+            task_runner.SUPERVISOR_COMMS.send(msg=message)
     resumed.operator.close_agent_task(resumed.context)
     assert resumed.store[RECORD_KEY].get("is_closed", False) is is_closed
+
+
+class Channel:
+    """A supervisor that refuses one kind of message."""
+
+    def __init__(self, refused: Any) -> None:
+        self._refused = refused
+
+    def send(self, msg: Any) -> None:
+        if type(msg) is self._refused:
+            raise AirflowRuntimeError(comms.ErrorResponse(error=comms.ErrorType.API_SERVER_ERROR))
 
 
 TIMED_OUT, FAILED = "Trigger timeout", "Trigger failure"

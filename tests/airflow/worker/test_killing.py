@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowRuntimeError, TaskDeferred
+from airflow.sdk.execution_time import comms, task_runner
 from pytest_mock import MockerFixture
 
 from airflow_agent_tasks.agent_task import StartedTask
@@ -218,10 +220,15 @@ def test_the_next_try_does_not_wait_for_what_was_stopped_at_a_clear(
     assert store[RECORD_KEY]["is_stopping"] is True
 
 
+@pytest.mark.parametrize("is_refused", [True, False], ids=["refused", "accepted"])
 @pytest.mark.parametrize("state", [*ENDED, "running", None, "an error"])
-def test_a_first_execution_ends_with_a_check_whether_it_is_still_wanted(
-    agent_task_sandbox: Any, airflow_home: Any, state: str | None
+def test_a_deferral_that_airflow_refuses_stops_the_agent_task_of_a_task_that_has_ended(
+    agent_task_sandbox: Any, airflow_home: Any, mocker: MockerFixture, state: str | None, is_refused: bool
 ) -> None:
+    refusal = AirflowRuntimeError(comms.ErrorResponse(error=comms.ErrorType.API_SERVER_ERROR))
+    channel = SimpleNamespace(send=mocker.Mock(side_effect=refusal if is_refused else None))
+    mocker.patch.object(task_runner, "SUPERVISOR_COMMS", channel, create=True)
+
     def tell() -> str | None:
         if state == "an error":
             raise RuntimeError
@@ -231,7 +238,10 @@ def test_a_first_execution_ends_with_a_check_whether_it_is_still_wanted(
     ti = task_instance(tell)
     ti.task = operator
     store = SimpleNamespace(get=lambda key: None, set=lambda key, value: None, delete=lambda key: None)
-    is_ended = state in ENDED
-    with pytest.raises(AgentTaskCancelledError if is_ended else TaskDeferred):
+    with pytest.raises(TaskDeferred):
         operator.execute({"ti": ti, "task_state_store": store})
-    assert [task["status"] for task in agent_task_sandbox.tasks()] == ["cancelled" if is_ended else "running"]
+    message = comms.DeferTask(classpath="trigger", next_method="execute_complete", trigger_kwargs={})
+    with pytest.raises(AirflowRuntimeError) if is_refused else nullcontext():
+        task_runner.SUPERVISOR_COMMS.send(msg=message)
+    expected = "cancelled" if is_refused and state in ENDED else "running"
+    assert [task["status"] for task in agent_task_sandbox.tasks()] == [expected]
