@@ -12,6 +12,7 @@ from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 
 _CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
 _TASK_KEY = "dag_id run_id task_id map_index"
+_TASK_NAMES = "dag_id run_id task_id map_index|region_index"
 
 REQUIREMENTS = (
     Requirement(
@@ -132,7 +133,7 @@ REQUIREMENTS = (
             Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state max_tries {_TASK_KEY}"),
             Part(
                 "airflow.models.task_state_store:TaskStateStoreModel",
-                attributes="id key dag_id run_id task_id map_index|region_index",
+                attributes=f"id key {_TASK_NAMES}",
             ),
             Part("airflow.state:TaskScope", parameters="dag_id run_id task_id map_index|region_index"),
             Part("airflow.state:get_state_backend"),
@@ -207,6 +208,23 @@ REQUIREMENTS = (
             ),
             Part("airflow.models.xcom:XComModel", attributes="dag_run_id task_id map_index key value"),
             Part("airflow.state:TaskScope"),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "slot_rows",
+        "no agent task of a connection with max_concurrent_tasks can be started",
+        (
+            Part("airflow.models.dagrun:DagRun", attributes="id dag_id run_id"),
+            Part("airflow.models.pool:Pool", attributes="pool DEFAULT_POOL_NAME"),
+            Part(
+                "airflow.models.task_state_store:TaskStateStoreModel",
+                attributes=f"id key value dag_run_id updated_at expires_at {_TASK_NAMES}",
+            ),
+            Part(
+                "airflow.models.taskinstance:TaskInstance",
+                attributes=f"id state try_number next_method {_TASK_KEY}",
+            ),
             _CREATE_SESSION,
         ),
     ),

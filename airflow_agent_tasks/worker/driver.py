@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
 
 from airflow_agent_tasks.agent_task import AgentTask, StartedTask
-from airflow_agent_tasks.airflow_compat.resume_timing import build_deferral_timeout, read_resume_guard
+from airflow_agent_tasks.airflow_compat.resume_timing import read_resume_guard
 from airflow_agent_tasks.airflow_compat.state_store import SubmissionStore
 from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_state
 from airflow_agent_tasks.airflow_compat.task_telemetry import read_stats_tags, read_trace_carrier
@@ -23,17 +23,20 @@ from airflow_agent_tasks.lifecycle.callback import MakeCallback
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings
 from airflow_agent_tasks.lifecycle.measurements import Measurement, measure_failure, measure_stop
 from airflow_agent_tasks.lifecycle.outcome import Outcome
+from airflow_agent_tasks.lifecycle.slots import DeferForSlot, TakeSlot
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.telemetry.reporter import Reporter
 from airflow_agent_tasks.worker.artifacts import ArtifactStore
 from airflow_agent_tasks.worker.callbacks import make_callback
+from airflow_agent_tasks.worker.deferrals import defer_for_slot, defer_to_trigger
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
 from airflow_agent_tasks.worker.links import Links
 from airflow_agent_tasks.worker.notifiers import notify
+from airflow_agent_tasks.worker.slots import take_slot
 from airflow_agent_tasks.worker.streams import Streams
 from airflow_agent_tasks.worker.task_try import describe_try
 from airflow_agent_tasks.worker.transcripts import TranscriptKeeper
@@ -178,6 +181,10 @@ class Driver:
                 return self._defer(command)
             case cmd.Park():
                 return self._park(command)
+            case TakeSlot():
+                return take_slot(self._callbacks.find_hook(), self._ti, self._log)
+            case DeferForSlot():
+                return defer_for_slot(self._callbacks.defer, self._settings.conn_id)
             case cmd.StopOnKill(started):
                 return self._stop_on_kill(started)
             case cmd.ReadFinalState():
@@ -241,11 +248,13 @@ class Driver:
         if self._is_killed and self._kill and self._kill.is_undecided:
             self.on_kill()
         if self._is_stopped_by_kill:
-            # To the next try, a clear may look like a retry: it must not wait for a task that is now paused.
-            self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
-            failure = AgentTaskCancelledError(
-                f"{self.execution.name} was stopped, because this task was killed."
-            )
+            happened = "No agent task was started"  # it waits for a slot
+            if self.execution.last_started:
+                # To the next try, a clear may look like a retry: it must not wait for a task that is now
+                # paused.
+                self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
+                happened = f"{self.execution.name} was stopped"
+            failure = AgentTaskCancelledError(f"{happened}, because this task was killed.")
             failure.retry_note = "Whether Airflow retries the task depends on who killed it."
             raise failure
 
@@ -254,34 +263,8 @@ class Driver:
         return self._is_killed and self._kill is None
 
     def _defer(self, command: cmd.Defer) -> NoReturn:
-        # Imported here: every DAG file would pay for the trigger and its event loop.
-        from airflow_agent_tasks.triggers.agent_task import AgentTaskTrigger
-
         self._check_not_killed()
-        settings, deadline = self._settings, command.deadline
-        started_at, working_since = command.started.started_at, command.working_since
-        self._callbacks.defer(
-            trigger=AgentTaskTrigger(
-                conn_id=settings.conn_id,
-                # The trigger counts its intervals from this time.
-                **replace(command.started, started_at=working_since).to_kwargs(),
-                # Only after a reply: triggerers with an earlier version do not know it.
-                submitted_at=None if started_at == working_since else started_at,
-                poll_interval=settings.poll_interval,
-                is_called_back=command.is_called_back,
-                not_before=command.not_before,
-                deadline=deadline,
-                max_outage=settings.max_outage,
-                budget=settings.budget,
-                notes_progress=(command.status or True) if settings.pushes_xcoms else False,
-                on_kill_policy=settings.on_kill_policy,
-            ),
-            method_name="execute_complete",
-            # Otherwise the resume need not read the questions from the state store.
-            kwargs={"is_asked": True} if command.has_questions else None,
-            timeout=None if deadline is None else build_deferral_timeout(deadline, now=time.time()),
-        )
-        raise AssertionError("defer() does not return")
+        defer_to_trigger(self._callbacks.defer, command, self._settings)
 
     def _park(self, command: cmd.Park) -> NoReturn:
         raise TaskAwaitingInput(

@@ -1,0 +1,213 @@
+"""
+The slots of a connection with ``max_concurrent_tasks``, in Airflow's database. For the API server only.
+
+A task has a slot while it has not ended and its record of an agent task is open, or while this module has
+given it one in its present try. So a slot is never lost: whatever happens to the worker, it is free again
+once Airflow knows that the task has ended. Each task that waits has a row in the task state store; the ids
+of the rows are the order of the queue.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+from airflow.models.dagrun import DagRun
+from airflow.models.pool import Pool
+from airflow.models.task_state_store import TaskStateStoreModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+
+from airflow_agent_tasks.airflow_compat.ended_tasks import HAS_NOT_ENDED, IS_OPEN, SCOPE_NAMES, read_json
+from airflow_agent_tasks.airflow_compat.slot_orders import RESUME_METHOD, SlotOrder, TakeSlot
+from airflow_agent_tasks.airflow_compat.submission_rows import MAY_BE_ACTIVE
+from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
+
+#: The key of a place in the queue, in Airflow's task state store.
+SLOT_KEY = "agent_task_slot"
+#: The states of a task between the start of a try and its end.
+_PRESENT = ("scheduled", "queued", "running", "restarting", "deferred", "awaiting_input")
+#: The states in which a task waits for a slot: in the others it cannot make use of one.
+_WAITING = ("running", "deferred")
+#: How long the row of a place is kept; ``airflow state-store clean`` deletes it then.
+_KEPT = timedelta(days=30)
+#: The number that distinguishes this package's locks in PostgreSQL from others.
+_LOCKS = zlib.crc32(b"airflow-agent-tasks") >> 1
+
+_SAME_TASK = and_(
+    *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES)
+)
+
+#: Returns whether an agent task whose Airflow task has ended may still be running.
+IsActive = Callable[[Submission], bool]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A task's place in the queue, or its slot."""
+
+    row_id: int
+    task_instance_id: UUID
+    has_slot: bool
+    resumes: bool
+
+
+@dataclass(frozen=True)
+class Shared:
+    """
+    What came of an order.
+
+    :param has_slot: Whether the task of the order has a slot.
+    :param resumable: The ids of the task instances that have one, and wait without a worker to be resumed.
+    """
+
+    has_slot: bool
+    resumable: Sequence[UUID]
+
+
+def carry_out(order: SlotOrder, is_active: IsActive) -> Shared | None:
+    """
+    Give the free slots to those who have waited longest; return None if the task of the order has ended.
+
+    :param is_active: Called for each agent task of the connection that has not ended as far as Airflow knows,
+        although its Airflow task has; it must not wait.
+    """
+    with create_session(scoped=False) as session:
+        # Two orders must not give away the same slot.
+        _lock(session, order.conn_id)
+        asking = order.task_instance_id if isinstance(order, TakeSlot) else None
+        if asking and not _join_queue(session, order.conn_id, asking):
+            return None
+        holders, places = _read_places(session, order.conn_id)
+        given = _choose(session, order, holders, places, is_active)
+        if given:
+            _give(session, [place.row_id for place in given])
+        owners = holders | {place.task_instance_id for place in given}
+        resumable = [
+            place.task_instance_id for place in places if place.resumes and place.task_instance_id in owners
+        ]
+        return Shared(asking in owners, resumable)
+
+
+def _give(session: Any, row_ids: Sequence[int]) -> None:
+    store = TaskStateStoreModel
+    rows = update(store).where(store.id.in_(row_ids)).values(value=func.replace(store.value, *_GIVE))
+    session.execute(rows, execution_options={"synchronize_session": False})
+
+
+def _lock(session: Any, conn_id: str) -> None:
+    """Wait for other orders about the connection, until the session ends."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(_LOCKS, zlib.crc32(conn_id.encode()) >> 1)))
+    else:
+        # An update locks the row on every database, and all of SQLite; SQLite ignores SELECT … FOR UPDATE.
+        pool = update(Pool).where(Pool.pool == Pool.DEFAULT_POOL_NAME).values(pool=Pool.pool)
+        session.execute(pool.execution_options(synchronize_session=False))
+
+
+# --- the queue
+
+
+def _describe(conn_id: str, try_number: int, *, has_slot: bool) -> str:
+    """Return a place as text; the first field is the one that ``_GIVE`` changes."""
+    return json.dumps({"has_slot": has_slot, "conn_id": conn_id, "try_number": try_number})
+
+
+_GIVE = ('{"has_slot": false', '{"has_slot": true')
+
+
+def _join_queue(session: Any, conn_id: str, task_instance_id: UUID) -> bool:
+    """Make sure that a task has a place; return False if it no longer runs."""
+    names = [getattr(TaskInstance, name) for name in SCOPE_NAMES]
+    query = select(*names, TaskInstance.try_number, DagRun.id.label("dag_run_id")).join(
+        DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id)
+    )
+    task = session.execute(query.where(TaskInstance.id == task_instance_id, TaskInstance.state == "running"))
+    if (row := task.first()) is None:
+        return False
+    own = {name: getattr(row, name) for name in SCOPE_NAMES} | {"key": SLOT_KEY}
+    place = session.execute(
+        select(TaskStateStoreModel.id, TaskStateStoreModel.value).filter_by(**own)
+    ).first()
+    stored = _read_place(place.value) if place else {}
+    if (stored.get("conn_id"), stored.get("try_number")) == (conn_id, row.try_number):
+        return True
+    value, now = _describe(conn_id, row.try_number, has_slot=False), datetime.now(timezone.utc)
+    if stored.get("conn_id") == conn_id and stored.get("has_slot") is False:
+        # The try before it was lost while it waited, so this one takes its place.
+        session.execute(update(TaskStateStoreModel).filter_by(**own).values(value=value, updated_at=now))
+        return True
+    session.execute(delete(TaskStateStoreModel).filter_by(**own))
+    new = {**own, "dag_run_id": row.dag_run_id, "value": value, "updated_at": now, "expires_at": now + _KEPT}
+    session.add(TaskStateStoreModel(**new))
+    session.flush()
+    return True
+
+
+def _read_place(value: str) -> dict[str, Any]:
+    stored = read_json(value)
+    return stored if isinstance(stored, dict) else {}
+
+
+def _is_of(conn_id: str) -> ColumnElement[bool]:
+    return TaskStateStoreModel.value.contains(f'"conn_id": {json.dumps(conn_id)}', autoescape=True)
+
+
+def _read_places(session: Any, conn_id: str) -> tuple[set[UUID], list[_Place]]:
+    """Return the ids of the task instances with slots, and the places in the queue, in its order."""
+    store = TaskStateStoreModel
+    is_record = and_(store.key == RECORD_KEY, IS_OPEN)
+    columns = (TaskInstance.id, TaskInstance.state, TaskInstance.try_number, TaskInstance.next_method)
+    query = select(store.id.label("row_id"), store.key, store.value, *columns).join(TaskInstance, _SAME_TASK)
+    query = query.where(HAS_NOT_ENDED, _is_of(conn_id), or_(store.key == SLOT_KEY, is_record))
+    holders, places = set(), []
+    for row in session.execute(query.order_by(store.id)):
+        stored = _read_place(row.value)
+        if stored.get("conn_id", conn_id) != conn_id:
+            continue
+        if row.key == RECORD_KEY:
+            holders.add(row.id)
+        elif stored.get("try_number") == row.try_number and row.state in _PRESENT:
+            has_slot = stored.get("has_slot") is True
+            resumes = row.state == "deferred" and row.next_method == RESUME_METHOD
+            if has_slot:
+                holders.add(row.id)
+            if resumes or row.state in _WAITING:
+                places.append(_Place(row.row_id, row.id, has_slot, resumes))
+    return holders, places
+
+
+def _choose(
+    session: Any, order: SlotOrder, holders: set[UUID], places: Sequence[_Place], is_active: IsActive
+) -> list[_Place]:
+    """Return the places of those who get a slot now."""
+    waiting = [place for place in places if not place.has_slot]
+    # Their earlier agent task counts already, and they start none before it has ended.
+    entitled = [place for place in waiting if place.task_instance_id in holders]
+    others = [place for place in waiting if place.task_instance_id not in holders]
+    free = order.limit - len(holders)
+    if free > 0 and others:
+        free -= sum(map(is_active, _list_detached(session, order.conn_id)))
+    return entitled + others[: max(0, free)]
+
+
+def _list_detached(session: Any, conn_id: str) -> Iterator[Submission]:
+    """Yield the records of the agent tasks that may be running although their Airflow tasks have ended."""
+    store = TaskStateStoreModel
+    query = select(store.value).outerjoin(TaskInstance, _SAME_TASK)
+    has_ended = or_(TaskInstance.id.is_(None), ~HAS_NOT_ENDED)
+    query = query.where(store.key == RECORD_KEY, IS_OPEN, _is_of(conn_id), has_ended, MAY_BE_ACTIVE)
+    for value in session.scalars(query):
+        try:
+            record = Submission.from_json(read_json(value))
+        except AgentTaskError:
+            continue
+        if record.task_id and record.conn_id == conn_id:
+            yield record
