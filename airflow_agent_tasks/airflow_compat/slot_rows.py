@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -22,7 +22,7 @@ from airflow.models.pool import Pool
 from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, update
 
 from airflow_agent_tasks.airflow_compat.ended_tasks import HAS_NOT_ENDED, IS_OPEN, SCOPE_NAMES, read_json
 from airflow_agent_tasks.airflow_compat.slot_orders import RESUME_METHOD, SlotOrder, TakeSlot
@@ -34,8 +34,6 @@ from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submissi
 SLOT_KEY = "agent_task_slot"
 #: The states of a task between the start of a try and its end.
 _PRESENT = ("scheduled", "queued", "running", "restarting", "deferred", "awaiting_input")
-#: The states in which a task waits for a slot: in the others it cannot make use of one.
-_WAITING = ("running", "deferred")
 #: How long the row of a place is kept; ``airflow state-store clean`` deletes it then.
 _KEPT = timedelta(days=30)
 #: The number that distinguishes this package's locks in PostgreSQL from others.
@@ -45,18 +43,11 @@ _SAME_TASK = and_(
     *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES)
 )
 
+#: The condition that a task waits for its slot without a worker.
+_RESUMES = and_(TaskInstance.state == "deferred", TaskInstance.next_method == RESUME_METHOD)
+
 #: Returns whether an agent task whose Airflow task has ended may still be running.
 IsActive = Callable[[Submission], bool]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A task's place in the queue, or its slot."""
-
-    row_id: int
-    task_instance_id: UUID
-    has_slot: bool
-    resumes: bool
 
 
 @dataclass(frozen=True)
@@ -79,27 +70,23 @@ def carry_out(order: SlotOrder, is_active: IsActive) -> Shared | None:
     :param is_active: Called for each agent task of the connection that has not ended as far as Airflow knows,
         although its Airflow task has; it must not wait.
     """
+    conn_id, asking = order.conn_id, order.task_instance_id if isinstance(order, TakeSlot) else None
     with create_session(scoped=False) as session:
         # Two orders must not give away the same slot.
-        _lock(session, order.conn_id)
-        asking = order.task_instance_id if isinstance(order, TakeSlot) else None
-        if asking and not _join_queue(session, order.conn_id, asking):
+        _lock(session, conn_id)
+        if asking and not _join_queue(session, conn_id, asking):
             return None
-        holders, places = _read_places(session, order.conn_id)
-        given = _choose(session, order, holders, places, is_active)
-        if given:
-            _give(session, [place.row_id for place in given])
-        owners = holders | {place.task_instance_id for place in given}
-        resumable = [
-            place.task_instance_id for place in places if place.resumes and place.task_instance_id in owners
-        ]
-        return Shared(asking in owners, resumable)
-
-
-def _give(session: Any, row_ids: Sequence[int]) -> None:
-    store = TaskStateStoreModel
-    rows = update(store).where(store.id.in_(row_ids)).values(value=func.replace(store.value, *_GIVE))
-    session.execute(rows, execution_options={"synchronize_session": False})
+        holders = _read_holders(session, conn_id)
+        free = order.limit - len(holders)
+        if free > 0 and _read_waiting(session, conn_id, 1):
+            free -= sum(map(is_active, _list_detached(session, conn_id)))
+        given = _read_waiting(session, conn_id, free) if free > 0 else {}
+        if asking in holders:
+            # Its earlier agent task counts already, and it starts none before that one has ended.
+            given |= _read_waiting(session, conn_id, 1, asking)
+        _give(session, given)
+        owners = holders | dict(given.values())
+        return Shared(asking in owners, [one for one, resumes in owners.items() if resumes])
 
 
 def _lock(session: Any, conn_id: str) -> None:
@@ -115,12 +102,10 @@ def _lock(session: Any, conn_id: str) -> None:
 # --- the queue
 
 
-def _describe(conn_id: str, try_number: int, *, has_slot: bool) -> str:
-    """Return a place as text; the first field is the one that ``_GIVE`` changes."""
-    return json.dumps({"has_slot": has_slot, "conn_id": conn_id, "try_number": try_number})
-
-
-_GIVE = ('{"has_slot": false', '{"has_slot": true')
+def _describe(conn_id: str, try_number: Any, *, has_slot: bool) -> Any:
+    """Return a place as text, or as an expression where the number of the try is a column."""
+    text = json.dumps({"has_slot": has_slot, "conn_id": conn_id, "try_number": 0}).removesuffix("0}")
+    return text + try_number + "}"
 
 
 def _join_queue(session: Any, conn_id: str, task_instance_id: UUID) -> bool:
@@ -136,10 +121,10 @@ def _join_queue(session: Any, conn_id: str, task_instance_id: UUID) -> bool:
     place = session.execute(
         select(TaskStateStoreModel.id, TaskStateStoreModel.value).filter_by(**own)
     ).first()
-    stored = _read_place(place.value) if place else {}
+    stored = _read_json(place.value) if place else {}
     if (stored.get("conn_id"), stored.get("try_number")) == (conn_id, row.try_number):
         return True
-    value, now = _describe(conn_id, row.try_number, has_slot=False), datetime.now(timezone.utc)
+    value, now = _describe(conn_id, str(row.try_number), has_slot=False), datetime.now(timezone.utc)
     if stored.get("conn_id") == conn_id and stored.get("has_slot") is False:
         # The try before it was lost while it waited, so this one takes its place.
         session.execute(update(TaskStateStoreModel).filter_by(**own).values(value=value, updated_at=now))
@@ -151,7 +136,7 @@ def _join_queue(session: Any, conn_id: str, task_instance_id: UUID) -> bool:
     return True
 
 
-def _read_place(value: str) -> dict[str, Any]:
+def _read_json(value: str) -> dict[str, Any]:
     stored = read_json(value)
     return stored if isinstance(stored, dict) else {}
 
@@ -160,42 +145,50 @@ def _is_of(conn_id: str) -> ColumnElement[bool]:
     return TaskStateStoreModel.value.contains(f'"conn_id": {json.dumps(conn_id)}', autoescape=True)
 
 
-def _read_places(session: Any, conn_id: str) -> tuple[set[UUID], list[_Place]]:
-    """Return the ids of the task instances with slots, and the places in the queue, in its order."""
+def _is_place(conn_id: str, *, has_slot: bool) -> ColumnElement[bool]:
+    """Return the condition that a row is the place of its task's present try."""
+    value = _describe(conn_id, cast(TaskInstance.try_number, String(20)), has_slot=has_slot)
+    return and_(TaskStateStoreModel.key == SLOT_KEY, TaskStateStoreModel.value == value)
+
+
+def _read_holders(session: Any, conn_id: str) -> dict[UUID, bool]:
+    """Return the ids of the task instances that have a slot, and whether each waits to be resumed with it."""
     store = TaskStateStoreModel
-    is_record = and_(store.key == RECORD_KEY, IS_OPEN)
-    columns = (TaskInstance.id, TaskInstance.state, TaskInstance.try_number, TaskInstance.next_method)
-    query = select(store.id.label("row_id"), store.key, store.value, *columns).join(TaskInstance, _SAME_TASK)
-    query = query.where(HAS_NOT_ENDED, _is_of(conn_id), or_(store.key == SLOT_KEY, is_record))
-    holders, places = set(), []
-    for row in session.execute(query.order_by(store.id)):
-        stored = _read_place(row.value)
-        if stored.get("conn_id", conn_id) != conn_id:
-            continue
-        if row.key == RECORD_KEY:
-            holders.add(row.id)
-        elif stored.get("try_number") == row.try_number and row.state in _PRESENT:
-            has_slot = stored.get("has_slot") is True
-            resumes = row.state == "deferred" and row.next_method == RESUME_METHOD
-            if has_slot:
-                holders.add(row.id)
-            if resumes or row.state in _WAITING:
-                places.append(_Place(row.row_id, row.id, has_slot, resumes))
-    return holders, places
+    has_agent = and_(store.key == RECORD_KEY, IS_OPEN, _is_of(conn_id), HAS_NOT_ENDED)
+    has_slot = and_(_is_place(conn_id, has_slot=True), TaskInstance.state.in_(_PRESENT))
+    query = select(TaskInstance.id, store.key, store.value, _RESUMES.label("resumes"))
+    holders: dict[UUID, bool] = {}
+    for row in session.execute(query.join(store, _SAME_TASK).where(or_(has_agent, has_slot))):
+        is_place = row.key == SLOT_KEY
+        # An agent may have said the name of another connection.
+        if is_place or _read_json(row.value).get("conn_id", conn_id) == conn_id:
+            holders[row.id] = holders.get(row.id, False) or (is_place and row.resumes)
+    return holders
 
 
-def _choose(
-    session: Any, order: SlotOrder, holders: set[UUID], places: Sequence[_Place], is_active: IsActive
-) -> list[_Place]:
-    """Return the places of those who get a slot now."""
-    waiting = [place for place in places if not place.has_slot]
-    # Their earlier agent task counts already, and they start none before it has ended.
-    entitled = [place for place in waiting if place.task_instance_id in holders]
-    others = [place for place in waiting if place.task_instance_id not in holders]
-    free = order.limit - len(holders)
-    if free > 0 and others:
-        free -= sum(map(is_active, _list_detached(session, order.conn_id)))
-    return entitled + others[: max(0, free)]
+def _read_waiting(
+    session: Any, conn_id: str, count: int, task_instance_id: UUID | None = None
+) -> dict[int, tuple[UUID, bool]]:
+    """
+    Return the first places of the queue, by the ids of their rows: the task instance, and whether it waits
+    without a worker.
+    """
+    store = TaskStateStoreModel
+    waits = or_(TaskInstance.state == "running", _RESUMES)
+    query = select(store.id.label("row_id"), TaskInstance.id, _RESUMES.label("resumes")).join(
+        TaskInstance, _SAME_TASK
+    )
+    query = query.where(_is_place(conn_id, has_slot=False), waits).order_by(store.id).limit(count)
+    if task_instance_id:
+        query = query.where(TaskInstance.id == task_instance_id)
+    return {row.row_id: (row.id, bool(row.resumes)) for row in session.execute(query)}
+
+
+def _give(session: Any, places: Iterable[int]) -> None:
+    store = TaskStateStoreModel
+    rows = update(store).where(store.id.in_(list(places)))
+    value = func.replace(store.value, '{"has_slot": false', '{"has_slot": true')
+    session.execute(rows.values(value=value), execution_options={"synchronize_session": False})
 
 
 def _list_detached(session: Any, conn_id: str) -> Iterator[Submission]:
