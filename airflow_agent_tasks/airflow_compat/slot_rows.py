@@ -1,17 +1,18 @@
 """
 The slots of a connection with ``max_concurrent_tasks``, in Airflow's database. For the API server only.
 
-A task has a slot while it has not ended and its record of an agent task is open, or while this module has
-given it one in its present try. So a slot is never lost: whatever happens to the worker, it is free again
-once Airflow knows that the task has ended. Each task that waits has a row in the task state store; the ids
-of the rows are the order of the queue.
+A slot is taken by a task to which this module has given one in its present try; by a task that waits for the
+agent task that its open record names; and by any other agent task with an open record that its service says
+is active. So no slot is ever lost: whatever happens to a worker, its slot is free again once Airflow knows
+that. Each task that waits has a row in the task state store; the ids of the rows are the order of the queue.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -24,6 +25,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, update
 
+from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.ended_tasks import HAS_NOT_ENDED, IS_OPEN, SCOPE_NAMES, read_json
 from airflow_agent_tasks.airflow_compat.slot_orders import RESUME_METHOD, SlotOrder, TakeSlot
 from airflow_agent_tasks.airflow_compat.submission_rows import MAY_BE_ACTIVE
@@ -46,8 +48,31 @@ _SAME_TASK = and_(
 #: The condition that a task waits for its slot without a worker.
 _RESUMES = and_(TaskInstance.state == "deferred", TaskInstance.next_method == RESUME_METHOD)
 
-#: Returns whether an agent task whose Airflow task has ended may still be running.
-IsActive = Callable[[Submission], bool]
+#: The states of a task with an execution that waits for its agent, on a worker or without.
+_ATTACHED = ("running", "deferred", "awaiting_input")
+#: The states of a task whose next try or execution is to come.
+_COMING = ("up_for_retry", "scheduled", "queued", "restarting")
+#: The most tasks that one order resumes: its sender waits for it.
+_MAX_RESUMED = 100
+
+
+@dataclass(frozen=True)
+class Detached:
+    """
+    An agent task that may be running although no execution of its Airflow task waits for it.
+
+    :param row_id: The id of the row with its record.
+    :param value: What the row contains.
+    :param record: The record.
+    """
+
+    row_id: int
+    value: str
+    record: Submission
+
+
+#: Returns whether such an agent task is active.
+IsActive = Callable[[Detached], bool]
 
 
 @dataclass(frozen=True)
@@ -67,8 +92,7 @@ def carry_out(order: SlotOrder, is_active: IsActive) -> Shared | None:
     """
     Give the free slots to those who have waited longest; return None if the task of the order has ended.
 
-    :param is_active: Called for each agent task of the connection that has not ended as far as Airflow knows,
-        although its Airflow task has; it must not wait.
+    :param is_active: Called for agent tasks that count if they are active; it must not wait.
     """
     conn_id, asking = order.conn_id, order.task_instance_id if isinstance(order, TakeSlot) else None
     with create_session(scoped=False) as session:
@@ -79,14 +103,12 @@ def carry_out(order: SlotOrder, is_active: IsActive) -> Shared | None:
         holders = _read_holders(session, conn_id)
         free = order.limit - len(holders)
         if free > 0 and _read_waiting(session, conn_id, 1):
-            free -= sum(map(is_active, _list_detached(session, conn_id)))
-        given = _read_waiting(session, conn_id, free) if free > 0 else {}
-        if asking in holders:
-            # Its earlier agent task counts already, and it starts none before that one has ended.
-            given |= _read_waiting(session, conn_id, 1, asking)
-        _give(session, given)
+            free -= sum(map(is_active, _list_detached(session, conn_id, holders)))
+        if given := _read_waiting(session, conn_id, free) if free > 0 else {}:
+            _give(session, given)
         owners = holders | dict(given.values())
-        return Shared(asking in owners, [one for one, resumes in owners.items() if resumes])
+        resumable = [one for one, resumes in owners.items() if resumes]
+        return Shared(asking in owners, (resumable + _list_without_place(session))[:_MAX_RESUMED])
 
 
 def _lock(session: Any, conn_id: str) -> None:
@@ -141,8 +163,10 @@ def _read_json(value: str) -> dict[str, Any]:
     return stored if isinstance(stored, dict) else {}
 
 
-def _is_of(conn_id: str) -> ColumnElement[bool]:
-    return TaskStateStoreModel.value.contains(f'"conn_id": {json.dumps(conn_id)}', autoescape=True)
+def _is_record_of(conn_id: str) -> ColumnElement[bool]:
+    """Return the condition that a row is an open record that has the name of the connection somewhere."""
+    named = TaskStateStoreModel.value.contains(f'"conn_id": {json.dumps(conn_id)}', autoescape=True)
+    return and_(TaskStateStoreModel.key == RECORD_KEY, IS_OPEN, named)
 
 
 def _is_place(conn_id: str, *, has_slot: bool) -> ColumnElement[bool]:
@@ -154,7 +178,9 @@ def _is_place(conn_id: str, *, has_slot: bool) -> ColumnElement[bool]:
 def _read_holders(session: Any, conn_id: str) -> dict[UUID, bool]:
     """Return the ids of the task instances that have a slot, and whether each waits to be resumed with it."""
     store = TaskStateStoreModel
-    has_agent = and_(store.key == RECORD_KEY, IS_OPEN, _is_of(conn_id), HAS_NOT_ENDED)
+    # Of a start without a response only the next try can find out what became of it.
+    is_uncertain = and_(TaskInstance.state.in_(_COMING), store.value.contains('"task_id": null'))
+    has_agent = and_(_is_record_of(conn_id), or_(TaskInstance.state.in_(_ATTACHED), is_uncertain))
     has_slot = and_(_is_place(conn_id, has_slot=True), TaskInstance.state.in_(_PRESENT))
     query = select(TaskInstance.id, store.key, store.value, _RESUMES.label("resumes"))
     holders: dict[UUID, bool] = {}
@@ -166,9 +192,7 @@ def _read_holders(session: Any, conn_id: str) -> dict[UUID, bool]:
     return holders
 
 
-def _read_waiting(
-    session: Any, conn_id: str, count: int, task_instance_id: UUID | None = None
-) -> dict[int, tuple[UUID, bool]]:
+def _read_waiting(session: Any, conn_id: str, count: int) -> dict[int, tuple[UUID, bool]]:
     """
     Return the first places of the queue, by the ids of their rows: the task instance, and whether it waits
     without a worker.
@@ -179,8 +203,6 @@ def _read_waiting(
         TaskInstance, _SAME_TASK
     )
     query = query.where(_is_place(conn_id, has_slot=False), waits).order_by(store.id).limit(count)
-    if task_instance_id:
-        query = query.where(TaskInstance.id == task_instance_id)
     return {row.row_id: (row.id, bool(row.resumes)) for row in session.execute(query)}
 
 
@@ -191,16 +213,39 @@ def _give(session: Any, places: Iterable[int]) -> None:
     session.execute(rows.values(value=value), execution_options={"synchronize_session": False})
 
 
-def _list_detached(session: Any, conn_id: str) -> Iterator[Submission]:
-    """Yield the records of the agent tasks that may be running although their Airflow tasks have ended."""
+def _list_without_place(session: Any) -> list[UUID]:
+    """Return the ids of task instances that wait for a slot, but whose place was deleted: they ask again."""
+    place = select(TaskStateStoreModel.id).where(_SAME_TASK, TaskStateStoreModel.key == SLOT_KEY)
+    return list(session.scalars(select(TaskInstance.id).where(_RESUMES, ~place.exists())))
+
+
+def _list_detached(session: Any, conn_id: str, holders: Container[UUID]) -> Iterator[Detached]:
     store = TaskStateStoreModel
-    query = select(store.value).outerjoin(TaskInstance, _SAME_TASK)
-    has_ended = or_(TaskInstance.id.is_(None), ~HAS_NOT_ENDED)
-    query = query.where(store.key == RECORD_KEY, IS_OPEN, _is_of(conn_id), has_ended, MAY_BE_ACTIVE)
-    for value in session.scalars(query):
-        try:
-            record = Submission.from_json(read_json(value))
-        except AgentTaskError:
-            continue
-        if record.task_id and record.conn_id == conn_id:
-            yield record
+    is_detached = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(_ATTACHED))
+    query = select(store.id.label("row_id"), store.value, TaskInstance.id).outerjoin(TaskInstance, _SAME_TASK)
+    query = query.where(_is_record_of(conn_id), is_detached, MAY_BE_ACTIVE)
+    for row in session.execute(query):
+        with suppress(AgentTaskError):
+            record = Submission.from_json(read_json(row.value))
+            # One that is about to resume has the slot of its task.
+            if record.task_id and record.conn_id == conn_id and row.id not in holders:
+                yield Detached(row.row_id, row.value, record)
+
+
+def close_record(detached: Detached, task: AgentTask) -> None:
+    """
+    Close the record of an agent task that has ended, unless a try may come for its result.
+
+    :param task: The agent task as its service describes it.
+    """
+    record, store = detached.record, TaskStateStoreModel
+    if record.started is None or record.is_undelivered:
+        return
+    closed = Submission.build_closed(record.started, task, record.conn_id)
+    try_to_come = select(TaskInstance.id).where(_SAME_TASK, HAS_NOT_ENDED)
+    row = update(store).where(
+        store.id == detached.row_id, store.value == detached.value, ~try_to_come.exists()
+    )
+    with create_session(scoped=False) as session:
+        values = row.values(value=json.dumps(closed.to_json()))
+        session.execute(values, execution_options={"synchronize_session": False})

@@ -82,6 +82,9 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
 
 
 def _submit(start: IntendedStart) -> Flow[AgentTask]:
+    if start.execution.submission:
+        # What it names has ended or is to be replaced: it must not count as active while this task waits.
+        yield from start.execution.drop()
     yield from wait_for_slot(start.execution)
     key = start.fields.get("idempotency_key") or build_idempotency_key(
         start.execution.task_try.owner, start.fields

@@ -18,7 +18,11 @@ class TakeSlot(Command[bool], frozen=True):
     Take a slot, and return True; return False if all are taken, or others have waited longer.
 
     The slot is free again when the task ends. A task that has one already keeps it. True without a limit.
+
+    :param is_repeated: True if this execution has asked before, so that the limit may have changed.
     """
+
+    is_repeated: bool = False
 
 
 class DeferForSlot(Command[NoReturn], frozen=True):
@@ -27,14 +31,13 @@ class DeferForSlot(Command[NoReturn], frozen=True):
 
 def wait_for_slot(execution: Execution) -> Flow[None]:
     """Return once the execution may start an agent task; the first to come is the first to be served."""
-    has_waited = False
-    while not (yield from TakeSlot()):
-        if not has_waited:
-            yield from info(
-                "Waiting to start: max_concurrent_tasks of connection %r is reached.",
-                execution.settings.conn_id,
-            )
-        has_waited = True
+    has_slot = yield from TakeSlot()
+    if not has_slot:
+        yield from info(
+            "Waiting to start: max_concurrent_tasks of connection %r is reached.", execution.settings.conn_id
+        )
+    while not has_slot:
         if execution.settings.deferrable:
             yield from DeferForSlot()
         yield from Sleep(SLOT_POLL * PATIENCE)
+        has_slot = yield from TakeSlot(is_repeated=True)

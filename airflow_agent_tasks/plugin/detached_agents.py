@@ -1,14 +1,15 @@
-"""Finds out, in the background, whether agent tasks still run whose Airflow tasks have ended."""
+"""Finds out, in the background, whether agent tasks still run that no execution of an Airflow task awaits."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
+from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.airflow_compat.slot_rows import Detached, close_record
 from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError, AgentTaskNotFoundError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -16,73 +17,84 @@ from airflow_agent_tasks.plugin.background_calls import BackgroundCalls, Call
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which an agent task counts as active before its service is asked again.
+#: Seconds after which a service is asked again.
 RECHECK = 30.0
-#: The number of agent tasks that are remembered.
-MAX_REMEMBERED = 10_000
-#: Number of threads that ask services.
+#: Maximum number of records to remember.
+MAX_KNOWN = 10_000
+#: Number of threads that ask the service of one connection: another one that is silent delays no others.
 THREADS = 2
+
+
+def _start_threads(conn_id: str) -> Callable[[Call], None]:
+    return BackgroundCalls(THREADS).start
 
 
 class DetachedAgents:
     """
-    Remembers which agent tasks have ended, of those that Airflow no longer waits for.
+    Remembers which of these agent tasks are active.
 
-    Such an agent task counts towards ``max_concurrent_tasks`` of its connection until its service says that
-    it has ended, because the service counts it too.
+    Each counts towards ``max_concurrent_tasks`` of its connection until its service says that it has ended,
+    because the service counts it too.
 
-    :param start: Runs a call in the background.
+    :param start_threads: Takes a connection; returns what runs calls for it in the background.
     :param clock: Returns the monotonic time in seconds.
     """
 
     def __init__(
         self,
-        start: Callable[[Call], None] | None = None,
+        start_threads: Callable[[str], Callable[[Call], None]] = _start_threads,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._start = start or BackgroundCalls(THREADS).start
+        self._start_threads = start_threads
         self._clock = clock
         self._lock = threading.Lock()
-        #: Whether each agent task is active, and until when it counts as that without a check.
-        self._known: OrderedDict[str, tuple[bool, float]] = OrderedDict()
+        self._starts: dict[str, Callable[[Call], None]] = {}
+        #: Whether each record's agent task is active, and when to ask again; never while it is being asked.
+        self._known: dict[int, tuple[bool, float]] = {}
 
-    def is_active(self, submission: Submission) -> bool:
+    def is_active(self, detached: Detached) -> bool:
         """Return whether an agent task may be active; asks its service in the background, and never waits."""
-        key = f"{submission.conn_id}/{submission.task_id}"
         with self._lock:
-            is_active, until = self._known.get(key, (True, 0.0))
-            is_due = is_active and self._clock() >= until
-            if is_due:
-                self._remember(key, is_active=True)
-        if is_due:
-            self._start(partial(self._check, key, submission))
+            is_active, recheck_at = self._known.get(detached.row_id, (True, 0.0))
+            if self._clock() < recheck_at:
+                return is_active
+            self._known[detached.row_id] = (is_active, float("inf"))
+            conn_id = detached.record.conn_id
+            start = self._starts.setdefault(conn_id, self._start_threads(conn_id))
+        start(partial(self._check, detached))
         return is_active
 
-    def _check(self, key: str, submission: Submission) -> None:
-        is_active = _ask(submission)
-        with self._lock:
-            self._remember(key, is_active=is_active)
+    def _check(self, detached: Detached) -> None:
+        is_active = True
+        try:
+            is_active = _ask(detached)
+        finally:
+            with self._lock:
+                if len(self._known) >= MAX_KNOWN:
+                    # Many of their records are closed by now. The others are asked about again.
+                    self._known.clear()
+                self._known[detached.row_id] = (is_active, self._clock() + RECHECK)
 
-    def _remember(self, key: str, *, is_active: bool) -> None:
-        self._known[key] = (is_active, self._clock() + RECHECK)
-        self._known.move_to_end(key)
-        if len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
 
-
-def _ask(submission: Submission) -> bool:
+def _ask(detached: Detached) -> bool:
     """Return whether the service says that an agent task is active; True if it does not answer."""
-    task_id = submission.task_id or ""
+    record = detached.record
     try:
-        hook = find_hook(submission.conn_id)
-        task = hook.get_task(task_id, submission.agent_id, retries=False, has_result=False)
+        task = _get_task(record)
     except AgentTaskNotFoundError:
         return False
     except AgentTaskConfigurationError as error:
         # Otherwise, an API server that cannot read the connection would let nobody start anything.
-        log.warning("Agent task %s does not count towards max_concurrent_tasks: %s", task_id, error)
+        log.warning("Agent task %s does not count towards max_concurrent_tasks: %s", record.task_id, error)
         return False
     except AgentTaskError as error:
-        log.warning("Agent task %s counts towards max_concurrent_tasks: %s", task_id, error)
+        log.warning("Agent task %s counts towards max_concurrent_tasks: %s", record.task_id, error)
         return True
+    if task.is_terminal:
+        close_record(detached, task)
     return not (task.is_terminal or task.is_stopped)
+
+
+def _get_task(record: Submission) -> AgentTask:
+    hook = find_hook(record.conn_id)
+    return hook.get_task(record.task_id or "", record.agent_id, retries=False, has_result=False)

@@ -8,6 +8,8 @@ that free slots be shared; the tasks that get one resume from here, as after a c
 from __future__ import annotations
 
 import logging
+import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -20,11 +22,26 @@ from airflow_agent_tasks.plugin.signed_orders import take_orders
 
 log = logging.getLogger(__name__)
 
+#: Seconds to wait for other orders about the same connection in this process; a worker tries again.
+MAX_WAIT = 5.0
+
 _detached = DetachedAgents()
+_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 def _carry_out(order: SlotOrder) -> JSONResponse:
     """Carry out an order: 200 and whether its task has a slot, 409 if its task no longer runs."""
+    lock = _locks[order.conn_id]
+    # Here rather than in the database, where each would occupy a connection while it waits.
+    if not lock.acquire(timeout=MAX_WAIT):
+        return JSONResponse({"detail": "Too many orders about this connection at once."}, 503)
+    try:
+        return _share(order)
+    finally:
+        lock.release()
+
+
+def _share(order: SlotOrder) -> JSONResponse:
     # Imported here: if it no longer fits Airflow, the health endpoint must still be able to report that.
     from airflow_agent_tasks.airflow_compat.slot_rows import carry_out
 

@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
 from airflow_agent_tasks.airflow_compat.slot_orders import PATH
-from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.slots import SLOT_POLL
+from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE
 from airflow_agent_tasks.polling.connection_cache import CachedHook
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 async def wait_while_limited(conn_id: str) -> None:
     """
-    Return once a connection has no ``max_concurrent_tasks``, or cannot be used.
+    Return once a connection has no ``max_concurrent_tasks``, or is unusable or unreadable for ten minutes.
 
     As long as it has, and anyone waits here, the plugin is asked every few seconds to share its free slots.
     """
@@ -50,6 +51,7 @@ class SlotQueue:
         self._conn_id = conn_id
         self._sleep = sleep
         self._is_failing = False
+        self._readable_at = time.monotonic()
         self.waiting = 0
         self.task: asyncio.Task[None] | None = None
 
@@ -68,12 +70,15 @@ class SlotQueue:
     async def _read_limit(self, connection: CachedHook) -> int | None:
         """Return the limit, 0 if it cannot be read now, or None if there is none to wait for."""
         try:
-            return (await connection.get()).settings.max_concurrent_tasks
-        except AgentTaskConfigurationError:
-            return None  # the worker reads the connection too, and says what is wrong
+            limit = (await connection.get()).settings.max_concurrent_tasks
         except AgentTaskError as error:
+            # In the end, the worker reads the connection too, and says what is wrong.
+            if not error.is_transient or time.monotonic() - self._readable_at > MAX_OUTAGE:
+                return None
             self._warn(error)
             return 0
+        self._readable_at = time.monotonic()
+        return limit
 
     async def _share(self, limit: int) -> None:
         order = {"do": "share slots", "conn_id": self._conn_id, "limit": limit}

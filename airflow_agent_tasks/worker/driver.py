@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
@@ -17,6 +18,7 @@ from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_st
 from airflow_agent_tasks.airflow_compat.task_telemetry import read_stats_tags, read_trace_carrier
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.callback import MakeCallback
@@ -181,8 +183,11 @@ class Driver:
                 return self._defer(command)
             case cmd.Park():
                 return self._park(command)
-            case TakeSlot():
-                return take_slot(self._callbacks.find_hook(), self._ti, self._log)
+            case TakeSlot(is_repeated):
+                find = (
+                    partial(find_hook, self._settings.conn_id) if is_repeated else self._callbacks.find_hook
+                )
+                return take_slot(find(), self._ti, self._log)
             case DeferForSlot():
                 return defer_for_slot(self._callbacks.defer, self._settings.conn_id)
             case cmd.StopOnKill(started):

@@ -462,6 +462,7 @@ class World:
             case cmd.Defer() | DeferForSlot():
                 raise DeferredError(command)
             case TakeSlot():
+                assert self.store is None, "it asks for a slot, but its record takes one"
                 return self.performed[name] > self.script.full
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None

@@ -18,15 +18,17 @@ from airflow.utils.types import DagRunTriggeredByType
 from pytest_mock import MockerFixture
 from sqlalchemy import update
 
+from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
-from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES
+from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
 from airflow_agent_tasks.airflow_compat.slot_orders import PATH, RESUME_METHOD
-from airflow_agent_tasks.airflow_compat.slot_rows import SLOT_KEY
+from airflow_agent_tasks.airflow_compat.slot_rows import SLOT_KEY, Detached
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 from airflow_agent_tasks.plugin import slot_endpoint
-from airflow_agent_tasks.plugin.detached_agents import DetachedAgents
-from tests.airflow.conftest import finish_stops
+from airflow_agent_tasks.plugin.detached_agents import RECHECK, DetachedAgents
+from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 from tests.airflow.waiting_rows import put, read, read_states, set_trigger
 
 CONN_ID = "shinzo_default"
@@ -73,6 +75,18 @@ def start_tasks(run_dag: Any, number: int) -> list[Any]:
 def take(row: Any, limit: int, conn_id: str = CONN_ID) -> bool:
     order = {"do": "take slot", "conn_id": conn_id, "limit": limit, "task_instance_id": str(row.id)}
     return bool(order_plugin(PATH, "take a slot", order)["has_slot"])
+
+
+def take_after_check(row: Any, limit: int, conn_id: str = CONN_ID) -> bool:
+    """Ask twice: the first order has the service asked about agents that nobody waits for."""
+    take(row, limit, conn_id)
+    finish_stops()
+    return take(row, limit, conn_id)
+
+
+@pytest.fixture
+def running_agent(airflow_home: Any, agent_task_sandbox: Any) -> AgentTask:
+    return find_hook(CONN_ID).start_task(message=LONG_SCRIPT)
 
 
 def share(limit: int, conn_id: str = CONN_ID) -> None:
@@ -156,14 +170,88 @@ def test_a_lost_task_that_started_nothing_holds_no_slot(rows: list[Any], state: 
     assert take(rows[1], 1) is True
 
 
-@pytest.mark.parametrize("state", ["up_for_retry", None, "deferred", "awaiting_input", "queued"])
-def test_a_task_holds_a_slot_as_long_as_its_agent_may_be_running(rows: list[Any], state: str | None) -> None:
-    assert take(rows[0], 1) is True
+@pytest.mark.parametrize("state", ["running", "deferred", "awaiting_input"])
+def test_a_task_that_waits_for_its_agent_has_a_slot(rows: list[Any], state: str) -> None:
     record(rows[0], Submission("key", 1, 0, "tsk_1", conn_id=CONN_ID))
     put(rows[0], state)
-    assert take(rows[1], 1) is False
-    put(rows[0], "running")
-    assert (take(rows[0], 1), take(rows[1], 1)) == (True, False)
+    assert (take(rows[1], 1), take(rows[1], 2)) == (False, True)
+
+
+@pytest.mark.parametrize("state", ["up_for_retry", "queued", "scheduled", None, "failed", "success"])
+def test_an_agent_counts_as_long_as_it_is_active_whatever_became_of_its_task(
+    rows: list[Any], running_agent: AgentTask, state: str | None
+) -> None:
+    record(rows[0], Submission("key", 1, 0, running_agent.task_id, running_agent.agent_id, conn_id=CONN_ID))
+    put(rows[0], state)
+    assert take_after_check(rows[1], 1) is False
+    find_hook(CONN_ID).stop_task(running_agent.task_id, running_agent.agent_id)
+    slot_endpoint._detached = DetachedAgents()  # it asks again at once
+    assert take_after_check(rows[1], 1) is True
+    # The result of one whose next try is to come must still be found.
+    assert find_record(build_scope(rows[0])) is None or state not in ("failed", "success")
+
+
+@pytest.mark.parametrize(("state", "counts"), [("up_for_retry", True), ("queued", True), (None, False)])
+def test_a_start_without_a_response_counts_until_the_next_try(
+    rows: list[Any], state: str | None, counts: bool
+) -> None:
+    record(rows[0], Submission("key", 1, 0, conn_id=CONN_ID))
+    put(rows[0], state)
+    assert take_after_check(rows[1], 1) is not counts
+
+
+def test_the_agent_of_a_task_that_is_about_to_resume_counts_once(
+    rows: list[Any], running_agent: AgentTask
+) -> None:
+    assert take(rows[0], 2) is True
+    record(rows[0], Submission("key", 1, 0, running_agent.task_id, running_agent.agent_id, conn_id=CONN_ID))
+    put(rows[0], "scheduled")
+    assert take_after_check(rows[1], 2) is True
+
+
+def test_a_connection_that_the_api_server_cannot_read_blocks_nobody(
+    rows: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    record(rows[0], Submission("key", 1, 0, "tsk_1", conn_id="unknown"))
+    put(rows[0], "failed")
+    assert take_after_check(rows[1], 1, "unknown") is True
+    assert "Agent task tsk_1 does not count towards max_concurrent_tasks: " in caplog.text
+
+
+def test_a_service_that_does_not_answer_keeps_its_agents_counted(
+    rows: list[Any], agent_task_sandbox: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(rows[0], Submission("key", 1, 0, "tsk_1", "agt_1", conn_id=CONN_ID))
+    put(rows[0], "failed")
+    agent_task_sandbox.faults([{"status": 503, "times": 1}])
+    assert take_after_check(rows[1], 1) is False
+    assert "Agent task tsk_1 counts towards max_concurrent_tasks: " in caplog.text
+
+
+def test_a_service_is_asked_about_an_agent_every_half_minute(mocker: MockerFixture) -> None:
+    now, calls = [100.0], []
+    agents = DetachedAgents(lambda conn_id: calls.append, lambda: now[0])
+    detached = Detached(7, "", Submission("key", 1, 0, "tsk_1", conn_id="unknown"))
+    assert [agents.is_active(detached) for _ in range(3)] == [True] * 3
+    assert len(calls) == 1
+    now[0] += 1000.0  # it is still being asked
+    assert agents.is_active(detached) is True
+    assert len(calls) == 1
+    calls[0]()
+    assert agents.is_active(detached) is False
+    now[0] += RECHECK
+    assert agents.is_active(detached) is False
+    assert len(calls) == 2
+
+
+def test_a_task_whose_place_was_deleted_asks_again(rows: list[Any]) -> None:
+    assert [take(row, 1) for row in rows[:2]] == [True, False]
+    put(rows[1], "deferred", **WAITS)
+    with create_session() as session:
+        names = {name: getattr(rows[1], name) for name in SCOPE_NAMES}
+        session.query(TaskStateStoreModel).filter_by(key=SLOT_KEY, **names).delete()
+    share(1)
+    assert read_states(rows[1]) == ["scheduled"]
 
 
 def test_an_agent_that_was_started_without_a_limit_counts(rows: list[Any]) -> None:
@@ -200,11 +288,6 @@ def test_a_retry_keeps_the_place_in_the_queue_but_not_a_slot_it_did_not_use(rows
     assert take(again, 1) is False
 
 
-def test_a_try_whose_earlier_agent_counts_already_gets_its_slot_at_once(rows: list[Any]) -> None:
-    record(rows[0], Submission("key", 1, 0, "tsk_1", conn_id=CONN_ID))
-    assert [take(row, 1) for row in (rows[1], rows[0], rows[1])] == [False, True, False]
-
-
 @pytest.mark.parametrize("state", ["success", "failed", "deferred", "queued", None])
 def test_a_task_that_does_not_run_gets_none(rows: list[Any], state: str | None) -> None:
     put(rows[0], state)
@@ -220,18 +303,14 @@ def test_many_at_once_get_no_more_than_there_are(run_dag: Any, api_server: str) 
         assert sum(pool.map(lambda row: take(row, 5), rows)) == 5
 
 
-def test_an_agent_that_nobody_waits_for_counts_until_its_service_says_that_it_has_ended(
-    run_dag: Any, api_server: str, mocker: MockerFixture
+def test_orders_that_cannot_be_carried_out_in_time_are_sent_again(
+    rows: list[Any], mocker: MockerFixture
 ) -> None:
-    starts = "ShinzoTaskOperator(task_id='left', message='#sandbox {{}}', wait_for_completion=False)\n"
-    rows_of_run = run_dag(starts.format() + TASKS.format(2))
-    row = rows_of_run._task_instance("agent", 0)
-    set_trigger(row, DagRunTriggeredByType.REST_API)
-    put(row, "running")
-    finish_stops()
-    assert take(row, 1) is False  # and its service is asked meanwhile
-    finish_stops()
-    assert take(row, 1) is True
+    mocker.patch.object(slot_endpoint, "MAX_WAIT", 0.01)
+    lock = slot_endpoint._locks[CONN_ID]
+    with lock, pytest.raises(AgentTaskError, match="503"):
+        take(rows[0], 1)
+    assert take(rows[0], 1) is True
 
 
 @pytest.mark.parametrize(
