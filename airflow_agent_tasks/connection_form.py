@@ -15,6 +15,8 @@ from airflow_agent_tasks.services.shinzo import ShinzoDialect
 
 #: The range of the number fields; timers overflow outside it.
 SMALLEST_NUMBER, LARGEST_NUMBER = 0.001, 86_400
+#: The largest whole number of a field for one.
+LARGEST_COUNT = 100_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ExtraField:
     :param name: Its key in the connection's extra.
     :param label: Its label in the form.
     :param description: The help text below it, in Markdown.
-    :param kind: Its JSON type: ``string`` (default), ``number`` or ``boolean``.
+    :param kind: Its JSON type: ``string`` (default), ``number``, ``integer`` or ``boolean``.
     :param is_secret: True if the form hides the input; default False.
     """
 
@@ -40,6 +42,8 @@ class ExtraField:
         schema: dict[str, Any] = {"type": [self.kind, "null"]}
         if self.kind == "number":
             schema |= {"minimum": SMALLEST_NUMBER, "maximum": LARGEST_NUMBER}
+        if self.kind == "integer":
+            schema |= {"minimum": 1, "maximum": LARGEST_COUNT}
         if self.is_secret:
             schema["format"] = "password"
         # As Markdown, because Airflow shows a plain ``description`` as text, without the link.
@@ -71,6 +75,13 @@ NETWORK_FIELDS = (
         "Requests per second",
         "Maximum number of requests per second that each process sends. Default: no limit.",
         "number",
+    ),
+    ExtraField(
+        "max_concurrent_tasks",
+        "Agent tasks at once",
+        "Maximum number of agent tasks that run at once, whatever the DAGs ask; further ones wait before "
+        "they are submitted. Default: no limit.",
+        "integer",
     ),
     ExtraField(
         "allow_insecure_http",

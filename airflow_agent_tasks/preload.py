@@ -22,8 +22,10 @@ MODULES = (
     "airflow_agent_tasks.decorators.agent_task",
     "airflow_agent_tasks.sensors.agent_task",
     "airflow_agent_tasks.triggers.agent_task",
+    "airflow_agent_tasks.triggers.slot",
     "airflow_agent_tasks.client.sync_client",
     "airflow_agent_tasks.callbacks.token",
+    "airflow_agent_tasks.airflow_compat.worker_request_signature",
 )
 
 

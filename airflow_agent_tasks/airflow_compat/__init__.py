@@ -13,9 +13,10 @@ module                 what it uses, and why                         the public 
 ``task_states``        a task instance's ``get_task_states``, to     this is public on a worker; none for a
                        tell a task that someone marked failed or     trigger
                        success from one whose worker was lost
-``supervisor``         ``comms.GetTaskStates`` and                   none: a trigger has no such method
-                       ``task_runner.SUPERVISOR_COMMS``, for the
-                       same in a trigger
+``supervisor``         ``comms.GetTaskStates`` and                   none: a trigger has no such method, and
+                       ``task_runner.SUPERVISOR_COMMS``, for the     nothing else tells a task of
+                       same in a trigger, and on a worker to         ``dag.test()``
+                       recognise ``dag.test()``
 ``reported_end``       ``task_runner.SUPERVISOR_COMMS``, to hear     a task instance's ``get_task_states``: a
                        whether Airflow has accepted a deferral or    request in each execution, and too early
                        a success                                     before a deferral
@@ -61,6 +62,8 @@ module                 what it uses, and why                         the public 
                        an agent task without a worker
 ``submission_rows``    ``TaskStateStoreModel``, ``TaskInstance``     none: REST has one task's state at a time
                        and ``XComModel`` rows, to list agent tasks
+``slot_rows``          the same rows, ``DagRun`` and ``Pool``, to     pools and ``max_active_tis_per_dag``,
+                       count the agents of a connection              which count no tasks with open questions
 ``page_access``        ``core_api.security`` and the auth manager,   none for a page of a plugin; other
                        to show each user what Airflow lets them see  providers use the same
 ``audit_log``          ``Log`` rows, for what people do to agent     none
@@ -79,6 +82,6 @@ module                 what it uses, and why                         the public 
 ``replaced_tasks`` for 3.4 and later, as their first lines say.
 ``requirements`` lists the names, columns and parameters that these modules need, and the consequence if one
 is missing, in the form of ``requirement``; ``startup_check`` checks the running Airflow against that table.
-``api_server``, ``form_orders`` and ``worker_request_signature`` use nothing private: they send, describe and
-sign a worker's requests to the plugin.
+``api_server``, ``form_orders``, ``slot_orders`` and ``worker_request_signature`` use nothing private: they
+send, describe and sign requests to the plugin.
 """

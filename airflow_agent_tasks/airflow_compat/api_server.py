@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
 
 from airflow_agent_tasks.client.settings import ClientSettings
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.services.http import Request
 
 if TYPE_CHECKING:
-    from airflow_agent_tasks.services.http import Request, Response
+    from airflow_agent_tasks.services.http import Response
 
 #: Seconds for the API server to answer.
 TIMEOUT = 10.0
@@ -31,6 +34,41 @@ def list_servers() -> Iterable[str]:
     page = find_page()
     workers = conf.get("core", "execution_api_server_url", fallback=None) or page
     return dict.fromkeys((workers.rstrip("/").removesuffix("/execution"), page))
+
+
+def order_plugin(path: str, purpose: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Send an order to this package's plugin in the API server, and return its reply.
+
+    :param path: The path of the endpoint.
+    :param purpose: What the order is for, as in "change the form".
+    :param order: The order.
+    :raises AgentTaskCancelledError: if the Airflow task that it is about no longer runs.
+    :raises AgentTaskError: if no API server has carried it out.
+    """
+    reasons = []
+    for server in list_servers():
+        try:
+            return _read_reply(server, send_order(server, Request("POST", path, purpose, json=order)))
+        except AgentTaskCancelledError:
+            raise
+        except AgentTaskError as error:
+            reasons.append(str(error))
+    raise AgentTaskError(" ".join(reasons))
+
+
+def _read_reply(server: str, response: Response) -> Mapping[str, Any]:
+    if response.status == HTTPStatus.CONFLICT:
+        raise AgentTaskCancelledError(
+            "This Airflow task is no longer running, because someone marked or cleared it."
+        )
+    try:
+        reply = response.to_json() if response.status == HTTPStatus.OK else None
+    except ValueError:
+        reply = None
+    if not isinstance(reply, Mapping):
+        raise AgentTaskError(f"{server} responded with status {response.status}.")
+    return reply
 
 
 def send_order(server: str, request: Request, *, retries: bool = True) -> Response:

@@ -31,16 +31,21 @@ class _Channel:
 
     def send(self, msg: Any) -> Any:
         """Send a message, and tell how the report went."""
-        is_report = type(msg).__name__ in _REPORTS
+        if type(msg).__name__ not in _REPORTS:
+            return self._channel.send(msg)
         try:
             response = self._channel.send(msg)
         except Exception:
-            if is_report:
-                self._on_report(False)
+            self._end(is_accepted=False)
             raise
-        if is_report:
-            self._on_report(True)
+        self._end(is_accepted=True)
         return response
+
+    def _end(self, *, is_accepted: bool) -> None:
+        from airflow.sdk.execution_time import task_runner
+
+        task_runner.SUPERVISOR_COMMS = self._channel
+        self._on_report(is_accepted)
 
 
 def watch_reported_end(on_report: Callable[[bool], None]) -> None:

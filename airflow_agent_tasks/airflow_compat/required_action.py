@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from http import HTTPStatus
 from typing import Any, TypedDict
 
-from airflow_agent_tasks.airflow_compat.api_server import list_servers, send_order
+from airflow_agent_tasks.airflow_compat.api_server import order_plugin
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.documentation import link
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking, Form
 from airflow_agent_tasks.logger_protocol import Log
-from airflow_agent_tasks.services.http import Request
 
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/required-action"
@@ -96,20 +94,13 @@ class RequiredAction:
         :raises AgentTaskCancelledError: if the Airflow task is no longer running.
         """
         addressed = {"task_instance_id": str(self._ti.id), **order}
-        reasons = []
-        for server in list_servers():
-            try:
-                reply = _send(server, addressed)
-            except AgentTaskError as error:
-                reasons.append(str(error))
-                continue
-            if reply is None:
-                raise AgentTaskCancelledError(
-                    "This Airflow task is no longer running, because someone marked or cleared it."
-                )
-            return reply
-        if not self._has_warned:
-            self._warn(" ".join(reasons))
+        try:
+            return order_plugin(PATH, "change the form", addressed)
+        except AgentTaskCancelledError:
+            raise
+        except AgentTaskError as error:
+            if not self._has_warned:
+                self._warn(str(error))
         return None
 
     def _warn(self, reasons: str) -> None:
@@ -122,17 +113,3 @@ class RequiredAction:
             link("explanation/questions#what-your-deployment-needs"),
             reasons,
         )
-
-
-def _send(server: str, order: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the plugin's reply, or None if the task is no longer running."""
-    response = send_order(server, Request("POST", PATH, "change the form", json=order))
-    if response.status == HTTPStatus.CONFLICT:
-        return None
-    try:
-        reply = response.to_json() if response.status == HTTPStatus.OK else None
-    except ValueError:
-        reply = None
-    if not isinstance(reply, Mapping):
-        raise AgentTaskError(f"{server} responded with status {response.status}.")
-    return reply

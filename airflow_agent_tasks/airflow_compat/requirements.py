@@ -11,7 +11,9 @@ from airflow_agent_tasks.airflow_compat.requirement import Part, Requirement
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 
 _CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
+_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 _TASK_KEY = "dag_id run_id task_id map_index"
+_TASK_NAMES = "dag_id run_id task_id map_index|region_index"
 
 REQUIREMENTS = (
     Requirement(
@@ -28,7 +30,7 @@ REQUIREMENTS = (
         "them",
         (
             Part(
-                "airflow.sdk.execution_time.task_runner:RuntimeTaskInstance.get_task_states",
+                f"{_TASK_RUNNER}:RuntimeTaskInstance.get_task_states",
                 parameters="dag_id run_ids task_ids map_index",
             ),
         ),
@@ -51,9 +53,7 @@ REQUIREMENTS = (
         "are marked failed or success just before they defer",
         (
             Part("airflow.sdk.execution_time:task_runner", attributes="SUPERVISOR_COMMS"),
-            Part("airflow.sdk.execution_time.comms:CommsDecoder.send", parameters="msg"),
-            Part("airflow.sdk.execution_time.comms:DeferTask"),
-            Part("airflow.sdk.execution_time.comms:SucceedTask"),
+            Part("airflow.sdk.execution_time:comms", attributes="DeferTask SucceedTask"),
         ),
     ),
     Requirement(
@@ -76,10 +76,7 @@ REQUIREMENTS = (
         "the pages of tasks list fields that are not set, and each execution takes a little longer",
         (
             Part("airflow.sdk:BaseOperator", attributes="_do_render_template_fields template_fields"),
-            Part(
-                "airflow.sdk.execution_time.task_runner:RuntimeTaskInstance",
-                attributes="_ti_context_from_server",
-            ),
+            Part(f"{_TASK_RUNNER}:RuntimeTaskInstance", attributes="_ti_context_from_server"),
             Part("airflow.sdk.api.datamodels._generated:TIRunContext", attributes="next_method"),
         ),
     ),
@@ -150,7 +147,7 @@ REQUIREMENTS = (
             Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state max_tries {_TASK_KEY}"),
             Part(
                 "airflow.models.task_state_store:TaskStateStoreModel",
-                attributes="id key dag_id run_id task_id map_index|region_index",
+                attributes=f"id key {_TASK_NAMES}",
             ),
             Part("airflow.state:TaskScope", parameters="dag_id run_id task_id map_index|region_index"),
             Part("airflow.state:get_state_backend"),
@@ -225,6 +222,23 @@ REQUIREMENTS = (
             ),
             Part("airflow.models.xcom:XComModel", attributes="dag_run_id task_id map_index key value"),
             Part("airflow.state:TaskScope"),
+            _CREATE_SESSION,
+        ),
+    ),
+    Requirement(
+        "slot_rows",
+        "no agent task of a connection with max_concurrent_tasks can be started",
+        (
+            Part("airflow.models.dagrun:DagRun", attributes="id dag_id run_id"),
+            Part("airflow.models.pool:Pool", attributes="pool DEFAULT_POOL_NAME"),
+            Part(
+                "airflow.models.task_state_store:TaskStateStoreModel",
+                attributes=f"id key value dag_run_id updated_at expires_at {_TASK_NAMES}",
+            ),
+            Part(
+                "airflow.models.taskinstance:TaskInstance",
+                attributes=f"id state try_number next_method {_TASK_KEY}",
+            ),
             _CREATE_SESSION,
         ),
     ),

@@ -194,7 +194,7 @@ def _list_conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
     if criteria.agent_states:
         yield or_(*map(_has_status, criteria.agent_states))
     if criteria.is_active:
-        yield and_(IS_OPEN, or_(_WAITS, ~or_(*(_has_status(state.value) for state in TERMINAL_STATES))))
+        yield and_(IS_OPEN, or_(_WAITS, MAY_BE_ACTIVE))
     if criteria.text:
         yield or_(*_find_text(criteria.text))
 
@@ -222,6 +222,10 @@ def _has_status(status: str) -> ColumnElement[bool]:
         and_(IS_OPEN, pushed.exists()),
         and_(~IS_OPEN, store.value.contains(f'"status": {text}, "max_tries"', autoescape=True)),
     )
+
+
+#: The condition that the agent of an open record has not ended, as far as Airflow knows.
+MAY_BE_ACTIVE = ~or_(*(_has_status(state.value) for state in TERMINAL_STATES))
 
 
 def _select_xcoms(rows: Sequence[Any]) -> Select[Any]:

@@ -1,5 +1,5 @@
 """
-A trigger's requests to the triggerer's supervisor.
+The supervisor of a worker or triggerer, and a trigger's requests to it.
 
 Imported only for a request, because it would slow down DAG files. A triggerer has loaded all of it anyway.
 """
@@ -22,3 +22,9 @@ async def aget_task_states(**query: Any) -> dict[str, Any]:
     response: Any = await task_runner.SUPERVISOR_COMMS.asend(GetTaskStates(**query))
     states: dict[str, Any] = response.task_states
     return states
+
+
+def is_in_process() -> bool:
+    """Return whether a worker's task runs in ``dag.test()``, in the process of its own supervisor."""
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return type(comms).__name__ == "InProcessSupervisorComms"

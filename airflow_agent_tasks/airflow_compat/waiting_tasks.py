@@ -8,6 +8,7 @@ the task waits, and on every database.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -70,11 +71,12 @@ def read_submission(row: Any) -> Submission | None:
         return None
 
 
-def resume(row: Any) -> bool:
+def resume(row: Any, build_payload: Callable[[int], dict[str, Any]] = build_callback_event) -> bool:
     """
-    Resume a waiting task, so that it asks its service; return False if it has changed since its row was read.
+    Resume a waiting task; return False if it has changed since its row was read.
 
     :param row: A row of ``find_task``.
+    :param build_payload: Returns the event for the number of the try; default: that its service has called.
     """
     names = ("id", "state", "updated_at")
     unchanged = [getattr(TaskInstance, name) == getattr(row, name) for name in names]
@@ -88,7 +90,6 @@ def resume(row: Any) -> bool:
         task_instance: Any = session.get(
             TaskInstance, row.id, options=(lazyload("*"),), populate_existing=True
         )
-        payload = build_callback_event(task_instance.try_number)
-        event = TriggerEvent(payload)  # type: ignore[no-untyped-call]
+        event = TriggerEvent(build_payload(task_instance.try_number))  # type: ignore[no-untyped-call]
         handle_event_submit(event, task_instance=task_instance, session=session)
         return True

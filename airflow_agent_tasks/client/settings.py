@@ -30,6 +30,8 @@ class ClientSettings:
     :param verify: True (default), False, or the path of a CA file that verifies the service's certificate.
     :param proxy: The proxy's URL; None (default) for the environment's (``HTTPS_PROXY``, ``NO_PROXY``).
     :param requests_per_second: Maximum number of requests per second; None (default) for no limit.
+    :param max_concurrent_tasks: Maximum number of agent tasks at once, started by any task of this Airflow;
+        None (default) for no limit.
     :param allow_insecure_http: Allows ``http://`` to other hosts, which sends the key unencrypted.
     :param task_url: The pattern of the address of an agent task's page on the service, for links; None
         (default) if it is unknown.
@@ -43,6 +45,7 @@ class ClientSettings:
     verify: bool | str = field(default=True, repr=False)
     proxy: str | None = field(default=None, repr=False)
     requests_per_second: float | None = None
+    max_concurrent_tasks: int | None = None
     allow_insecure_http: bool = False
     task_url: str | None = field(default=None, repr=False)
     source: str = "the settings"

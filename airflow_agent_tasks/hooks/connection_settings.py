@@ -11,7 +11,12 @@ from urllib.parse import unquote
 from urllib.request import getproxies
 
 from airflow_agent_tasks.client.settings import DEFAULT_TIMEOUT, ClientSettings
-from airflow_agent_tasks.connection_form import LARGEST_NUMBER, SMALLEST_NUMBER, ConnectionForm
+from airflow_agent_tasks.connection_form import (
+    LARGEST_COUNT,
+    LARGEST_NUMBER,
+    SMALLEST_NUMBER,
+    ConnectionForm,
+)
 from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskConnectionNotFoundError
 from airflow_agent_tasks.hooks.task_url import is_usable_pattern
 from airflow_agent_tasks.services.base import Capability, Dialect
@@ -62,6 +67,7 @@ def build_settings(connection: Connection, extra: Mapping[str, Any], dialect: Di
         verify=_read_verify(extra, source),
         proxy=read_text(extra, "proxy", source),
         requests_per_second=_read_number(extra, "requests_per_second", source),
+        max_concurrent_tasks=_read_count(extra, "max_concurrent_tasks", source),
         allow_insecure_http=_read_boolean(extra, "allow_insecure_http", source),
         task_url=_read_task_url(extra, source, dialect),
         source=source,
@@ -180,6 +186,19 @@ def _read_number(extra: Mapping[str, Any], name: str, source: str) -> float | No
     if not SMALLEST_NUMBER <= number <= LARGEST_NUMBER:
         raise _wrong(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", value)
     return number
+
+
+def _read_count(extra: Mapping[str, Any], name: str, source: str) -> int | None:
+    value = extra.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    if not (1 <= number <= LARGEST_COUNT and number.is_integer()):
+        raise _wrong(name, source, f"a whole number from 1 to {LARGEST_COUNT}", value)
+    return int(number)
 
 
 def _read_boolean(extra: Mapping[str, Any], name: str, source: str) -> bool:

@@ -34,6 +34,7 @@ from airflow_agent_tasks.lifecycle.execution import Execution
 from airflow_agent_tasks.lifecycle.intended_start import IntendedStart
 from airflow_agent_tasks.lifecycle.measurements import Count, measure_start
 from airflow_agent_tasks.lifecycle.open_stream import OpenStream
+from airflow_agent_tasks.lifecycle.slots import wait_for_slot
 from airflow_agent_tasks.lifecycle.stop import stop_and_look
 from airflow_agent_tasks.lifecycle.stream_commands import StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import Submission, build_idempotency_key
@@ -81,6 +82,10 @@ def attach_or_submit(execution: Execution, found: Submission | None) -> Flow[Age
 
 
 def _submit(start: IntendedStart) -> Flow[AgentTask]:
+    if start.execution.submission:
+        # What it names has ended or is to be replaced: it must not count as active while this task waits.
+        yield from start.execution.drop()
+    yield from wait_for_slot(start.execution)
     key = start.fields.get("idempotency_key") or build_idempotency_key(
         start.execution.task_try.owner, start.fields
     )

@@ -249,10 +249,10 @@ class Execution:
         if timeout is not None:
             limits.append((self.started.started_at, timeout, f"timeout of {timeout:g} s"))
         if execution_timeout is not None:
-            # Airflow itself restarts the count after each deferral, and does not count in between.
-            limits.append(
-                (self.task_try.began_at, execution_timeout, f"execution_timeout of {execution_timeout:g} s")
-            )
+            # Airflow itself restarts the count after each deferral, and does not count in between. A try that
+            # waited for a slot could be over before its agent begins, so it counts from there.
+            since = max(self.task_try.began_at, self.started.started_at)
+            limits.append((since, execution_timeout, f"execution_timeout of {execution_timeout:g} s"))
         if not limits:
             return None
         submission, now = (yield from self.load()), (yield from ReadClock())

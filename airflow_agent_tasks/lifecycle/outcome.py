@@ -138,6 +138,9 @@ def _resolve_state(execution: Execution, task: AgentTask) -> Flow[Outcome]:
             f"{settings.on_awaiting_input!r}. {fate}",
             task=task,
         )
+    if task.status is TaskState.FAILED and not execution.is_settled_by(task):
+        # The next try starts a new one in any case; until then, this one must not count as active.
+        yield from warn_on_failure(execution.close(execution.started, task))
     raise build_failure(task, is_final=task.exit_code in settings.no_retry_on_exit_code)
 
 

@@ -51,6 +51,11 @@ def build_callback_event(try_number: int) -> dict[str, Any]:
     return {"callback": True, "try_number": try_number}
 
 
+def build_slot_event(try_number: int) -> dict[str, Any]:
+    """Return the event with which a task resumes that has waited for a slot of its connection."""
+    return {"slot": True, "try_number": try_number}
+
+
 def is_callback(event: Any) -> bool:
     """Return whether an event says no more than that the service has called back."""
     return isinstance(event, Mapping) and event.get("callback") is True

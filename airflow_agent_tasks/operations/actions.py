@@ -14,6 +14,7 @@ from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.stop import describe_stop
 from airflow_agent_tasks.operations.description import ACTIONS
+from airflow_agent_tasks.operations.stop import stop_if_active
 from airflow_agent_tasks.text import shorten
 
 log = logging.getLogger(__name__)
@@ -92,8 +93,7 @@ def _stop(
     except AgentTaskError as error:
         marked = f" {error} Its next try may start another agent."
     try:
-        seen = hook.get_task(task_id, agent_id, has_result=False)
-        task = seen if seen.is_terminal else hook.stop_task(task_id, agent_id)
+        task, _ = stop_if_active(hook, task_id, agent_id)
     except AgentTaskError as error:
         error.args = (f"Agent task {task_id} may still be running: {error}{marked}",)
         raise

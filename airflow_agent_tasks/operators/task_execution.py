@@ -100,6 +100,10 @@ class RunsAgentTask(StoresSetFields, ReportsLineage):
         """Resume a parked task, with someone's answer or to check whether the question is still open."""
         return self._drive(context, resume_with_answer, event, question_id)
 
+    def take_slot(self, context: Context, event: Any) -> Any:
+        """Go on after waiting for a slot of the connection: now an agent task may be started."""
+        return self._drive(context, run)
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, even if it ended without an event from the trigger."""
         if self._was_cleared((next_kwargs or {}).get("event"), context):

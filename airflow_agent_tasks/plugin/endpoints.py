@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from airflow_agent_tasks.plugin.form_endpoint import change_form
 from airflow_agent_tasks.plugin.health_endpoint import report_health
+from airflow_agent_tasks.plugin.slot_endpoint import share_slots
 
 
 async def serve_page(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,6 +38,7 @@ app = Starlette(
     routes=[
         Route("/required-action", change_form, methods=["POST"]),
         Route("/health", report_health, methods=["POST"]),
+        Route("/slots", share_slots, methods=["POST"]),
         Mount("/static", PageFiles(directory=Path(__file__).parent / "static")),
         Mount("/page", serve_page),
     ]

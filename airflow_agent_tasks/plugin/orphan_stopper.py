@@ -33,10 +33,10 @@ from airflow_agent_tasks.airflow_compat.xcom_rows import note_end
 from airflow_agent_tasks.client import sync_client  # noqa: F401 - hooks import it when they send
 from airflow_agent_tasks.documentation import STILL_RUNNING
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.measurements import measure_stop
 from airflow_agent_tasks.lifecycle.stop import describe_stop
+from airflow_agent_tasks.operations.stop import stop_if_active
 from airflow_agent_tasks.plugin.background_calls import BackgroundCalls
 from airflow_agent_tasks.provider_info import get_provider_info
 from airflow_agent_tasks.telemetry.reporter import Reporter
@@ -121,8 +121,14 @@ def stop_orphan(ended: EndedTask, conn_id: str, task_id: str, agent_id: str | No
         hook, scope = find_hook(conn_id), ended.scope
         tags = {"dag_id": scope.dag_id, "task_id": scope.task_id}
         reporter = Reporter(conn_id, hook.dialect.service, tags)
-        task, outcome = stop_if_active(hook, task_id, agent_id, reporter)
-        log.info("%s%s", ended, outcome)
+        task, before = stop_if_active(hook, task_id, agent_id)
+        if before is task:
+            log.info("%s; its agent task had already ended: %s.", ended, task)
+        else:
+            if not (before and before.is_stopped):  # the trigger may have paused it already, and counted that
+                reporter.report(measure_stop(task, before))
+            joint = "so" if task.is_stopped else "but"
+            log.info("%s, %s agent task %s %s.", ended, joint, task.task_id, describe_stop(task))
         _write_status(ended, task)
 
 
@@ -142,26 +148,6 @@ def _reported(ended: EndedTask) -> Iterator[None]:
         log.warning("%s, but its agent task may still be running: %s See %s", ended, error, STILL_RUNNING)
     except Exception:
         log.exception("%s, but its agent task may still be running. See %s", ended, STILL_RUNNING)
-
-
-def stop_if_active(
-    hook: AgentTaskHook, task_id: str, agent_id: str | None, reporter: Reporter
-) -> tuple[AgentTask, str]:
-    """Stop an agent task unless it has ended; return it, and the outcome as the end of a sentence."""
-    try:
-        seen = task = hook.get_task(task_id, agent_id, has_result=False)
-    except AgentTaskError as error:
-        if not error.is_transient:
-            raise
-        seen = None
-    else:
-        if task.is_terminal:
-            return task, f"; its agent task had already ended: {task}."
-    task = hook.stop_task(task_id, agent_id)
-    if not (seen and seen.is_stopped):  # the trigger may have paused it already, and counted that
-        reporter.report(measure_stop(task, seen))
-    joint = "so" if task.is_stopped else "but"
-    return task, f", {joint} agent task {task.task_id} {describe_stop(task)}."
 
 
 def _until(condition: Callable[[], bool]) -> Generator[float, None, bool]:

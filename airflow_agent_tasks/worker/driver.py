@@ -18,6 +18,7 @@ from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_st
 from airflow_agent_tasks.airflow_compat.task_telemetry import read_stats_tags, read_trace_carrier
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.callback import MakeCallback
@@ -25,18 +26,20 @@ from airflow_agent_tasks.lifecycle.check_status import stop_unwanted
 from airflow_agent_tasks.lifecycle.execution import Execution, TaskSettings
 from airflow_agent_tasks.lifecycle.measurements import Measurement, measure_failure, measure_stop
 from airflow_agent_tasks.lifecycle.outcome import Outcome
+from airflow_agent_tasks.lifecycle.slots import DeferForSlot, TakeSlot
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.logger_protocol import Log
 from airflow_agent_tasks.telemetry.reporter import Reporter
 from airflow_agent_tasks.worker.artifacts import ArtifactStore
 from airflow_agent_tasks.worker.callbacks import make_callback
-from airflow_agent_tasks.worker.deferral import build_deferral
+from airflow_agent_tasks.worker.deferrals import defer_for_slot, defer_to_trigger
 from airflow_agent_tasks.worker.failures import build_airflow_failure, reported_failures
 from airflow_agent_tasks.worker.forms import Forms
 from airflow_agent_tasks.worker.kill import WorkerKill
 from airflow_agent_tasks.worker.links import Links
 from airflow_agent_tasks.worker.notifiers import notify
+from airflow_agent_tasks.worker.slots import take_slot
 from airflow_agent_tasks.worker.streams import Streams
 from airflow_agent_tasks.worker.task_try import describe_try
 from airflow_agent_tasks.worker.transcripts import TranscriptKeeper
@@ -185,10 +188,11 @@ class Driver:
                 return time.time()
             case cmd.Sleep(seconds, minds_kill):
                 return self._sleep(seconds, minds_kill=minds_kill)
-            case cmd.Defer():
-                return self._defer(command)
-            case cmd.Park():
-                return self._park(command)
+            case TakeSlot(is_repeated):
+                hook = find_hook(self._settings.conn_id) if is_repeated else self._callbacks.find_hook()
+                return take_slot(hook, self._ti, self._log)
+            case cmd.Defer() | cmd.Park() | DeferForSlot():
+                return self._leave(command)
             case cmd.StopOnKill(started):
                 return self._stop_on_kill(started)
             case cmd.ReadFinalState():
@@ -245,11 +249,13 @@ class Driver:
         if self._is_killed and self._kill and self._kill.is_undecided:
             self.on_kill()
         if self._is_stopped_by_kill:
-            # To the next try, a clear may look like a retry: it must not wait for a task that is now paused.
-            self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
-            failure = AgentTaskCancelledError(
-                f"{self.execution.name} was stopped, because this task was killed."
-            )
+            happened = "No agent task was started"  # it waits for a slot
+            if self.execution.last_started:
+                # To the next try, a clear may look like a retry: it must not wait for a task that is now
+                # paused.
+                self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
+                happened = f"{self.execution.name} was stopped"
+            failure = AgentTaskCancelledError(f"{happened}, because this task was killed.")
             failure.retry_note = "Whether Airflow retries the task depends on who killed it."
             raise failure
 
@@ -257,20 +263,21 @@ class Driver:
     def _is_stopped_by_kill(self) -> bool:
         return self._is_killed and self._kill is None
 
-    def _defer(self, command: cmd.Defer) -> NoReturn:
-        self._check_not_killed()
-        watch_reported_end(self._on_deferral)
-        noted_status = self._xcoms.noted_status
-        self._callbacks.defer(**build_deferral(command, self._settings, noted_status=noted_status))
-        raise AssertionError("defer() does not return")
+    def _leave(self, command: cmd.Command[Any]) -> NoReturn:
+        match command:
+            case cmd.Park(question_id, seconds):
+                raise TaskAwaitingInput(
+                    method_name="take_answer",
+                    kwargs={"question_id": question_id},
+                    timeout=timedelta(seconds=max(seconds, read_resume_guard())),
+                )
+            case cmd.Defer():
+                self._check_not_killed()
+                watch_reported_end(self._on_deferral)
+                noted_status = self._xcoms.noted_status
+                defer_to_trigger(self._callbacks.defer, command, self._settings, noted_status=noted_status)
+        defer_for_slot(self._callbacks.defer, self._settings.conn_id)
 
     def _on_deferral(self, is_accepted: bool) -> None:
         if not is_accepted:
             self.perform(cmd.warn_on_failure(stop_unwanted(self.execution)))
-
-    def _park(self, command: cmd.Park) -> NoReturn:
-        raise TaskAwaitingInput(
-            method_name="take_answer",
-            kwargs={"question_id": command.question_id},
-            timeout=timedelta(seconds=max(command.seconds, read_resume_guard())),
-        )

@@ -3,10 +3,10 @@
 
 PostgreSQL, Redis, two API servers behind nginx, two schedulers, a DAG processor, two triggerers and two
 Celery workers run on this machine; the service is the sandbox, in a process of its own. First, without kills,
-agent tasks and tasks that only sleep take turns: the tables show what each costs. Then a mapped DAG runs in
-which agents fail, ask and take long, while components are killed and the service fails: the last table shows
-what became of the agents. Exits with 0 only if none was started twice, left running or lost, or ended other
-than planned; with 2 if a part is not installed.
+agent tasks and tasks that only sleep take turns: the tables show what each costs. Then two mapped DAGs run in
+which agents fail, ask and take long, under one limit, while components are killed and the service fails: the
+last table shows what became of the agents. Exits with 0 only if none was started twice, left running or lost,
+or ended other than planned, and the limit held; with 2 if a part is not installed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from lab.cluster_run.airflow_rows import AirflowRows
 from lab.cluster_run.cost import Cost, Meter
 from lab.cluster_run.dags import (
     AGENT_DAG,
-    KILLED_DAG,
-    POOL,
+    KILLED_DAGS,
+    LIMITED,
     SLEEP_DAG,
     build_agent_dag,
     build_sleep_dag,
     write_dags,
 )
 from lab.cluster_run.killed_run import KilledRun
-from lab.cluster_run.plan import ORDINARY, plan_tasks
+from lab.cluster_run.plan import ORDINARY, SERVICES, plan_tasks, split_plan
 from lab.cluster_run.report import print_cost, print_verdict
 from lab.cluster_run.service import Service
 from lab.cluster_run.verdict import judge
@@ -78,7 +78,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="duration of an ordinary agent of these; default 60"
     )
-    parser.add_argument("--limit", type=int, default=50, help="agents that may work at once; default 50")
+    parser.add_argument(
+        "--limit", type=int, default=50, help="agents of these that may work at once; default 50"
+    )
     parser.add_argument(
         "--measured", type=int, default=60, help="tasks per measured round, 0 for none; default 60"
     )
@@ -97,15 +99,21 @@ class ClusterRun:
     def __init__(self, arguments: argparse.Namespace, stack: ExitStack) -> None:
         self._arguments = arguments
         self._plan = plan_tasks(arguments.tasks, arguments.seconds)
+        self._parts = split_plan(self._plan, len(KILLED_DAGS))
+        #: For each service, which has a connection of its own.
+        self._limit = arguments.limit // len(SERVICES)
         self._measured = plan_tasks(arguments.measured, MEASURED_SECONDS, [ORDINARY])
         home = HOMES / "cluster"
         sources = {
-            KILLED_DAG: build_agent_dag(KILLED_DAG, self._plan),
+            **{
+                dag_id: build_agent_dag(dag_id, part, LIMITED)
+                for dag_id, part in zip(KILLED_DAGS, self._parts, strict=True)
+            },
             AGENT_DAG: build_agent_dag(AGENT_DAG, self._measured),
             SLEEP_DAG: build_sleep_dag(SLEEP_DAG, self._measured),
         }
         write_dags(home / "dags", sources)
-        self._service = Service()
+        self._service = Service(self._limit)
         self._cluster = CeleryCluster(
             home / "airflow",
             dags_folder=home / "dags",
@@ -119,7 +127,6 @@ class ClusterRun:
         self._service.start(self._cluster)
         self._cluster.start()
         self._cluster.wait_for_dags(sources)
-        self._limit_agents()
         self._rows = AirflowRows(self._cluster.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
 
     def run(self) -> int:
@@ -130,11 +137,6 @@ class ClusterRun:
         if self._plan:
             is_right &= self._kill()
         return 0 if is_right else 1
-
-    def _limit_agents(self) -> None:
-        """Limit how many agents may work at once: the one place where the limit is set."""
-        pool = {"name": POOL, "slots": self._arguments.limit, "include_deferred": True}
-        self._cluster.api.request("POST", "/pools", body=pool)
 
     def _measure(self) -> bool:
         meter = Meter(self._cluster, self._service, self._rows)
@@ -154,17 +156,17 @@ class ClusterRun:
         print_cost(agents, sleepers)
         for number, verdict in enumerate(verdicts, 1):
             title = f"Measured round {number}, without kills"
-            print_verdict(title, count, self._arguments.limit, verdict, agents.service_requests)
+            print_verdict(title, count, None, verdict, agents.service_requests)
         return all(verdict.is_right for verdict in verdicts)
 
     def _kill(self) -> bool:
         log_progress(f"Running {len(self._plan)} agent tasks, while components are killed ...")
-        tasks = KilledRun(self._cluster, self._service, self._rows, self._plan).run()
+        tasks = KilledRun(self._cluster, self._service, self._rows, self._parts).run()
         verdict = judge(self._plan, self._service.list_agents(), tasks)
         print()
         title = "While one of each component was killed, and the service failed"
-        print_verdict(title, len(self._plan), self._arguments.limit, verdict, self._service.count_requests())
-        return verdict.is_right
+        print_verdict(title, len(self._plan), self._limit, verdict, self._service.count_requests())
+        return verdict.is_right and max(verdict.most_at_once.values()) <= self._limit
 
 
 if __name__ == "__main__":

@@ -59,15 +59,21 @@ class AirflowRows:
 
         self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
 
-    def list_tasks(self, dag_id: str, run_id: str, *, with_xcoms: bool = False) -> list[AirflowTask]:
-        """Return the mapped task instances of a run."""
+    def list_tasks(
+        self, dag_id: str, run_id: str, *, first: int = 0, with_xcoms: bool = False
+    ) -> list[AirflowTask]:
+        """
+        Return the mapped task instances of a run.
+
+        :param first: The number of the first planned task of the DAG.
+        """
         run = {"dag_id": dag_id, "run_id": run_id}
         xcoms: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
         for task_id, map_index, key, value in self._select(_XCOMS, **run) if with_xcoms else []:
             xcoms[task_id, map_index][key] = value
         return [
             AirflowTask(
-                find_number(task_id, map_index),
+                first + find_number(task_id, map_index),
                 state,
                 tries,
                 _read_time(end) if state in END_STATES else None,

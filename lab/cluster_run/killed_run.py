@@ -13,7 +13,7 @@ from lab.cluster.celery_cluster import CeleryCluster
 from lab.cluster.cluster_programs import ClusterTimeoutError
 from lab.cluster.processes import wait_until
 from lab.cluster_run.airflow_rows import AirflowRows, AirflowTask
-from lab.cluster_run.dags import KILLED_DAG
+from lab.cluster_run.dags import KILLED_DAGS
 from lab.cluster_run.disturbances import disturb
 from lab.cluster_run.plan import PlannedTask, find_number
 from lab.cluster_run.service import Service
@@ -29,21 +29,30 @@ TASK_TIMEOUT, KILL_TIMEOUT = 10.0, 900.0
 
 class KilledRun:
     """
-    One run of the DAG.
+    One run of each of the DAGs at the same time.
 
     :param cluster: The Airflow.
     :param service: The service.
     :param rows: The Airflow's database.
-    :param plan: The planned tasks.
+    :param parts: The planned tasks of each DAG.
     """
 
     def __init__(
-        self, cluster: CeleryCluster, service: Service, rows: AirflowRows, plan: Sequence[PlannedTask]
+        self,
+        cluster: CeleryCluster,
+        service: Service,
+        rows: AirflowRows,
+        parts: Sequence[Sequence[PlannedTask]],
     ) -> None:
         self._cluster = cluster
         self._service = service
         self._rows = rows
-        self._replies = {task.number: task.reply for task in plan}
+        self._replies = {task.number: task.reply for part in parts for task in part}
+        #: The number of the first planned task of each DAG.
+        self._first = {
+            dag_id: part[0].number for dag_id, part in zip(KILLED_DAGS, parts, strict=True) if part
+        }
+        self._run_ids: dict[str, str] = {}
         self._tasks: list[AirflowTask] = []
         self._being_answered: set[int] = set()
         self._reported: Counter[str | None] = Counter()
@@ -65,22 +74,31 @@ class KilledRun:
 
     def run(self) -> list[AirflowTask]:
         """
-        Trigger the DAG, answer and disturb until all tasks have ended, and return them.
+        Trigger the DAGs, answer and disturb until all tasks have ended, and return them.
 
         :raises ClusterTimeoutError: Not all ended in time.
         """
-        self._run_id = self._cluster.api.trigger(KILLED_DAG)
+        self._run_ids = {dag_id: self._cluster.api.trigger(dag_id) for dag_id in self._first}
         disturbances = disturb(self._cluster, self._service, self)
         timeout = KILL_TIMEOUT + TASK_TIMEOUT * len(self._replies)
         with ThreadPoolExecutor(SENDERS) as self._senders:
             if not wait_until(lambda: self._look(disturbances), timeout=timeout, interval=LOOK_INTERVAL):
                 left = sorted({task.number for task in self._tasks if not task.has_ended})
                 raise ClusterTimeoutError(f"not ended after {timeout:.0f} s: tasks {left}")
-        return self._rows.list_tasks(KILLED_DAG, self._run_id, with_xcoms=True)
+        return self._list_tasks(with_xcoms=True)
+
+    def _list_tasks(self, *, with_xcoms: bool = False) -> list[AirflowTask]:
+        return [
+            task
+            for dag_id, run_id in self._run_ids.items()
+            for task in self._rows.list_tasks(
+                dag_id, run_id, first=self._first[dag_id], with_xcoms=with_xcoms
+            )
+        ]
 
     def _look(self, disturbances: Generator[None, None, None]) -> bool:
         self._cluster.check_programs()
-        self._tasks = self._rows.list_tasks(KILLED_DAG, self._run_id)
+        self._tasks = self._list_tasks()
         states = Counter(task.state for task in self._tasks)
         if int(self.ended * 20) != int(self._reported["ended"]):
             self._reported["ended"] = int(self.ended * 20)
@@ -92,12 +110,13 @@ class KilledRun:
         return self.ended == 1.0
 
     def _answer_all_open(self) -> None:
-        for form in self._cluster.api.list_questions(KILLED_DAG):
-            ti = form["task_instance"]
-            number = find_number(ti["task_id"], ti["map_index"])
-            if number not in self._being_answered:
-                self._being_answered.add(number)
-                self._senders.submit(self._answer, form, number)
+        for dag_id, first in self._first.items():
+            for form in self._cluster.api.list_questions(dag_id):
+                ti = form["task_instance"]
+                number = first + find_number(ti["task_id"], ti["map_index"])
+                if number not in self._being_answered:
+                    self._being_answered.add(number)
+                    self._senders.submit(self._answer, form, number)
 
     def _answer(self, form: dict[str, Any], number: int) -> None:
         try:

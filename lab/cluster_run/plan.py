@@ -94,6 +94,12 @@ def plan_tasks(count: int, seconds: float, kinds: Sequence[Kind] = KINDS) -> lis
     ]
 
 
+def split_plan(plan: Sequence[PlannedTask], parts: int) -> list[list[PlannedTask]]:
+    """Return consecutive parts of a plan, each of which begins with a task of the first service."""
+    size = -(-len(plan) // (parts * len(SERVICES))) * len(SERVICES)
+    return [list(plan[part * size : (part + 1) * size]) for part in range(parts)]
+
+
 def find_number(service: str, map_index: int) -> int:
     """Return the number of the task that is this one of its service's mapped tasks."""
     return map_index * len(SERVICES) + SERVICES.index(service)

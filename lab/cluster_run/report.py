@@ -18,13 +18,13 @@ LONGEST_LIST = 10
 
 
 def print_verdict(
-    title: str, planned: int, limit: int, verdict: Verdict, requests: Mapping[str, int]
+    title: str, planned: int, limit: int | None, verdict: Verdict, requests: Mapping[str, int]
 ) -> None:
     """
     Print what became of the agents.
 
     :param planned: The number of planned tasks.
-    :param limit: The limit of agents at the same time.
+    :param limit: The limit of agents of each service at the same time; None for no limit.
     :param requests: The requests to the service, by method, path and status.
     """
     refused = sum(count for request, count in requests.items() if request.endswith(" 429"))
@@ -37,7 +37,10 @@ def print_verdict(
         ("answers lost or repeated", describe_numbers(verdict.misanswered)),
         ("wrong ends", describe_numbers(verdict.wrong_ends)),
         ("failed, because Shinzo's start was uncertain", describe_numbers(verdict.uncertain)),
-        (f"most agents at once, limit {limit}", verdict.most_at_once),
+        *(
+            (f"most agents of {service} at once, {'no limit' if limit is None else f'limit {limit}'}", most)
+            for service, most in verdict.most_at_once.items()
+        ),
         ("responses with 429", refused),
         ("seconds from the agent's end to the task's, p50 / p99 / max", describe(verdict.delays, 1)),
     ]

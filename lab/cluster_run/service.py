@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections import Counter
@@ -9,9 +10,10 @@ from typing import Any
 
 import requests
 
-from airflow_agent_tasks.sandbox import build_connection_variables
+from airflow_agent_tasks.sandbox import build_connection_variables, name_variable
 from lab.cluster.cluster_programs import ClusterPrograms, ClusterTimeoutError
 from lab.cluster.processes import find_free_ports, is_listening, wait_until
+from lab.cluster_run.dags import LIMITED, UNLIMITED
 from lab.cluster_run.verdict import Agent, read_agent
 
 #: Seconds for it to accept connections.
@@ -20,9 +22,14 @@ _ID = re.compile(r"tsk_[0-9a-f]+")
 
 
 class Service:
-    """Both services on a free port."""
+    """
+    Both services on a free port.
 
-    def __init__(self) -> None:
+    :param limit: ``max_concurrent_tasks`` of the connections that have it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         (self._port,) = find_free_ports(1)
         self._url = f"http://127.0.0.1:{self._port}"
         self._session = requests.Session()
@@ -32,7 +39,12 @@ class Service:
     @property
     def connections(self) -> dict[str, str]:
         """The environment variables with Airflow's connections to it."""
-        return build_connection_variables(self._url)
+        connections = build_connection_variables(self._url)
+        for service, conn_id in LIMITED.items():
+            connection = json.loads(connections[name_variable(UNLIMITED[service])])
+            connection["extra"]["max_concurrent_tasks"] = self._limit
+            connections[name_variable(conn_id)] = json.dumps(connection)
+        return connections
 
     def start(self, programs: ClusterPrograms) -> None:
         """

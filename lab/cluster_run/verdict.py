@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED
 from lab.cluster_run.airflow_rows import AirflowTask
-from lab.cluster_run.plan import ASKING, PlannedTask, read_number
+from lab.cluster_run.plan import ASKING, SERVICES, PlannedTask, read_number
 
 #: The states in which an agent no longer works; a pause is how Lightcone's agents are stopped.
 STOPPED = frozenset({"completed", "failed", "cancelled", "paused"})
@@ -49,7 +49,8 @@ class Verdict:
     :param misanswered: Tasks whose agent did not receive its answer exactly once.
     :param wrong_ends: Tasks that did not end as planned.
     :param uncertain: Tasks of Shinzo that failed because nobody can know whether their start arrived.
-    :param most_at_once: The largest number of agents at the same time.
+    :param most_at_once: The largest number of agents at the same time, by service; without those of
+        ``uncertain`` tasks, which Airflow does not know.
     :param delays: Seconds from the end of an agent to that of its Airflow task.
     """
 
@@ -60,7 +61,7 @@ class Verdict:
     misanswered: list[int] = field(default_factory=list)
     wrong_ends: list[int] = field(default_factory=list)
     uncertain: list[int] = field(default_factory=list)
-    most_at_once: int = 0
+    most_at_once: dict[str, int] = field(default_factory=dict)
     delays: list[float] = field(default_factory=list)
 
     @property
@@ -92,7 +93,7 @@ def judge(
     :param agents: All agents, the oldest first.
     :param airflow_tasks: All Airflow tasks; one that is missing has not ended as planned.
     """
-    verdict = Verdict(submitted=len(agents), most_at_once=count_most_at_once(agents))
+    verdict = Verdict(submitted=len(agents))
     by_number: dict[int, list[Agent]] = defaultdict(list)
     for agent in agents:
         by_number[agent.number].append(agent)
@@ -100,6 +101,10 @@ def judge(
     for planned in plan:
         task = found.get(planned.number) or AirflowTask(planned.number, None, 0, None)
         judge_task(verdict, planned, by_number[planned.number], task)
+    known = [agent for agent in agents if agent.number not in verdict.uncertain]
+    for index, service in enumerate(SERVICES):
+        of_service = [agent for agent in known if agent.number % len(SERVICES) == index]
+        verdict.most_at_once[service] = count_most_at_once(of_service)
     return verdict
 
 

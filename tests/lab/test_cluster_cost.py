@@ -137,9 +137,16 @@ def test_what_went_wrong_is_counted_and_named(numbers: list[int], text: str) -> 
 def test_the_table_counts_the_responses_with_429(capsys: pytest.CaptureFixture[str]) -> None:
     requests = Counter({"GET /agent/tasks/{id}/status 200": 5, "GET /agent/tasks/{id}/status 429": 2})
     requests["POST /agent/tasks 429"] = 1
-    print_verdict("Kills", 60, 50, Verdict(submitted=61, duplicates=[8], most_at_once=49), requests)
+    verdict = Verdict(submitted=61, duplicates=[8], most_at_once={"lightcone": 25, "shinzo": 24})
+    print_verdict("Kills", 60, 25, verdict, requests)
     printed = capsys.readouterr().out
     assert printed.startswith("### Kills\n\n| what | count |\n| --- | --- |\n| Airflow tasks | 60 |\n")
     assert "| duplicates | 1 (tasks 8) |" in printed
-    assert "| most agents at once, limit 50 | 49 |" in printed
+    assert "| most agents of lightcone at once, limit 25 | 25 |" in printed
+    assert "| most agents of shinzo at once, limit 25 | 24 |" in printed
     assert "| responses with 429 | 3 |" in printed
+
+
+def test_the_table_says_that_there_was_no_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    print_verdict("Measured", 60, None, Verdict(submitted=60, most_at_once={"shinzo": 30}), {})
+    assert "| most agents of shinzo at once, no limit | 30 |" in capsys.readouterr().out

@@ -14,21 +14,12 @@ import requests
 from pytest_mock import MockerFixture
 
 from lab.cluster import celery, nginx
-from lab.cluster.airflow_environment import build_clean_environment
 from lab.cluster.celery_cluster import CELERY_COMPONENTS, READY_LINES, CeleryCluster, find_kind
 from lab.cluster.cluster_programs import ClusterPrograms
 from lab.cluster.processes import find_free_ports, is_listening, wait_until
 from lab.cluster_run.disturbances import DISTURBANCES, Kill, Outage, disturb, spread
 
 WAITING = ["sh", "-c", "sleep 60"]
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[ClusterPrograms]:
-    programs = ClusterPrograms(tmp_path / "home", build_clean_environment())
-    programs.prepare()
-    yield programs
-    programs.stop(grace=0)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -11,8 +11,17 @@ import pytest
 from airflow_agent_tasks.sandbox.script import read_script
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED
 from lab.cluster_run.airflow_rows import AirflowTask
-from lab.cluster_run.dags import AGENT_DAG, SLEEP_DAG, build_agent_dag, build_sleep_dag
-from lab.cluster_run.plan import KINDS, ORDINARY, SERVICES, PlannedTask, find_number, plan_tasks, read_number
+from lab.cluster_run.dags import AGENT_DAG, LIMITED, SLEEP_DAG, build_agent_dag, build_sleep_dag
+from lab.cluster_run.plan import (
+    KINDS,
+    ORDINARY,
+    SERVICES,
+    PlannedTask,
+    find_number,
+    plan_tasks,
+    read_number,
+    split_plan,
+)
 from lab.cluster_run.verdict import Agent, Verdict, count_most_at_once, judge, read_agent
 
 PLAN = plan_tasks(20, 10.0)
@@ -67,6 +76,15 @@ def test_the_number_of_a_task_is_in_its_instruction_and_follows_from_its_map_ind
         read_number("Buy milk.")
 
 
+@pytest.mark.parametrize(("count", "sizes"), [(20, [10, 10]), (1000, [500, 500]), (6, [4, 2]), (0, [0, 0])])
+def test_each_part_of_a_plan_begins_with_the_first_service(count: int, sizes: list[int]) -> None:
+    plan = plan_tasks(count, 10.0)
+    parts = split_plan(plan, 2)
+    assert [len(part) for part in parts] == sizes
+    assert [task for part in parts for task in part] == plan
+    assert all(part[0].service == SERVICES[0] for part in parts if part)
+
+
 def test_the_sources_of_the_dags_map_the_planned_tasks_of_each_service() -> None:
     plan = plan_tasks(5, 10.0, [ORDINARY])
     agents, sleepers = build_agent_dag(AGENT_DAG, plan), build_sleep_dag(SLEEP_DAG, plan)
@@ -74,6 +92,7 @@ def test_the_sources_of_the_dags_map_the_planned_tasks_of_each_service() -> None
     compile(sleepers, SLEEP_DAG, "exec")
     assert all(repr(task.instruction) in agents for task in plan)
     assert repr({"lightcone": [10.0] * 3, "shinzo": [10.0] * 2}) in sleepers
+    assert "conn_id='shinzo_limited'" in build_agent_dag(AGENT_DAG, plan, LIMITED)
 
 
 def test_an_agent_is_read_from_what_the_sandbox_says() -> None:
@@ -91,7 +110,8 @@ def test_an_agent_is_read_from_what_the_sandbox_says() -> None:
 
 def test_what_went_as_planned_is_right() -> None:
     verdict = judge(PLAN, [build_agent(task) for task in PLAN], [build_airflow_task(task) for task in PLAN])
-    assert verdict == Verdict(submitted=20, most_at_once=20, delays=[2.0] * 20)
+    most = {"lightcone": 10, "shinzo": 10}
+    assert verdict == Verdict(submitted=20, most_at_once=most, delays=[2.0] * 20)
     assert verdict.is_right
 
 
@@ -157,6 +177,7 @@ def test_a_start_that_nobody_can_know_about_is_counted_apart() -> None:
     running = build_agent(ORDINARY_SHINZO, status="running", ended_at=None)
     verdict = judge_one(ORDINARY_SHINZO, [running], task)
     assert (verdict.uncertain, verdict.left_running, verdict.wrong_ends) == ([1], [], [])
+    assert verdict.most_at_once == {"lightcone": 0, "shinzo": 0}
     assert verdict.is_right
 
 

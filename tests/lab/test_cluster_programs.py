@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.cluster.airflow_environment import build_clean_environment
 from lab.cluster.cluster_programs import ClusterError, ClusterPrograms
 from lab.cluster.processes import is_running, wait_until
 from lab.cluster.state_file import read_cluster_state
 
 WAITING = ["sh", "-c", "echo begun; sleep 60"]
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[ClusterPrograms]:
-    programs = ClusterPrograms(tmp_path / "home", build_clean_environment())
-    programs.prepare()
-    yield programs
-    programs.stop(grace=0)
 
 
 def test_a_program_runs_with_a_log_and_ends_with_its_cluster(programs: ClusterPrograms) -> None:

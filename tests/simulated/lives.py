@@ -51,6 +51,8 @@ COMMON: dict[str, Script] = {
     "short outage": Script(LIGHTCONE, outage=(3.0, 200.0), downtime=60.0),
     "long outage": Script(LIGHTCONE, {"max_outage": 60.0}, outage=(3.0, 200.0), downtime=60.0),
     "no retries": Script(LIGHTCONE, retries=0),
+    "waits for a slot": Script(LIGHTCONE, full=2),
+    "fails, and waits for a slot": Script(LIGHTCONE, ends=(FAILED, COMPLETED), full=1),
     "a large result": Script(LIGHTCONE, {"max_xcom_bytes": 8, "artifacts_path": "files:"}),
     "object storage fails once": Script(
         LIGHTCONE, {"max_xcom_bytes": 8, "artifacts_path": "files:"}, failures=(Failure("KeepFile"),)

@@ -60,6 +60,7 @@ class Script:
     :param outage: Seconds since the beginning, from and to, in which the service answers no status check.
     :param lost_answers: Requests (``start``, ``message``) that work once but whose answer is lost.
     :param failures: Commands that fail.
+    :param full: How often all slots of the connection are taken when the task asks for one.
     :param has_triggerer: False where no triggerer is alive: a deferral ends by its own timeout.
     :param has_plugin: False where the API server has no plugin for the form.
     :param has_form_per_try: True as on Airflow 3.4: each try has a form of its own. On 3.3 it survives tries.
@@ -85,6 +86,7 @@ class Script:
     outage: tuple[float, float] = (0.0, 0.0)
     lost_answers: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    full: int = 0
     has_triggerer: bool = True
     has_plugin: bool = True
     has_form_per_try: bool = False

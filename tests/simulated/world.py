@@ -26,6 +26,7 @@ from airflow_agent_tasks.lifecycle.run import (
     resume_without_event,
     run,
 )
+from airflow_agent_tasks.lifecycle.slots import DeferForSlot, TakeSlot
 from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents, RecordEvent, StreamTask
 from airflow_agent_tasks.lifecycle.submission_record import Submission
@@ -45,6 +46,8 @@ T = TypeVar("T")
 BETWEEN_COMMANDS = 0.4
 #: What only tells, and cannot fail.
 NOTES = {cmd.Log, Count, Time}
+#: Seconds for which a task waits for a slot without a worker.
+SLOT_WAIT = 40.0
 #: No life takes more: one that goes round for ever is a fault.
 MOST_COMMANDS = 600
 
@@ -228,9 +231,12 @@ class World:
         if record.task_id and record.on_kill_policy == "stop":
             self.service.stop(record.task_id, self.now)
 
-    def _wait_in_triggerer(self, command: cmd.Defer) -> Any:
+    def _wait_in_triggerer(self, command: cmd.Defer | DeferForSlot) -> Any:
         if self._interrupted_while_away():
             return self._after_interruption_while_away()
+        if isinstance(command, DeferForSlot):
+            self.now += SLOT_WAIT
+            return self.begin(run)
         woken_at = self._find_wake_up()
         if self.script.has_triggerer or command.deadline is None:
             trigger = SimulatedTrigger(self.service, self.settings, command)
@@ -454,10 +460,15 @@ class World:
                 self.armed = started
                 if self.is_killed:
                     self._on_kill()
-            case cmd.Defer() | cmd.Park():
+            case cmd.Park():
+                raise ParkedError(command)
+            case cmd.Defer() | DeferForSlot():
                 if self.is_killed and isinstance(command, cmd.Defer):  # Airflow refuses the deferral
                     self.drive(stop_unwanted(self.execution))
-                raise (DeferredError if isinstance(command, cmd.Defer) else ParkedError)(command)
+                raise DeferredError(command)
+            case TakeSlot():
+                assert self.store is None, "it asks for a slot, but its record takes one"
+                return self.performed[name] > self.script.full
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None
             case cmd.PushArtifacts(artifacts):
@@ -481,20 +492,3 @@ class _Silent:
     def info(self, event: str, /, *args: Any) -> None: ...
     def warning(self, event: str, /, *args: Any) -> None: ...
     def error(self, event: str, /, *args: Any) -> None: ...
-
-
-def describe(command: str | cmd.Command[Any]) -> str:
-    """Return a line of the journal."""
-    match command:
-        case cmd.Log(_, message, args):
-            return "  log: " + message % args
-        case cmd.SaveSubmission(submission):
-            stages = [f"{question.number} {question.stage.value}" for question in submission.questions.items]
-            return f"SaveSubmission({submission.task_id}, {submission.on_kill_policy}, questions: {stages})"
-        case cmd.StartTask():
-            return "StartTask"
-        case cmd.PushTask(task):
-            return f"PushTask({task.status.value})"
-        case cmd.ShowForm(asking) | cmd.MakeForm(asking):
-            return f"{type(command).__name__}({asking.task.question!r})"
-    return str(command)

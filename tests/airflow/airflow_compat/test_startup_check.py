@@ -113,10 +113,7 @@ def test_a_part_that_has_moved_is_reported_with_what_follows(
             "airflow.sdk.execution_time.comms",
             {
                 "GetTaskStates": lambda dag_id, run_ids, task_ids: None,
-                **{
-                    name: getattr(comms, name)
-                    for name in ("TaskStatesResult", "CommsDecoder", "DeferTask", "SucceedTask")
-                },
+                "TaskStatesResult": comms.TaskStatesResult,
             },
             "map_index is not accepted by airflow.sdk.execution_time.comms:GetTaskStates",
             "supervisor",

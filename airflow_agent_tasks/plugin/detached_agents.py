@@ -1,0 +1,100 @@
+"""Finds out, in the background, whether agent tasks still run that no execution of an Airflow task awaits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from airflow_agent_tasks.agent_task import AgentTask
+from airflow_agent_tasks.airflow_compat.slot_rows import Detached, close_record
+from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError, AgentTaskNotFoundError
+from airflow_agent_tasks.hooks.find_hook import find_hook
+from airflow_agent_tasks.lifecycle.submission_record import Submission
+from airflow_agent_tasks.plugin.background_calls import BackgroundCalls, Call
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a service is asked again.
+RECHECK = 30.0
+#: Maximum number of records to remember.
+MAX_KNOWN = 10_000
+#: Number of threads that ask the service of one connection: another one that is silent delays no others.
+THREADS = 2
+
+
+def _start_threads(conn_id: str) -> Callable[[Call], None]:
+    return BackgroundCalls(THREADS).start
+
+
+class DetachedAgents:
+    """
+    Remembers which of these agent tasks are active.
+
+    Each counts towards ``max_concurrent_tasks`` of its connection until its service says that it has ended,
+    because the service counts it too.
+
+    :param start_threads: Takes a connection; returns what runs calls for it in the background.
+    :param clock: Returns the monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        start_threads: Callable[[str], Callable[[Call], None]] = _start_threads,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._start_threads = start_threads
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._starts: dict[str, Callable[[Call], None]] = {}
+        #: Whether each record's agent task is active, and when to ask again; never while it is being asked.
+        self._known: dict[int, tuple[bool, float]] = {}
+
+    def is_active(self, detached: Detached) -> bool:
+        """Return whether an agent task may be active; asks its service in the background, and never waits."""
+        with self._lock:
+            is_active, recheck_at = self._known.get(detached.row_id, (True, 0.0))
+            if self._clock() < recheck_at:
+                return is_active
+            self._known[detached.row_id] = (is_active, float("inf"))
+            conn_id = detached.record.conn_id
+            start = self._starts.setdefault(conn_id, self._start_threads(conn_id))
+        start(partial(self._check, detached))
+        return is_active
+
+    def _check(self, detached: Detached) -> None:
+        is_active = True
+        try:
+            is_active = _ask(detached)
+        finally:
+            with self._lock:
+                if len(self._known) >= MAX_KNOWN:
+                    # Many of their records are closed by now. The others are asked about again.
+                    self._known.clear()
+                self._known[detached.row_id] = (is_active, self._clock() + RECHECK)
+
+
+def _ask(detached: Detached) -> bool:
+    """Return whether the service says that an agent task is active; True if it does not answer."""
+    record = detached.record
+    try:
+        task = _get_task(record)
+    except AgentTaskNotFoundError:
+        return False
+    except AgentTaskConfigurationError as error:
+        # Otherwise, an API server that cannot read the connection would let nobody start anything.
+        log.warning("Agent task %s does not count towards max_concurrent_tasks: %s", record.task_id, error)
+        return False
+    except AgentTaskError as error:
+        log.warning("Agent task %s counts towards max_concurrent_tasks: %s", record.task_id, error)
+        return True
+    if task.is_terminal:
+        close_record(detached, task)
+    return not (task.is_terminal or task.is_stopped)
+
+
+def _get_task(record: Submission) -> AgentTask:
+    hook = find_hook(record.conn_id)
+    return hook.get_task(record.task_id or "", record.agent_id, retries=False, has_result=False)
