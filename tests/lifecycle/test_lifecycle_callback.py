@@ -22,6 +22,7 @@ from airflow_agent_tasks.services.base import Capability
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 from tests.service_samples import LIGHTCONE, SHINZO
 from tests.simulated.callbacks import URL
+from tests.simulated.journal import describe
 from tests.simulated.script import CLEAR_AFTER_THE_END, Failure, Interruption, Script
 from tests.simulated.service import BEGIN
 from tests.simulated.world import (
@@ -30,7 +31,6 @@ from tests.simulated.world import (
     ParkedError,
     WorkerLostError,
     World,
-    describe,
 )
 from tests.task_settings import CALLBACK_POLL_INTERVAL
 
