@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskAwaitingInput
@@ -183,13 +182,8 @@ class Driver:
                 return self._defer(command)
             case cmd.Park():
                 return self._park(command)
-            case TakeSlot(is_repeated):
-                find = (
-                    partial(find_hook, self._settings.conn_id) if is_repeated else self._callbacks.find_hook
-                )
-                return take_slot(find(), self._ti, self._log)
-            case DeferForSlot():
-                return defer_for_slot(self._callbacks.defer, self._settings.conn_id)
+            case TakeSlot() | DeferForSlot():
+                return self._perform_for_slot(command)
             case cmd.StopOnKill(started):
                 return self._stop_on_kill(started)
             case cmd.ReadFinalState():
@@ -227,6 +221,14 @@ class Driver:
                 self._kill = None  # a kill would do the same
                 return hook.stop_task(started.agent_task_id, started.agent_id)
         return hook.dialect
+
+    def _perform_for_slot(self, command: TakeSlot | DeferForSlot) -> bool:
+        if isinstance(command, DeferForSlot):
+            defer_for_slot(self._callbacks.defer, self._settings.conn_id)
+        find = (
+            partial(find_hook, self._settings.conn_id) if command.is_repeated else self._callbacks.find_hook
+        )
+        return take_slot(find(), self._ti, self._log)
 
     def _stop_on_kill(self, started: StartedTask) -> None:
         self._kill = WorkerKill(
