@@ -225,10 +225,8 @@ class Driver:
     def _perform_for_slot(self, command: TakeSlot | DeferForSlot) -> bool:
         if isinstance(command, DeferForSlot):
             defer_for_slot(self._callbacks.defer, self._settings.conn_id)
-        find = (
-            partial(find_hook, self._settings.conn_id) if command.is_repeated else self._callbacks.find_hook
-        )
-        return take_slot(find(), self._ti, self._log)
+        hook = find_hook(self._settings.conn_id) if command.is_repeated else self._callbacks.find_hook()
+        return take_slot(hook, self._ti, self._log)
 
     def _stop_on_kill(self, started: StartedTask) -> None:
         self._kill = WorkerKill(
