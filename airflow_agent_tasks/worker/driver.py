@@ -188,11 +188,12 @@ class Driver:
                 return time.time()
             case cmd.Sleep(seconds, minds_kill):
                 return self._sleep(seconds, minds_kill=minds_kill)
-            case TakeSlot(is_repeated):
-                hook = find_hook(self._settings.conn_id) if is_repeated else self._callbacks.find_hook()
-                return take_slot(hook, self._ti, self._log)
-            case cmd.Defer() | cmd.Park() | DeferForSlot():
-                return self._leave(command)
+            case cmd.Defer():
+                return self._defer(command)
+            case cmd.Park():
+                return self._park(command)
+            case TakeSlot() | DeferForSlot():
+                return self._perform_for_slot(command)
             case cmd.StopOnKill(started):
                 return self._stop_on_kill(started)
             case cmd.ReadFinalState():
@@ -223,6 +224,12 @@ class Driver:
                 self._kill = None  # a kill would do the same
                 return hook.stop_task(started.agent_task_id, started.agent_id)
         return hook.dialect
+
+    def _perform_for_slot(self, command: TakeSlot | DeferForSlot) -> bool:
+        if isinstance(command, DeferForSlot):
+            defer_for_slot(self._callbacks.defer, self._settings.conn_id)
+        hook = find_hook(self._settings.conn_id) if command.is_repeated else self._callbacks.find_hook()
+        return take_slot(hook, self._ti, self._log)
 
     def _stop_on_kill(self, started: StartedTask) -> None:
         self._kill = WorkerKill(
@@ -263,21 +270,19 @@ class Driver:
     def _is_stopped_by_kill(self) -> bool:
         return self._is_killed and self._kill is None
 
-    def _leave(self, command: cmd.Command[Any]) -> NoReturn:
-        match command:
-            case cmd.Park(question_id, seconds):
-                raise TaskAwaitingInput(
-                    method_name="take_answer",
-                    kwargs={"question_id": question_id},
-                    timeout=timedelta(seconds=max(seconds, read_resume_guard())),
-                )
-            case cmd.Defer():
-                self._check_not_killed()
-                watch_reported_end(self._on_deferral)
-                noted_status = self._xcoms.noted_status
-                defer_to_trigger(self._callbacks.defer, command, self._settings, noted_status=noted_status)
-        defer_for_slot(self._callbacks.defer, self._settings.conn_id)
+    def _defer(self, command: cmd.Defer) -> NoReturn:
+        self._check_not_killed()
+        watch_reported_end(self._on_deferral)
+        noted_status = self._xcoms.noted_status
+        defer_to_trigger(self._callbacks.defer, command, self._settings, noted_status=noted_status)
 
     def _on_deferral(self, is_accepted: bool) -> None:
         if not is_accepted:
             self.perform(cmd.warn_on_failure(stop_unwanted(self.execution)))
+
+    def _park(self, command: cmd.Park) -> NoReturn:
+        raise TaskAwaitingInput(
+            method_name="take_answer",
+            kwargs={"question_id": command.question_id},
+            timeout=timedelta(seconds=max(command.seconds, read_resume_guard())),
+        )

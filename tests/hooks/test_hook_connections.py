@@ -46,6 +46,7 @@ def test_a_connection_may_give_everything(connect: Any, find: Any) -> None:
             "verify": "/etc/ssl/ca.pem",
             "proxy": "http://proxy.example.com:3128",
             "requests_per_second": 2,
+            "max_concurrent_tasks": "50",
             "allow_insecure_http": False,
             "agent_id": " agt_1 ",
         },
@@ -58,6 +59,7 @@ def test_a_connection_may_give_everything(connect: Any, find: Any) -> None:
         verify="/etc/ssl/ca.pem",
         proxy="http://proxy.example.com:3128",
         requests_per_second=2.0,
+        max_concurrent_tasks=50,
         source="connection 'c1'",
     )
     assert hook.resolve_agent_id(None) == "agt_1"
@@ -150,6 +152,7 @@ def test_a_host_that_cannot_be_used_is_named(fields: dict[str, Any], connect: An
 WRONG_EXTRAS: dict[str, list[Any]] = {
     "timeout": [0, -1, "soon", True, [], {}, "nan", "inf", 1e300, 10**400, 1e-9, 86_401],
     "requests_per_second": [0, -1, "fast", False, [1], "nan", 1e300, 1e-300],
+    "max_concurrent_tasks": [0, -1, 1.5, "1.5", "many", True, [2], {}, "nan", "inf", 1e300, 100_001],
     "verify": [0, 1, 5, [], {"ca": "x"}],
     "proxy": [5, True, [], "proxy.example.com:3128", "socks5://user:pass-word@example.com", "http://"],
     "allow_insecure_http": ["yes", 0, 1, "1", [], {}],

@@ -23,10 +23,9 @@ import pytest
 import airflow_agent_tasks
 from airflow_agent_tasks.errors import AgentTaskUncertainError
 from tests.simulated.form import answer_to
-from tests.simulated.journal import describe
 from tests.simulated.lives import COMPLETED, LIVES
 from tests.simulated.script import CLEAR_AFTER_THE_END, Interruption, Script
-from tests.simulated.world import World
+from tests.simulated.world import World, describe
 
 KINDS = ("crash", "timeout", "clear", "kill")
 

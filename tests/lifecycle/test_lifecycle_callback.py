@@ -21,17 +21,11 @@ from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 from airflow_agent_tasks.services.base import Capability
 from airflow_agent_tasks.services.shinzo import ShinzoDialect
 from tests.service_samples import LIGHTCONE, SHINZO
+from tests.simulated.away import DeferredError, ParkedError, WorkerLostError
 from tests.simulated.callbacks import URL
-from tests.simulated.journal import describe
 from tests.simulated.script import CLEAR_AFTER_THE_END, Failure, Interruption, Script
 from tests.simulated.service import BEGIN
-from tests.simulated.world import (
-    BETWEEN_COMMANDS,
-    DeferredError,
-    ParkedError,
-    WorkerLostError,
-    World,
-)
+from tests.simulated.world import BETWEEN_COMMANDS, World, describe
 from tests.task_settings import CALLBACK_POLL_INTERVAL
 
 DEFERS = {"deferrable": True}

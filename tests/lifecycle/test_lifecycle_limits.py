@@ -13,10 +13,10 @@ from airflow_agent_tasks.lifecycle.run import run
 from airflow_agent_tasks.lifecycle.stop import PAUSES_BEFORE_LOOKS
 from airflow_agent_tasks.services.base import Dialect
 from tests.service_samples import LIGHTCONE, SHINZO
-from tests.simulated.journal import describe
+from tests.simulated.away import WorkerLostError
 from tests.simulated.script import CLEAR_AFTER_THE_END, Failure, Interruption, Script
 from tests.simulated.service import BEGIN, SHOWN_LATE, SimulatedTask
-from tests.simulated.world import WorkerLostError, World
+from tests.simulated.world import World, describe
 
 SERVICES = [LIGHTCONE, SHINZO]
 #: Seconds for the requests and the commands of a step.

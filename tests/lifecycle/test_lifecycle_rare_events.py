@@ -24,10 +24,10 @@ from airflow_agent_tasks.lifecycle.stop import stop_on_execution_timeout
 from airflow_agent_tasks.lifecycle.trigger_event import build_event, read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
 from tests.service_samples import LIGHTCONE, SHINZO
+from tests.simulated.away import DeferredError, ParkedError
 from tests.simulated.form import answer_to
-from tests.simulated.journal import describe
 from tests.simulated.script import CLEAR_AFTER_THE_END, Failure, Interruption, Script
-from tests.simulated.world import DeferredError, ParkedError, World
+from tests.simulated.world import World, describe
 
 WHICH = ("Which one?",)
 PROGRAM = {"has_reply": True, "on_awaiting_input": "fail"}

@@ -24,10 +24,11 @@ from airflow_agent_tasks.lifecycle.trigger_event import read_event
 from airflow_agent_tasks.lifecycle.wait_policy import Verdict
 from airflow_agent_tasks.services.base import Capability, Dialect
 from tests.samples_of_0_1_0 import dialect_of, load
+from tests.simulated.away import ParkedError
 from tests.simulated.form import Form, answer_to
 from tests.simulated.script import Script
 from tests.simulated.service import SimulatedTask
-from tests.simulated.world import ParkedError, World
+from tests.simulated.world import World
 
 RECORDS, RESUMES = load("records"), load("resumes")
 QUESTIONS = ("Which one?", "Sure?")

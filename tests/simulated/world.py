@@ -32,6 +32,7 @@ from airflow_agent_tasks.lifecycle.stream_commands import EndStream, NextEvents,
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.lifecycle.trigger_event import build_callback_event
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
+from tests.simulated.away import DeferredError, ParkedError, TimedOutError, WorkerLostError
 from tests.simulated.callbacks import RESUME_GUARD, find_wake_up, make_callback, read_start_fields
 from tests.simulated.form import ANSWERED_AFTER, FormDesk, answer_to
 from tests.simulated.script import CLEAR_AFTER_THE_END, Interruption, Script
@@ -50,22 +51,6 @@ NOTES = {cmd.Log, Count, Time}
 SLOT_WAIT = 40.0
 #: No life takes more: one that goes round for ever is a fault.
 MOST_COMMANDS = 600
-
-
-class WorkerLostError(BaseException):
-    """The process is gone."""
-
-
-class TimedOutError(BaseException):
-    """Airflow's ``execution_timeout`` has passed."""
-
-
-class DeferredError(BaseException):
-    """The task waits in the triggerer."""
-
-
-class ParkedError(BaseException):
-    """The task waits for an answer."""
 
 
 class World:
@@ -492,3 +477,20 @@ class _Silent:
     def info(self, event: str, /, *args: Any) -> None: ...
     def warning(self, event: str, /, *args: Any) -> None: ...
     def error(self, event: str, /, *args: Any) -> None: ...
+
+
+def describe(command: str | cmd.Command[Any]) -> str:
+    """Return a line of the journal."""
+    match command:
+        case cmd.Log(_, message, args):
+            return "  log: " + message % args
+        case cmd.SaveSubmission(submission):
+            stages = [f"{question.number} {question.stage.value}" for question in submission.questions.items]
+            return f"SaveSubmission({submission.task_id}, {submission.on_kill_policy}, questions: {stages})"
+        case cmd.StartTask():
+            return "StartTask"
+        case cmd.PushTask(task):
+            return f"PushTask({task.status.value})"
+        case cmd.ShowForm(asking) | cmd.MakeForm(asking):
+            return f"{type(command).__name__}({asking.task.question!r})"
+    return str(command)
