@@ -7,7 +7,7 @@ from typing import Any
 from airflow_agent_tasks import errors
 from airflow_agent_tasks.connection_form import LIGHTCONE_FORM, SHINZO_FORM
 
-JSON_TYPES = {"string": "text", "number": "number", "boolean": "true or false"}
+JSON_TYPES = {"string": "text", "number": "number", "integer": "whole number", "boolean": "true or false"}
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:

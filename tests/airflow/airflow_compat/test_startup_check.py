@@ -30,7 +30,7 @@ from tests.test_layers import is_public, list_airflow_names, walk_imports
 
 DOOR = Path(startup_check.__file__).parent
 #: Those of the state store that have the same name in each release.
-COLUMNS = ("id", "key", "dag_run_id", "dag_id", "run_id", "task_id", "value", "updated_at")
+COLUMNS = ("id", "key", "dag_run_id", "dag_id", "run_id", "task_id", "value", "updated_at", "expires_at")
 CONSEQUENCES = {requirement.module: requirement.consequence for requirement in REQUIREMENTS}
 #: Modules that only doctor uses: it reports itself what it could not check.
 OF_DOCTOR = [DOOR / "console.py", DOOR / "deployment.py"]
