@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -81,6 +81,18 @@ class AirflowRows:
             )
             for task_id, map_index, state, tries, end in self._select(_TASKS, **run)
         ]
+
+    def count_rows(self) -> Counter[str]:
+        """Return the number of rows of each table."""
+        tables = self._select(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        )
+        return Counter({table: self._select(f'SELECT count(*) FROM "{table}"')[0][0] for (table,) in tables})  # noqa: S608
+
+    def count_connections(self) -> int:
+        """Return the number of connections to the database, this one included."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        return int(self._select(query)[0][0])
 
     def count_running_triggers(self) -> int:
         """Return the number of triggers that a triggerer has taken."""

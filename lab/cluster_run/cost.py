@@ -34,6 +34,8 @@ class Cost:
     :param api_requests: Requests to the API servers, by method and path.
     :param service_requests: Requests to the service, by method, path and status.
     :param slots: Seconds that the executions occupied a slot.
+    :param rows: Rows that are left in Airflow's database, by table.
+    :param connections: The most connections to it at the same time.
     """
 
     tasks: int = 0
@@ -41,6 +43,8 @@ class Cost:
     api_requests: Counter[str] = field(default_factory=Counter)
     service_requests: Counter[str] = field(default_factory=Counter)
     slots: SlotTimes = field(default_factory=lambda: SlotTimes([], []))
+    rows: Counter[str] = field(default_factory=Counter)
+    connections: int = 0
 
 
 class Meter:
@@ -65,12 +69,13 @@ class Meter:
         :param count: The number of its tasks.
         :raises ClusterTimeoutError: It did not end in time.
         """
-        before = self._read_cpu(), self._count_requests()
+        before, rows_before = (self._read_cpu(), self._count_requests()), self._rows.count_rows()
         run_id = self._cluster.api.trigger(dag_id)
-        self._wait(lambda: self._has_ended(dag_id, run_id, count), f"{dag_id} has not ended")
+        self._wait(lambda: self._has_ended(dag_id, run_id, count, cost), f"{dag_id} has not ended")
         self._wait(lambda: count_open_executions(self._read_worker_logs()) == 0, "the workers are not idle")
         after = self._read_cpu(), self._count_requests()
         cost.tasks += count
+        cost.rows.update(self._rows.count_rows() - rows_before)
         for kind, seconds in after[0].items():
             cost.cpu[kind] += seconds - before[0][kind]
         for counter, start, end in zip(
@@ -83,8 +88,9 @@ class Meter:
         log_progress(f"{dag_id}: {count} tasks have ended.")
         return run_id
 
-    def _has_ended(self, dag_id: str, run_id: str, count: int) -> bool:
+    def _has_ended(self, dag_id: str, run_id: str, count: int, cost: Cost) -> bool:
         self._cluster.check_programs()
+        cost.connections = max(cost.connections, self._rows.count_connections())
         return sum(task.has_ended for task in self._rows.list_tasks(dag_id, run_id)) == count
 
     def _wait(self, condition: Callable[[], bool], lack: str) -> None:

@@ -88,6 +88,13 @@ def print_cost(agents: Cost, sleepers: Cost) -> None:
         for kind in kinds
     ]
     print_table("Requests to the API servers per task", ("request", *COMPARED), rows)
+    rows = [
+        list_row(f"`{table}`", agents.rows[table] / agents.tasks, sleepers.rows[table] / sleepers.tasks)
+        for table in sorted(agents.rows | sleepers.rows)
+    ]
+    print_table("Rows per task that are left in Airflow's database", ("table", *COMPARED), rows)
+    most = [("connections to the database", agents.connections, sleepers.connections)]
+    print_table("At the same time, at most", ("what", "agent tasks", "sleeping tasks"), most)
 
 
 def list_cpu_rows(agents: Cost, sleepers: Cost) -> list[tuple[str, ...]]:
