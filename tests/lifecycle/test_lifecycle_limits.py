@@ -173,11 +173,12 @@ def test_no_second_agent_starts_after_a_clear_while_the_first_goes_on(service: D
 
 @pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
 def test_where_the_record_has_lost_the_time_of_the_start_the_limit_counts_from_now(limit: str) -> None:
-    crash = Interruption("crash", 6, is_after=True)
+    crash = Interruption("crash", 7, is_after=True)
     world = World(Script(LIGHTCONE, {limit: 30.0}, work=1e6, retries=1), (crash,))
     with pytest.raises(WorkerLostError):
         world.drive(world.begin(run))
     assert world.store
+    assert world.store.task_id
     world.stored, world.now = replace(world.store, submitted_at=0.0), world.now + 500.0
     lost_at = world.now
     world.lose_worker()
@@ -203,7 +204,7 @@ def test_a_task_that_is_not_found_is_gone_only_if_it_is_known_where_it_ran(
     service: Dialect, is_cleared: bool
 ) -> None:
     unknown = Failure("GetTask", first=2, times=99, status=404)
-    world = World(Script(service, retries=3, failures=(unknown,)), (Interruption("crash", 9, is_after=True),))
+    world = World(Script(service, retries=3, failures=(unknown,)), (Interruption("crash", 10, is_after=True),))
     with pytest.raises(WorkerLostError):
         world.drive(world.begin(run))
     assert world.store

@@ -10,8 +10,10 @@ from airflow_agent_tasks.agent_task import StartedTask
 from airflow_agent_tasks.lifecycle.trigger_event import (
     build_callback_event,
     build_event,
+    build_slot_event,
     is_callback,
     read_event,
+    read_is_pushed,
     read_try_number,
 )
 from airflow_agent_tasks.lifecycle.wait_policy import Decision, Verdict
@@ -34,7 +36,21 @@ def test_an_event_of_a_callback_says_nothing_but_the_try() -> None:
     assert not is_callback(build_event(STARTED, REACHED))
 
 
-@pytest.mark.parametrize("event", [None, "callback", [], {"callback": "yes"}, {"try_number": "1"}])
+def test_an_event_of_a_slot_says_nothing_but_the_try() -> None:
+    event = build_slot_event(2)
+    assert read_try_number(event) == 2
+    assert not is_callback(event)
+
+
+def test_an_event_says_whether_xcom_has_the_id_already() -> None:
+    assert read_is_pushed(build_event(STARTED, REACHED, is_pushed=True))
+    assert not read_is_pushed(build_event(STARTED, REACHED))
+
+
+@pytest.mark.parametrize(
+    "event", [None, "callback", [], {"callback": "yes"}, {"try_number": "1"}, {"is_pushed": "yes"}]
+)
 def test_anything_else_is_no_callback_and_names_no_try(event: Any) -> None:
     assert not is_callback(event)
+    assert not read_is_pushed(event)
     assert read_try_number(event) is None
