@@ -256,13 +256,12 @@ class Driver:
         if self._is_killed and self._kill and self._kill.is_undecided:
             self.on_kill()
         if self._is_stopped_by_kill:
-            happened = "No agent task was started"  # it waits for a slot
+            message = "No agent task was started, because this task was killed."  # it waits for a slot
             if self.execution.last_started:
-                # To the next try, a clear may look like a retry: it must not wait for a task that is now
-                # paused.
+                # To the next try, a clear may look like a retry: it must not wait for a task that is paused.
                 self.perform(cmd.warn_on_failure(self.execution.mark(is_stopping=True)))
-                happened = f"{self.execution.name} was stopped"
-            failure = AgentTaskCancelledError(f"{happened}, because this task was killed.")
+                message = f"{self.execution.name} was stopped, because this task was killed."
+            failure = AgentTaskCancelledError(message)
             failure.retry_note = "Whether Airflow retries the task depends on who killed it."
             raise failure
 

@@ -204,7 +204,9 @@ def test_a_task_that_is_not_found_is_gone_only_if_it_is_known_where_it_ran(
     service: Dialect, is_cleared: bool
 ) -> None:
     unknown = Failure("GetTask", first=2, times=99, status=404)
-    world = World(Script(service, retries=3, failures=(unknown,)), (Interruption("crash", 10, is_after=True),))
+    world = World(
+        Script(service, retries=3, failures=(unknown,)), (Interruption("crash", 10, is_after=True),)
+    )
     with pytest.raises(WorkerLostError):
         world.drive(world.begin(run))
     assert world.store

@@ -95,6 +95,7 @@ def test_airflow_lists_the_plugin_once_and_without_a_warning(installed: EmptyEnv
 def test_the_connection_forms_are_there(installed: EmptyEnvironment) -> None:
     forms = installed.read_json("python", "-c", READ_CONNECTION_FORMS)
     network = {"timeout", "verify", "proxy", "requests_per_second", "allow_insecure_http", "task_url"}
+    network |= {"max_concurrent_tasks"}
     assert set(forms["lightcone"]["extra_fields"]) == network
     assert set(forms["shinzo"]["extra_fields"]) == network | {"agent_id"}
     for name, key_label in (("lightcone", "API key"), ("shinzo", "JWT or platform API key")):
