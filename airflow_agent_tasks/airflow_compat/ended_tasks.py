@@ -26,10 +26,10 @@ from airflow_agent_tasks.lifecycle.submission_record import CLOSED_PREFIX, RECOR
 _INDEXES = ("region_id", "region_index") if hasattr(TaskStateStoreModel, "region_id") else ("map_index",)
 #: What identifies a task in its row and in the scope of its state.
 SCOPE_NAMES = ("dag_id", "run_id", "task_id", *_INDEXES)
-#: Built on import, so that the check at startup also finds a column that Airflow has renamed.
-_HAS_RECORD = and_(
-    *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES),
-    TaskStateStoreModel.key == RECORD_KEY,
+#: The condition that a row of the state store is of the task of a row of tasks. Built on import, so that the
+#: check at startup also finds a column that Airflow has renamed.
+IS_OF_TASK = and_(
+    *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES)
 )
 #: The condition that a record is open.
 IS_OPEN = ~TaskStateStoreModel.value.startswith(CLOSED_PREFIX, autoescape=True)
@@ -134,7 +134,7 @@ def list_passed_over(dag_id: str, run_id: str) -> list[EndedTask]:
     """
     query = (
         select(TaskInstance)
-        .join(TaskStateStoreModel, _HAS_RECORD)
+        .join(TaskStateStoreModel, and_(IS_OF_TASK, TaskStateStoreModel.key == RECORD_KEY))
         .filter(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         .filter(TaskInstance.state.in_(("skipped", "removed")))
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -26,7 +26,13 @@ from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, update
 
 from airflow_agent_tasks.agent_task import AgentTask
-from airflow_agent_tasks.airflow_compat.ended_tasks import HAS_NOT_ENDED, IS_OPEN, SCOPE_NAMES, read_json
+from airflow_agent_tasks.airflow_compat.ended_tasks import (
+    HAS_NOT_ENDED,
+    IS_OF_TASK,
+    IS_OPEN,
+    SCOPE_NAMES,
+    read_json,
+)
 from airflow_agent_tasks.airflow_compat.slot_orders import RESUME_METHOD, SlotOrder, TakeSlot
 from airflow_agent_tasks.airflow_compat.submission_rows import MAY_BE_ACTIVE
 from airflow_agent_tasks.errors import AgentTaskError
@@ -40,10 +46,6 @@ _PRESENT = ("scheduled", "queued", "running", "restarting", "deferred", "awaitin
 _KEPT = timedelta(days=30)
 #: The number that distinguishes this package's locks in PostgreSQL from others.
 _LOCKS = zlib.crc32(b"airflow-agent-tasks") >> 1
-
-_SAME_TASK = and_(
-    *(getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES)
-)
 
 #: The condition that a task waits for its slot without a worker.
 _RESUMES = and_(TaskInstance.state == "deferred", TaskInstance.next_method == RESUME_METHOD)
@@ -102,13 +104,16 @@ def carry_out(order: SlotOrder, is_active: IsActive) -> Shared | None:
             return None
         holders = _read_holders(session, conn_id)
         free = order.limit - len(holders)
-        if free > 0 and _read_waiting(session, conn_id, 1):
+        waiting = _read_waiting(session, conn_id, free) if free > 0 else []
+        if waiting:
             free -= sum(map(is_active, _list_detached(session, conn_id, holders)))
-        if given := _read_waiting(session, conn_id, free) if free > 0 else {}:
-            _give(session, given)
-        owners = holders | dict(given.values())
+        if given := waiting[: max(0, free)]:
+            _give(session, [place.row_id for place in given])
+        owners = holders | {place.id: bool(place.resumes) for place in given}
         resumable = [one for one, resumes in owners.items() if resumes]
-        return Shared(asking in owners, (resumable + _list_without_place(session))[:_MAX_RESUMED])
+        if not asking:
+            resumable += _list_without_place(session)
+        return Shared(asking in owners, resumable[:_MAX_RESUMED])
 
 
 def _lock(session: Any, conn_id: str) -> None:
@@ -184,7 +189,7 @@ def _read_holders(session: Any, conn_id: str) -> dict[UUID, bool]:
     has_slot = and_(_is_place(conn_id, has_slot=True), TaskInstance.state.in_(_PRESENT))
     query = select(TaskInstance.id, store.key, store.value, _RESUMES.label("resumes"))
     holders: dict[UUID, bool] = {}
-    for row in session.execute(query.join(store, _SAME_TASK).where(or_(has_agent, has_slot))):
+    for row in session.execute(query.join(store, IS_OF_TASK).where(or_(has_agent, has_slot))):
         is_place = row.key == SLOT_KEY
         # An agent may have said the name of another connection.
         if is_place or _read_json(row.value).get("conn_id", conn_id) == conn_id:
@@ -192,37 +197,34 @@ def _read_holders(session: Any, conn_id: str) -> dict[UUID, bool]:
     return holders
 
 
-def _read_waiting(session: Any, conn_id: str, count: int) -> dict[int, tuple[UUID, bool]]:
-    """
-    Return the first places of the queue, by the ids of their rows: the task instance, and whether it waits
-    without a worker.
-    """
+def _read_waiting(session: Any, conn_id: str, count: int) -> Sequence[Any]:
+    """Return the first places of the queue: the row, the task instance, and whether it has no worker."""
     store = TaskStateStoreModel
     waits = or_(TaskInstance.state == "running", _RESUMES)
-    query = select(store.id.label("row_id"), TaskInstance.id, _RESUMES.label("resumes")).join(
-        TaskInstance, _SAME_TASK
-    )
+    columns = (store.id.label("row_id"), TaskInstance.id, _RESUMES.label("resumes"))
+    query = select(*columns).join(TaskInstance, IS_OF_TASK)
     query = query.where(_is_place(conn_id, has_slot=False), waits).order_by(store.id).limit(count)
-    return {row.row_id: (row.id, bool(row.resumes)) for row in session.execute(query)}
+    found: Sequence[Any] = session.execute(query).all()
+    return found
 
 
-def _give(session: Any, places: Iterable[int]) -> None:
+def _give(session: Any, row_ids: Sequence[int]) -> None:
     store = TaskStateStoreModel
-    rows = update(store).where(store.id.in_(list(places)))
+    rows = update(store).where(store.id.in_(row_ids))
     value = func.replace(store.value, '{"has_slot": false', '{"has_slot": true')
     session.execute(rows.values(value=value), execution_options={"synchronize_session": False})
 
 
 def _list_without_place(session: Any) -> list[UUID]:
     """Return the ids of task instances that wait for a slot, but whose place was deleted: they ask again."""
-    place = select(TaskStateStoreModel.id).where(_SAME_TASK, TaskStateStoreModel.key == SLOT_KEY)
+    place = select(TaskStateStoreModel.id).where(IS_OF_TASK, TaskStateStoreModel.key == SLOT_KEY)
     return list(session.scalars(select(TaskInstance.id).where(_RESUMES, ~place.exists())))
 
 
 def _list_detached(session: Any, conn_id: str, holders: Container[UUID]) -> Iterator[Detached]:
     store = TaskStateStoreModel
     is_detached = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(_ATTACHED))
-    query = select(store.id.label("row_id"), store.value, TaskInstance.id).outerjoin(TaskInstance, _SAME_TASK)
+    query = select(store.id.label("row_id"), store.value, TaskInstance.id).outerjoin(TaskInstance, IS_OF_TASK)
     query = query.where(_is_record_of(conn_id), is_detached, MAY_BE_ACTIVE)
     for row in session.execute(query):
         with suppress(AgentTaskError):
@@ -242,7 +244,7 @@ def close_record(detached: Detached, task: AgentTask) -> None:
     if record.started is None or record.is_undelivered:
         return
     closed = Submission.build_closed(record.started, task, record.conn_id)
-    try_to_come = select(TaskInstance.id).where(_SAME_TASK, HAS_NOT_ENDED)
+    try_to_come = select(TaskInstance.id).where(IS_OF_TASK, HAS_NOT_ENDED)
     row = update(store).where(
         store.id == detached.row_id, store.value == detached.value, ~try_to_come.exists()
     )

@@ -30,6 +30,7 @@ from airflow_agent_tasks.agent_task import (
 )
 from airflow_agent_tasks.airflow_compat.ended_tasks import (
     HAS_NOT_ENDED,
+    IS_OF_TASK,
     IS_OPEN,
     SCOPE_NAMES,
     build_scope,
@@ -170,8 +171,7 @@ def list_submissions(criteria: Criteria, *, limit: int | None = None, offset: in
 
 
 def _select(criteria: Criteria, *columns: Any) -> Select[Any]:
-    of_same_task = [getattr(TaskInstance, name) == getattr(TaskStateStoreModel, name) for name in SCOPE_NAMES]
-    query = select(*columns).select_from(TaskStateStoreModel).outerjoin(TaskInstance, and_(*of_same_task))
+    query = select(*columns).select_from(TaskStateStoreModel).outerjoin(TaskInstance, IS_OF_TASK)
     return query.where(*_list_conditions(criteria))
 
 
