@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import conf
 
 from airflow_agent_tasks.client.settings import ClientSettings
-from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError, AgentTaskUnavailableError
 from airflow_agent_tasks.services.http import Request
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def order_plugin(path: str, purpose: str, order: Mapping[str, Any]) -> Mapping[s
     :param purpose: What the order is for, as in "change the form".
     :param order: The order.
     :raises AgentTaskCancelledError: if the Airflow task that it is about no longer runs.
-    :raises AgentTaskError: if no API server has carried it out.
+    :raises AgentTaskUnavailableError: if no API server has carried it out.
     """
     reasons = []
     for server in list_servers():
@@ -54,7 +54,7 @@ def order_plugin(path: str, purpose: str, order: Mapping[str, Any]) -> Mapping[s
             raise
         except AgentTaskError as error:
             reasons.append(str(error))
-    raise AgentTaskError(" ".join(reasons))
+    raise AgentTaskUnavailableError(" ".join(reasons))
 
 
 def _read_reply(server: str, response: Response) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 from airflow_agent_tasks.documentation import link
-from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskUnavailableError
 from airflow_agent_tasks.lifecycle.question_form import OPTIONS, Asking, Form
 from airflow_agent_tasks.logger_protocol import Log
 
@@ -96,9 +96,7 @@ class RequiredAction:
         addressed = {"task_instance_id": str(self._ti.id), **order}
         try:
             return order_plugin(PATH, "change the form", addressed)
-        except AgentTaskCancelledError:
-            raise
-        except AgentTaskError as error:
+        except AgentTaskUnavailableError as error:
             if not self._has_warned:
                 self._warn(str(error))
         return None

@@ -7,7 +7,7 @@ from typing import Any
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
 from airflow_agent_tasks.airflow_compat.slot_orders import PATH
 from airflow_agent_tasks.documentation import link
-from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskError, AgentTaskUnavailableError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
 from airflow_agent_tasks.logger_protocol import Log
 
@@ -39,9 +39,7 @@ def take_slot(hook: AgentTaskHook, task_instance: Any, log: Log) -> bool:
     }
     try:
         return order_plugin(PATH, "take a slot", order).get("has_slot") is True
-    except AgentTaskCancelledError:
-        raise
-    except AgentTaskError as error:
+    except AgentTaskUnavailableError as error:
         raise AgentTaskError(
             f"The agent task was not started: connection {hook.conn_id!r} has max_concurrent_tasks, but this "
             "package's plugin in Airflow's API server, which counts them, cannot be reached. See "
