@@ -177,8 +177,8 @@ class AgentTaskRateLimitedError(AgentTaskUnavailableError):
     """
     The connection sent too many requests (429).
 
-    Set ``requests_per_second`` in the connection, or limit how many tasks run at once with a pool. Short
-    limits are waited out before this is raised; with ``retries``, the task tries again later.
+    Set ``requests_per_second`` or ``max_concurrent_tasks`` in the connection. Short limits are waited out
+    before this is raised; with ``retries``, the task tries again later.
     """
 
 

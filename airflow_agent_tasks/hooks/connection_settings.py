@@ -176,29 +176,29 @@ def _read_task_url(extra: Mapping[str, Any], source: str, dialect: Dialect) -> s
 
 
 def _read_number(extra: Mapping[str, Any], name: str, source: str) -> float | None:
-    value = extra.get(name)
-    if value is None or value == "":
-        return None
-    try:
-        number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if not SMALLEST_NUMBER <= number <= LARGEST_NUMBER:
-        raise _wrong(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", value)
+    number = _parse_number(extra.get(name))
+    if number is not None and not SMALLEST_NUMBER <= number <= LARGEST_NUMBER:
+        raise _wrong(name, source, f"a number from {SMALLEST_NUMBER} to {LARGEST_NUMBER}", extra[name])
     return number
 
 
 def _read_count(extra: Mapping[str, Any], name: str, source: str) -> int | None:
-    value = extra.get(name)
+    number = _parse_number(extra.get(name))
+    if number is None:
+        return None
+    if not (1 <= number <= LARGEST_COUNT and number.is_integer()):
+        raise _wrong(name, source, f"a whole number from 1 to {LARGEST_COUNT}", extra[name])
+    return int(number)
+
+
+def _parse_number(value: Any) -> float | None:
+    """Return the number, None for an empty field, or NaN for anything else, which is in no range."""
     if value is None or value == "":
         return None
     try:
-        number = 0.0 if isinstance(value, bool) else float(value)
+        return float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError, OverflowError):
-        number = 0.0
-    if not (1 <= number <= LARGEST_COUNT and number.is_integer()):
-        raise _wrong(name, source, f"a whole number from 1 to {LARGEST_COUNT}", value)
-    return int(number)
+        return float("nan")
 
 
 def _read_boolean(extra: Mapping[str, Any], name: str, source: str) -> bool:
