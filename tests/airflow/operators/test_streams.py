@@ -148,8 +148,8 @@ def test_a_budget_stops_the_agent_once(
     stops = [one for one in agent_task_sandbox.requests() if one["path"].endswith("/pause")]
     assert len(stops) == 1
     error = run.xcom("agent", "error")
-    assert "passed its budget: cost 0." in error
-    assert " of 0.5" in error
+    # How far it came depends on when the status was asked.
+    assert re.search(r"passed its budget: cost \d+\.\d+ of 0\.5\. ", error)
     assert "tokens" in error
 
 
