@@ -25,10 +25,23 @@ def read_cpu_seconds(leaders: Collection[int]) -> dict[int, float]:
     """
     table = _read_table()
     ticks = dict.fromkeys(leaders, 0)
-    for pid, entry in table.items():
-        if (owner := _find_owner(pid, table, ticks)) is not None:
-            ticks[owner] += entry.ticks
+    for pid, owner in _find_owners(table, leaders).items():
+        ticks[owner] += table[pid].ticks
     return {leader: count / os.sysconf("SC_CLK_TCK") for leader, count in ticks.items()}
+
+
+def find_owners(leaders: Collection[int]) -> dict[int, int]:
+    """
+    Return the leader to which each process belongs that one of these programs has started.
+
+    :param leaders: As for ``read_cpu_seconds``.
+    """
+    return _find_owners(_read_table(), leaders)
+
+
+def _find_owners(table: Mapping[int, _Entry], leaders: Collection[int]) -> dict[int, int]:
+    owners = {pid: _find_owner(pid, table, leaders) for pid in table}
+    return {pid: owner for pid, owner in owners.items() if owner is not None}
 
 
 def _find_owner(pid: int, table: Mapping[int, _Entry], leaders: Collection[int]) -> int | None:

@@ -85,6 +85,12 @@ def parse_arguments() -> argparse.Namespace:
         "--measured", type=int, default=60, help="tasks per measured round, 0 for none; default 60"
     )
     parser.add_argument("--rounds", type=int, default=2, help="measured rounds of each kind; default 2")
+    parser.add_argument(
+        "--heartbeat-interval",
+        type=float,
+        default=5.0,
+        help="[workers] min_heartbeat_interval in seconds; default 5, as in Airflow",
+    )
     return parser.parse_args()
 
 
@@ -117,7 +123,11 @@ class ClusterRun:
         self._cluster = CeleryCluster(
             home / "airflow",
             dags_folder=home / "dags",
-            environment={**SETTINGS, **self._service.connections},
+            environment={
+                **SETTINGS,
+                "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": f"{arguments.heartbeat_interval:g}",
+                **self._service.connections,
+            },
             database_url=create_database(stack.enter_context(run_postgresql())),
             concurrency=CONCURRENCY,
         )
@@ -153,7 +163,7 @@ class ClusterRun:
             verdicts.append(judge(self._measured, self._service.list_agents(), tasks))
             self._service.forget()
         print()
-        print_cost(agents, sleepers)
+        print_cost(agents, sleepers, self._arguments.heartbeat_interval)
         for number, verdict in enumerate(verdicts, 1):
             title = f"Measured round {number}, without kills"
             print_verdict(title, count, None, verdict, agents.service_requests)

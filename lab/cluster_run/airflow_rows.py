@@ -89,10 +89,10 @@ class AirflowRows:
         )
         return Counter({table: self._select(f'SELECT count(*) FROM "{table}"')[0][0] for (table,) in tables})  # noqa: S608
 
-    def count_connections(self) -> int:
-        """Return the number of connections to the database, this one included."""
-        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        return int(self._select(query)[0][0])
+    @property
+    def port(self) -> int | None:
+        """The TCP port of the database's server."""
+        return self._engine.url.port
 
     def count_running_triggers(self) -> int:
         """Return the number of triggers that a triggerer has taken."""

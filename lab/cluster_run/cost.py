@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from lab.cluster.celery_cluster import CeleryCluster, find_kind
 from lab.cluster.cluster_programs import ClusterTimeoutError
+from lab.cluster.connections import count_connections
 from lab.cluster.cpu_time import read_cpu_seconds
 from lab.cluster.nginx import count_requests
 from lab.cluster.processes import wait_until
@@ -35,7 +36,7 @@ class Cost:
     :param service_requests: Requests to the service, by method, path and status.
     :param slots: Seconds that the executions occupied a slot.
     :param rows: Rows that are left in Airflow's database, by table.
-    :param connections: The most connections to it at the same time.
+    :param connections: The most connections to it at the same time, by the kind of component.
     """
 
     tasks: int = 0
@@ -44,7 +45,7 @@ class Cost:
     service_requests: Counter[str] = field(default_factory=Counter)
     slots: SlotTimes = field(default_factory=lambda: SlotTimes([], []))
     rows: Counter[str] = field(default_factory=Counter)
-    connections: int = 0
+    connections: Counter[str] = field(default_factory=Counter)
 
 
 class Meter:
@@ -90,7 +91,7 @@ class Meter:
 
     def _has_ended(self, dag_id: str, run_id: str, count: int, cost: Cost) -> bool:
         self._cluster.check_programs()
-        cost.connections = max(cost.connections, self._rows.count_connections())
+        cost.connections |= self._count_connections()
         return sum(task.has_ended for task in self._rows.list_tasks(dag_id, run_id)) == count
 
     def _wait(self, condition: Callable[[], bool], lack: str) -> None:
@@ -98,12 +99,23 @@ class Meter:
             raise ClusterTimeoutError(f"{lack} after {ROUND_TIMEOUT:.0f} s")
 
     def _read_cpu(self) -> dict[str, float]:
-        sessions = {program.leader.pid: find_kind(name) for name, program in self._cluster.programs.items()}
-        sessions[self._postmaster] = "postgresql"
+        kinds = {**self._list_kinds(), self._postmaster: "postgresql"}
         cpu: dict[str, float] = defaultdict(float)
-        for session, seconds in read_cpu_seconds(sessions).items():
-            cpu[sessions[session]] += seconds
+        for leader, seconds in read_cpu_seconds(kinds).items():
+            cpu[kinds[leader]] += seconds
         return cpu
+
+    def _count_connections(self) -> Counter[str]:
+        """Return the number of connections to the database, by the kind of component."""
+        kinds = self._list_kinds()
+        counts: Counter[str] = Counter()
+        for leader, count in count_connections(self._rows.port, kinds).items():
+            counts[kinds[leader]] += count
+        return counts
+
+    def _list_kinds(self) -> dict[int, str]:
+        """Return the kind of each component, by the id of its first process."""
+        return {program.leader.pid: find_kind(name) for name, program in self._cluster.programs.items()}
 
     def _count_requests(self) -> tuple[Counter[str], Counter[str]]:
         lines = self._cluster.requests_path.read_text().splitlines()

@@ -10,9 +10,6 @@ from lab.cluster_run.cost import AIRFLOW_KINDS, OTHER_KINDS, Cost
 from lab.cluster_run.verdict import Verdict
 
 COMPARED = ("agent task", "sleeping task", "times")
-#: Airflow's default of [workers] min_heartbeat_interval in seconds: a worker that misses the exit of a task's
-#: process notices it only after this time.
-HEARTBEAT_INTERVAL = 5.0
 #: The most numbers of tasks that a cell of the table names.
 LONGEST_LIST = 10
 
@@ -55,18 +52,23 @@ def describe_numbers(numbers: Sequence[int]) -> str:
     return f"{len(numbers)} (tasks {', '.join(map(str, numbers[:LONGEST_LIST]))}{more})"
 
 
-def print_cost(agents: Cost, sleepers: Cost) -> None:
-    """Print what an agent task costs, beside a task that only sleeps as long."""
+def print_cost(agents: Cost, sleepers: Cost, heartbeat_interval: float) -> None:
+    """
+    Print what an agent task costs, beside a task that only sleeps as long.
+
+    :param heartbeat_interval: ``[workers] min_heartbeat_interval`` in seconds: a worker that misses the exit
+        of a task's process notices it only after this time.
+    """
     print_table(
         "CPU seconds per task, of each component with all that it starts",
         ("component", *COMPARED),
         list_cpu_rows(agents, sleepers),
     )
     rows = [
-        list_slot_row("until deferred", agents.slots.first, sleepers.slots.first),
-        list_slot_row("resume", agents.slots.later, sleepers.slots.later),
+        list_slot_row("until deferred", agents.slots.first, sleepers.slots.first, heartbeat_interval),
+        list_slot_row("resume", agents.slots.later, sleepers.slots.later, heartbeat_interval),
     ]
-    detail = "p50 / p99 / max, share of at least 5 s"
+    detail = f"p50 / p99 / max, share of at least {heartbeat_interval:g} s"
     headings = ("execution", *COMPARED, f"agent task {detail}", f"sleeping task {detail}")
     print_table("Seconds in a slot of a worker (medians)", headings, rows)
     counts = [
@@ -93,8 +95,9 @@ def print_cost(agents: Cost, sleepers: Cost) -> None:
         for table in sorted(agents.rows | sleepers.rows)
     ]
     print_table("Rows per task that are left in Airflow's database", ("table", *COMPARED), rows)
-    most = [("connections to the database", agents.connections, sleepers.connections)]
-    print_table("At the same time, at most", ("what", "agent tasks", "sleeping tasks"), most)
+    most = [(kind, agents.connections[kind], sleepers.connections[kind]) for kind in AIRFLOW_KINDS]
+    title = "Connections to the database at the same time, at most"
+    print_table(title, ("component", "agent tasks", "sleeping tasks"), most)
 
 
 def list_cpu_rows(agents: Cost, sleepers: Cost) -> list[tuple[str, ...]]:
@@ -111,15 +114,17 @@ def list_cpu_rows(agents: Cost, sleepers: Cost) -> list[tuple[str, ...]]:
     ]
 
 
-def list_slot_row(name: str, agents: Sequence[float], sleepers: Sequence[float]) -> tuple[str, ...]:
+def list_slot_row(
+    name: str, agents: Sequence[float], sleepers: Sequence[float], heartbeat_interval: float
+) -> tuple[str, ...]:
     """Return the medians and their ratio, and how the times are distributed."""
-    medians = percentile(agents, 0.5), percentile(sleepers, 0.5)
-    return (*list_row(name, *medians), describe_slots(agents), describe_slots(sleepers))
+    medians = list_row(name, percentile(agents, 0.5), percentile(sleepers, 0.5))
+    return *medians, *(describe_slots(seconds, heartbeat_interval) for seconds in (agents, sleepers))
 
 
-def describe_slots(seconds: Sequence[float]) -> str:
+def describe_slots(seconds: Sequence[float], heartbeat_interval: float) -> str:
     """Return how the times are distributed, and the share of those that may include a heartbeat interval."""
-    late = sum(value >= HEARTBEAT_INTERVAL for value in seconds)
+    late = sum(value >= heartbeat_interval for value in seconds)
     return f"{describe(seconds, 1)}, {late / max(len(seconds), 1):.0%}"
 
 

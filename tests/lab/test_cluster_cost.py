@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from lab.cluster.connections import count_connections
 from lab.cluster.cpu_time import read_cpu_seconds
 from lab.cluster.nginx import count_requests
 from lab.cluster_run.cost import Cost
@@ -105,6 +107,33 @@ def test_a_program_that_has_ended_has_no_cpu_time() -> None:
     assert read_cpu_seconds([program.pid]) == {program.pid: 0.0}
 
 
+CONNECT_AND_FORK = """
+import os, socket, sys
+connections = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(2)]
+child = os.fork()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_connections_are_counted_once_though_a_forked_child_has_them_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = [sys.executable, "-c", CONNECT_AND_FORK, str(port)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        ) as program:
+            assert program.stdin
+            assert program.stdout
+            # One line each of the parent and of the child.
+            assert program.stdout.read(2) == b"\n\n"
+            own = socket.create_connection(("127.0.0.1", port))
+            counts = count_connections(port, [program.pid]), count_connections(port + 1, [program.pid])
+            own.close()
+            program.stdin.close()
+    assert counts == ({program.pid: 2}, {})
+
+
 def test_the_row_of_all_of_airflow_is_the_sum_of_its_components_per_task() -> None:
     agents = Cost(tasks=4, cpu={"worker": 4.0, "scheduler": 1.0, "redis": 8.0, **NOTHING})
     sleepers = Cost(tasks=2, cpu={"worker": 1.0, "scheduler": 0.5, "redis": 0.0, **NOTHING})
@@ -118,7 +147,7 @@ NOTHING = dict.fromkeys(("api-server", "triggerer", "dag-processor", "postgresql
 
 
 def test_slots_are_compared_by_their_medians() -> None:
-    row = list_slot_row("resume", [1.0, 3.0, 9.0], [1.0, 2.0, 2.0])
+    row = list_slot_row("resume", [1.0, 3.0, 9.0], [1.0, 2.0, 2.0], 5.0)
     assert row == ("resume", "3.00", "2.00", "1.50", "3.0 / 9.0 / 9.0, 33%", "2.0 / 2.0 / 2.0, 0%")
 
 
