@@ -123,7 +123,7 @@ def list_slot_row(
 
 
 def describe_slots(seconds: Sequence[float], heartbeat_interval: float) -> str:
-    """Return how the times are distributed: also the share that may be missed exits, and the others' median."""
+    """Return how the times are distributed, the share that may be missed exits, and the others' median."""
     others = [value for value in seconds if value < heartbeat_interval]
     late = 1 - len(others) / max(len(seconds), 1)
     return f"{describe(seconds, 1)}, {late:.0%}, {percentile(others, 0.5):.1f}"
