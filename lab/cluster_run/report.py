@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from lab.benchmarks.markdown_table import print_table
 from lab.benchmarks.percentile import describe, percentile
@@ -68,7 +69,7 @@ def print_cost(agents: Cost, sleepers: Cost, heartbeat_interval: float) -> None:
         list_slot_row("until deferred", agents.slots.first, sleepers.slots.first, heartbeat_interval),
         list_slot_row("resume", agents.slots.later, sleepers.slots.later, heartbeat_interval),
     ]
-    detail = f"p50 / p99 / max, share of at least {heartbeat_interval:g} s, p50 of the others"
+    detail = f"mean, p50 / p99 / max, share of at least {heartbeat_interval:g} s, p50 of the others"
     headings = ("execution", *COMPARED, f"agent task {detail}", f"sleeping task {detail}")
     print_table("Seconds in a slot of a worker (medians)", headings, rows)
     counts = [
@@ -126,7 +127,8 @@ def describe_slots(seconds: Sequence[float], heartbeat_interval: float) -> str:
     """Return how the times are distributed, the share that may be missed exits, and the others' median."""
     others = [value for value in seconds if value < heartbeat_interval]
     late = 1 - len(others) / max(len(seconds), 1)
-    return f"{describe(seconds, 1)}, {late:.0%}, {percentile(others, 0.5):.1f}"
+    average = fmean(seconds) if seconds else float("nan")
+    return f"{average:.1f}, {describe(seconds, 1)}, {late:.0%}, {percentile(others, 0.5):.1f}"
 
 
 def list_row(name: str, agent: float, sleeper: float, *, digits: int = 2) -> tuple[str, ...]:

@@ -148,7 +148,14 @@ NOTHING = dict.fromkeys(("api-server", "triggerer", "dag-processor", "postgresql
 
 def test_slots_are_compared_by_their_medians() -> None:
     row = list_slot_row("resume", [1.0, 3.0, 9.0], [1.0, 2.0, 2.0], 5.0)
-    assert row == ("resume", "3.00", "2.00", "1.50", "3.0 / 9.0 / 9.0, 33%, 3.0", "2.0 / 2.0 / 2.0, 0%, 2.0")
+    assert row == (
+        "resume",
+        "3.00",
+        "2.00",
+        "1.50",
+        "4.3, 3.0 / 9.0 / 9.0, 33%, 3.0",
+        "1.7, 2.0 / 2.0 / 2.0, 0%, 2.0",
+    )
 
 
 @pytest.mark.parametrize(
