@@ -191,6 +191,7 @@ down:
 
 # With the pinned build backend of .venv.
 build: $(INSTALLED)
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
 clean: down

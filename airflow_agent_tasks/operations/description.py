@@ -42,8 +42,9 @@ def describe(row: SubmissionRow) -> dict[str, Any]:
 
     :return: ``dag_id``, ``run_id``, ``task_id``, ``map_index`` (-1 if not mapped), ``try_number``, ``state``
         (of the Airflow task), ``service``, ``conn_id``, ``agent_id``, ``agent_task_id``, ``agent_state`` (as
-        last seen), ``step``, ``usage``, ``submitted_at`` (seconds since 1970), ``question_url``, ``url`` and
-        ``actions`` (a list of ``ACTIONS``); unknown texts are empty, an unknown time is None.
+        last seen), ``step``, ``usage``, ``submitted_at`` (seconds since 1970), ``question_url``, ``url``,
+        ``actions`` (a list of ``ACTIONS``) and ``record`` (why it names no agent task: ``elsewhere``,
+        ``damaged`` or ``unconfirmed``); unknown texts are empty, an unknown time is None.
     """
     scope, record = row.scope, row.record
     progress, usage = row.xcoms.get("progress"), row.xcoms.get("usage")
@@ -65,6 +66,7 @@ def describe(row: SubmissionRow) -> dict[str, Any]:
         "question_url": _read_url(row, QUESTION_LINK_KEY) if row.status == TaskState.AWAITING_INPUT else "",
         "url": _read_url(row, TASK_LINK_KEY),
         "actions": list_actions(row),
+        "record": _describe_record(row),
     }
 
 
@@ -86,11 +88,6 @@ def describe_now(row: SubmissionRow, task: AgentTask) -> dict[str, Any]:
         "exit_code": task.exit_code,
         "question": clean(task.question or "", MAX_QUESTION),
     }
-
-
-def hide_agent(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a description without what an agent says and does."""
-    return {**shown, **dict.fromkeys(("agent_state", "step", "usage", "question_url", "url"), "")}
 
 
 def list_actions(row: SubmissionRow) -> list[str]:
@@ -127,3 +124,12 @@ def _read_url(row: SubmissionRow, key: str) -> str:
     """Return a link that a task has stored; a ``javascript:`` URL would run in the browser of the reader."""
     url = row.xcoms.get(key)
     return shorten(url, 2_000) if isinstance(url, str) and url.startswith(("http://", "https://")) else ""
+
+
+def _describe_record(row: SubmissionRow) -> str:
+    """Return why the record names no agent task; empty if it does."""
+    if row.is_elsewhere:
+        return "elsewhere"
+    if row.record is None:
+        return "damaged"
+    return "" if row.record.task_id else "unconfirmed"

@@ -25,9 +25,9 @@ from airflow_agent_tasks.airflow_compat.submission_rows import (
     list_dag_ids,
     list_submissions,
 )
-from airflow_agent_tasks.errors import AgentTaskError
+from airflow_agent_tasks.errors import AgentTaskArgumentError, AgentTaskError
 from airflow_agent_tasks.operations.actions import act, read_agent_task
-from airflow_agent_tasks.operations.description import describe, describe_now, hide_agent
+from airflow_agent_tasks.operations.description import describe, describe_now
 from airflow_agent_tasks.plugin.bounded_body import read_body
 from airflow_agent_tasks.text import shorten
 
@@ -40,6 +40,8 @@ MAX_DAYS, MAX_PAGE = 365, 200
 THREADS = 8
 _MAX_INTEGER = 2**31 - 1
 _NO_STORE = {"cache-control": "no-store"}
+#: The error for those who must not learn what the agent or its service says.
+_UNEXPLAINED = "This could not be done. To see why, ask for access to the DAG's XComs."
 
 _Id = Annotated[str | None, Query(max_length=250, pattern=r"^[^\x00]*$")]
 _States = Annotated[Sequence[str], Query(max_length=20)]
@@ -125,21 +127,30 @@ async def act_on_agent_task(request: Request, access: AccessDep, action: str) ->
     """Do something to an agent task, and return a sentence about what happened."""
 
     def carry_out(row: SubmissionRow, target: Target) -> dict[str, Any]:
-        happened = act(row, action, user=access.user_name, message=target.message)
-        return {"message": happened if access.may_read_xcoms(row.scope.dag_id) else "Done."}
+        may_read = access.may_read_xcoms(row.scope.dag_id)
+        try:
+            happened = act(row, action, user=access.user_name, message=target.message)
+        except AgentTaskArgumentError:  # what the user has typed
+            raise
+        except AgentTaskError:
+            if may_read:
+                raise
+            raise AgentTaskError(_UNEXPLAINED) from None
+        return {"message": happened if may_read else "Done."}
 
     return await _carry_out(request, access, access.may_act, carry_out)
 
 
 def _show(row: SubmissionRow, access: Access) -> dict[str, Any]:
     """Return a row as far as the user may see it."""
-    shown, dag_id = describe(row), row.scope.dag_id
-    if not access.may_read_xcoms(dag_id):
-        shown = hide_agent(shown)
+    dag_id = row.scope.dag_id
+    may_read = access.may_read_xcoms(dag_id)
+    # Without the XComs, neither a field nor the choice of buttons says what the agent does.
+    shown = describe(row) if may_read else {**describe(replace(row, xcoms={})), "agent_state": ""}
     return {
         **shown,
         "actions": shown["actions"] if access.may_act(dag_id) else [],
-        "has_details": bool(shown["agent_task_id"]) and access.may_read_xcoms(dag_id),
+        "has_details": bool(shown["agent_task_id"]) and may_read,
     }
 
 

@@ -68,9 +68,9 @@ class PollMetrics:
 
 
 def _send(counts: Mapping[str, int], waiting: int, tags: Mapping[str, str]) -> None:
+    # Also zeros: Prometheus does not see the first increase of a series that begins with one.
     for name, value in counts.items():
-        if value:
-            metrics.count(name, value, tags)
+        metrics.count(name, value, tags)
     # Both are in the name too: without tags, triggerers and connections would overwrite each other.
     owner = {"hostname": platform.node(), "conn_id": tags["conn_id"]}
     metrics.gauge("waiting", waiting, tags, owner)

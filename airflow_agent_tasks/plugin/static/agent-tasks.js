@@ -29,6 +29,11 @@ function AgentTasks({ dagId, runId, taskId, mapIndex }) {
   const scope = { dag_id: dagId, run_id: runId, task_id: taskId, map_index: index };
   const { rows, total, error, isBusy, refresh } = useAgentTasks({ ...scope, ...filters, offset });
 
+  // Agents may have ended, or been deleted, since the page was chosen.
+  useEffect(() => {
+    if (offset && !isBusy && offset >= total) setOffset(Math.floor(Math.max(0, total - 1) / PAGE_SIZE) * PAGE_SIZE);
+  }, [offset, total, isBusy]);
+
   const change = (name, value) => {
     setFilters({ ...filters, [name]: value });
     setOffset(0);
@@ -149,4 +154,11 @@ function Pages({ offset, total, setOffset }) {
   );
 }
 
-globalThis.AirflowPlugin = AgentTasks;
+// Airflow shows the tab of a task for a task group too, without telling which tasks are in it.
+function Page(ids) {
+  const { groupId } = globalThis.ReactRouterDOM?.useParams?.() ?? {};
+  if (groupId) return h("p", { className: "at-page" }, "Open a task of this group to see its agent tasks.");
+  return h(AgentTasks, ids);
+}
+
+globalThis.AirflowPlugin = Page;

@@ -6,6 +6,13 @@ const { createElement: h } = globalThis.React;
 
 const COLUMNS = ["DAG and run", "Task", "Task state", "Agent task", "Agent state", "Step", "Since", "Usage", "Actions"];
 
+// Why a row has no agent task.
+const WITHOUT_ID = {
+  unconfirmed: "start not confirmed by the service",
+  elsewhere: "in the workers' own state store",
+  damaged: "its record is damaged",
+};
+
 export function Table({ rows, isBusy, isSending, onDetails, onAction }) {
   const now = Date.now();
   return h(
@@ -51,7 +58,7 @@ function State({ state }) {
 }
 
 function Agent({ row, onDetails }) {
-  if (!row.agent_task_id) return "start not confirmed by the service";
+  if (!row.agent_task_id) return WITHOUT_ID[row.record];
   const label = `Details of agent task ${row.agent_task_id}`;
   const details = { key: "id", className: "at-link", onClick: () => onDetails(row), "aria-label": label };
   return [

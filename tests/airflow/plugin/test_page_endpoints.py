@@ -99,6 +99,7 @@ def test_an_agent_task_is_listed_with_its_airflow_task(
         "usage": "",
         "question_url": "",
         "url": listed["url"],
+        "record": "",
         "has_details": True,
     }
     assert listed["agent_state"] in ("queued", "running")
@@ -297,6 +298,18 @@ def test_a_record_in_a_backend_of_the_workers_is_not_taken_for_a_damaged_one(
     change_record(shinzo_row, lambda record: {"__airflow_state_ref__": "s3://bucket/record"})
     (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
     assert (listed["agent_task_id"], listed["actions"], listed["has_details"]) == ("", [], False)
+    assert listed["record"] == "elsewhere"
+    change_record(shinzo_row, lambda record: "damaged")
+    (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
+    assert listed["record"] == "damaged"
+
+
+def test_a_start_without_a_response_is_unconfirmed(shinzo_row: Any, browser: Any) -> None:
+    (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
+    assert listed["record"] == ""
+    change_record(shinzo_row, lambda record: {**record, "task_id": None})
+    (listed,) = browser("admin").list(dag_id=shinzo_row.dag_id)
+    assert listed["record"] == "unconfirmed"
 
 
 def test_a_later_agent_task_is_not_taken_for_the_one_on_the_page(shinzo_row: Any, browser: Any) -> None:
@@ -366,6 +379,31 @@ def test_without_access_to_xcom_what_the_agent_says_is_hidden(
         assert user.list(dag_id=shinzo_row.dag_id, agent_state=state) == []
         assert user.post(listed).status_code == 403
         assert user.post(listed, "stop").json() == {"message": "Done."}
+
+
+def test_without_access_to_xcom_neither_buttons_nor_errors_say_what_the_agent_does(
+    run_dag: Any, browser: Any, mocker: MockerFixture, agent_task_sandbox: Any
+) -> None:
+    row = start(run_dag, LIGHTCONE)
+    (listed,) = browser("admin").list(dag_id=row.dag_id)
+    assert browser("admin").post(listed, "pause").status_code == 200
+    usual = SimpleAuthManager.is_authorized_dag
+
+    def is_authorized(self: Any, *, access_entity: Any = None, **rest: Any) -> bool:
+        entity = access_entity and access_entity.name
+        return entity != "XCOM" and usual(self, access_entity=access_entity, **rest)
+
+    mocker.patch.object(SimpleAuthManager, "is_authorized_dag", is_authorized)
+    (listed,) = browser("user").list(dag_id=row.dag_id)
+    # Whether it is paused or not.
+    assert listed["actions"] == ["message", "pause", "resume", "stop"]
+    agent_task_sandbox.faults([{"path": "/agent", "status": 409, "body": "It says no.", "times": 1}])
+    response = browser("user").post(listed, "message", message="hello")
+    assert response.status_code == 409
+    assert response.json()["detail"].startswith("This could not be done. ")
+    # What the user has typed is no secret.
+    detail = browser("user").post(listed, "message", message="").json()["detail"]
+    assert "must be a non-empty" in detail
 
 
 def test_what_an_agent_has_said_cannot_be_searched(shinzo_row: Any, browser: Any) -> None:
