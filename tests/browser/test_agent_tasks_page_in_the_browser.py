@@ -39,11 +39,19 @@ from airflow.sdk import DAG
 with DAG("DAG_ID", schedule=None):
     EmptyOperator.partial(task_id="agent").expand(doc=[str(number) for number in range(100)])
 """
+GROUP = """
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, TaskGroup
+
+with DAG("grouped", schedule=None), TaskGroup("sources"):
+    EmptyOperator(task_id="first")
+"""
 FILLED = [f"companies_{number}" for number in range(5)]
 DAGS = {
     "company_research.py": (WORKS + RESEARCH).replace("DAG_ID", "company_research"),
     "shop_tour.py": (WORKS + BROWSE).replace("DAG_ID", "shop_tour"),
     "secret_plans.py": (WORKS + RESEARCH).replace("DAG_ID", "secret_plans"),
+    "grouped.py": GROUP,
     **{f"{dag_id}.py": MANY.replace("DAG_ID", dag_id) for dag_id in FILLED},
 }
 SETTINGS = {
@@ -206,6 +214,12 @@ def test_the_tabs_of_a_run_and_of_a_task_show_their_own(page: AgentTasksPage, ru
         assert page.rows.count() == 1
 
 
+def test_the_tab_of_a_task_group_does_not_show_what_is_outside(page: AgentTasksPage, cluster: Any) -> None:
+    page.window.goto(f"{cluster.url}/dags/grouped/tasks/group/sources/plugin/agent-tasks-of-task")
+    expect(page.window.get_by_text("Open a task of this group to see its agent tasks.")).to_be_visible()
+    assert not page.visitor.errors
+
+
 def test_it_follows_the_dark_mode_and_works_below_a_prefix(
     cluster: Any, browser: Browser, runs: Any, tmp_path: Path
 ) -> None:
@@ -239,9 +253,10 @@ def test_it_follows_the_dark_mode_and_works_below_a_prefix(
 
 
 def test_five_hundred_are_listed_page_by_page_and_filtered(page: AgentTasksPage, cluster: Any) -> None:
+    runs = {}
     for dag_id in FILLED:
         cluster.api.request("PATCH", f"/dags/{dag_id}", body={"is_paused": True})
-        cluster.api.trigger(dag_id)
+        runs[dag_id] = cluster.api.trigger(dag_id)
     command = [sys.executable, "-m", "lab.benchmarks.fill_submissions", *FILLED]
     subprocess.run(command, env=cluster.environment, capture_output=True, check=True, timeout=120)
     page.open()
@@ -257,4 +272,14 @@ def test_five_hundred_are_listed_page_by_page_and_filtered(page: AgentTasksPage,
     expect(total).to_contain_text("of 33")
     page.search("no such thing")
     expect(page.rows).to_have_text(["No agent tasks match."])
+    # The page that someone looks at may be gone at the next refresh.
+    page.search("")
+    page.window.get_by_role("combobox", name="State of the agent").select_option("")
+    expect(total).to_contain_text("1 to 50 of 503")
+    for number in range(50, 501, 50):
+        total.get_by_role("button", name="Next").press("Enter")
+        expect(total).to_contain_text(f"{number + 1} to ")
+    cluster.api.request("DELETE", f"/dags/companies_4/dagRuns/{runs['companies_4']}")
+    expect(total).to_contain_text("401 to 403 of 403", timeout=20_000)
+    expect(page.rows).to_have_count(3)
     assert not page.visitor.errors
