@@ -62,6 +62,8 @@ module                 what it uses, and why                         the public 
                        an agent task without a worker
 ``submission_rows``    ``TaskStateStoreModel``, ``TaskInstance``     none: REST has one task's state at a time
                        and ``XComModel`` rows, to list agent tasks
+``detached_rows``      the same rows, of agents that no execution    none
+                       awaits
 ``slot_rows``          the same rows, ``DagRun`` and ``Pool``, to     pools and ``max_active_tis_per_dag``,
                        count the agents of a connection              which count no tasks with open questions
 ``page_access``        ``core_api.security`` and the auth manager,   none for a page of a plugin; other

@@ -10,6 +10,8 @@ from __future__ import annotations
 from airflow_agent_tasks.airflow_compat.requirement import Part, Requirement
 from airflow_agent_tasks.airflow_compat.version_compat import AIRFLOW_V_3_4_PLUS
 
+_STATE_ROW = "airflow.models.task_state_store:TaskStateStoreModel"
+_TASK_ROW = "airflow.models.taskinstance:TaskInstance"
 _CREATE_SESSION = Part("airflow.utils.session:create_session", parameters="scoped")
 _TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 _TASK_KEY = "dag_id run_id task_id map_index"
@@ -89,7 +91,7 @@ REQUIREMENTS = (
         "form_rows",
         "forms under Required Actions cannot show each question's own text, and are not closed",
         (
-            Part("airflow.models.taskinstance:TaskInstance", attributes="id state"),
+            Part(_TASK_ROW, attributes="id state"),
             Part(
                 "airflow.models.hitl:HITLDetail",
                 attributes="ti_id responded_at chosen_options response_received as_resume_event_payload",
@@ -102,7 +104,7 @@ REQUIREMENTS = (
         "open_forms",
         "an empty answer to a question is accepted, and the question is asked again later",
         (
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id {_TASK_KEY}"),
+            Part(_TASK_ROW, attributes=f"id {_TASK_KEY}"),
             Part("airflow.models.hitl:HITLDetail", attributes="ti_id options params responded_at"),
             _CREATE_SESSION,
         ),
@@ -124,9 +126,7 @@ REQUIREMENTS = (
         "an answer within seconds of its question may fail the task, and callbacks wake no tasks",
         (
             Part("airflow.jobs.job:Job", attributes="id state latest_heartbeat"),
-            Part(
-                "airflow.models.taskinstance:TaskInstance", attributes="id state updated_at queued_by_job_id"
-            ),
+            Part(_TASK_ROW, attributes="id state updated_at queued_by_job_id"),
         ),
     ),
     Requirement(
@@ -144,11 +144,8 @@ REQUIREMENTS = (
         "them, or are skipped at the end of a run",
         (
             Part("airflow.models.dagrun:DagRun", attributes="dag_id run_id state"),
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state max_tries {_TASK_KEY}"),
-            Part(
-                "airflow.models.task_state_store:TaskStateStoreModel",
-                attributes=f"id key {_TASK_NAMES}",
-            ),
+            Part(_TASK_ROW, attributes=f"id state max_tries {_TASK_KEY}"),
+            Part(_STATE_ROW, attributes=f"id key {_TASK_NAMES}"),
             Part("airflow.state:TaskScope", parameters="dag_id run_id task_id map_index|region_index"),
             Part("airflow.state:get_state_backend"),
             Part("airflow.utils.state:State", attributes="finished_dr_states"),
@@ -160,7 +157,7 @@ REQUIREMENTS = (
         "tasks are not woken when their services call back, and find the end only by their rare polls",
         (
             Part("airflow.models.dagrun:DagRun", attributes="dag_id run_id triggered_by"),
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state updated_at {_TASK_KEY}"),
+            Part(_TASK_ROW, attributes=f"id state updated_at {_TASK_KEY}"),
             Part("airflow.models.trigger:handle_event_submit", parameters="event task_instance session"),
             Part("airflow.utils.types:DagRunTriggeredByType", attributes="TEST"),
             _CREATE_SESSION,
@@ -181,9 +178,7 @@ REQUIREMENTS = (
         "kept_records",
         "a clear leaves the agent task of the cleared task running beside the new one",
         (
-            Part(
-                "airflow.models.task_state_store:TaskStateStoreModel", attributes="key dag_id run_id task_id"
-            ),
+            Part(_STATE_ROW, attributes="key dag_id run_id task_id"),
             Part("airflow.state:TaskScope", parameters="dag_id run_id task_id"),
             Part("airflow.state.metastore:_get_db_backend"),
         ),
@@ -192,7 +187,7 @@ REQUIREMENTS = (
     Requirement(
         "replaced_tasks",
         "agent tasks keep running when a clear replaces their Airflow tasks with others",
-        (Part("airflow.models.taskinstance:TaskInstance", attributes="archived_reason"),),
+        (Part(_TASK_ROW, attributes="archived_reason"),),
         is_needed=AIRFLOW_V_3_4_PLUS,
     ),
     Requirement(
@@ -215,30 +210,27 @@ REQUIREMENTS = (
         "submission_rows",
         "the page and the commands that list agent tasks fail",
         (
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"id state try_number {_TASK_KEY}"),
-            Part(
-                "airflow.models.task_state_store:TaskStateStoreModel",
-                attributes="dag_run_id value updated_at",
-            ),
+            Part(_TASK_ROW, attributes=f"id state try_number {_TASK_KEY}"),
+            Part(_STATE_ROW, attributes="dag_run_id value updated_at"),
             Part("airflow.models.xcom:XComModel", attributes="dag_run_id task_id map_index key value"),
             Part("airflow.state:TaskScope"),
             _CREATE_SESSION,
         ),
     ),
     Requirement(
+        "detached_rows",
+        "no agent task of a connection with max_concurrent_tasks can be started",
+        (Part(_STATE_ROW, attributes="id value"), Part(_TASK_ROW, attributes="id state"), _CREATE_SESSION),
+    ),
+    Requirement(
         "slot_rows",
         "no agent task of a connection with max_concurrent_tasks can be started",
         (
+            Part("airflow.models.dag:DagModel", attributes="dag_id is_paused"),
             Part("airflow.models.dagrun:DagRun", attributes="id dag_id run_id"),
             Part("airflow.models.pool:Pool", attributes="pool DEFAULT_POOL_NAME"),
-            Part(
-                "airflow.models.task_state_store:TaskStateStoreModel",
-                attributes=f"id key value dag_run_id updated_at expires_at {_TASK_NAMES}",
-            ),
-            Part(
-                "airflow.models.taskinstance:TaskInstance",
-                attributes=f"id state try_number next_method {_TASK_KEY}",
-            ),
+            Part(_STATE_ROW, attributes=f"id key value dag_run_id updated_at expires_at {_TASK_NAMES}"),
+            Part(_TASK_ROW, attributes=f"id state try_number next_method trigger_id {_TASK_KEY}"),
             _CREATE_SESSION,
         ),
     ),
@@ -273,7 +265,7 @@ REQUIREMENTS = (
         "nobody can stop an agent task on the page or with a command",
         (
             Part("airflow.listeners.listener:get_listener_manager"),
-            Part("airflow.models.taskinstance:TaskInstance", attributes=f"state {_TASK_KEY}"),
+            Part(_TASK_ROW, attributes=f"state {_TASK_KEY}"),
             Part("airflow.models.dagbag:DBDagBag.get_latest_version_of_dag", parameters="dag_id session"),
             Part(
                 "airflow.serialization.definitions.dag:SerializedDAG.set_task_instance_state",

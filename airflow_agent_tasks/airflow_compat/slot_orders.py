@@ -12,7 +12,7 @@ from airflow_agent_tasks.airflow_compat.form_orders import Text
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/slots"
 #: The operator's method with which a task goes on that has waited for a slot.
-RESUME_METHOD = "take_slot"
+RESUME_METHOD = "take_agent_task_slot"
 
 
 class _Order(Struct, tag_field="do", frozen=True):

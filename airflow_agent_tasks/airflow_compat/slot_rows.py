@@ -5,19 +5,22 @@ A slot is taken by a task to which this module has given one in its present try;
 agent task that its open record names; and by any other agent task with an open record that its service says
 is active. So no slot is ever lost: whatever happens to a worker, its slot is free again once Airflow knows
 that. Each task that waits has a row in the task state store; the ids of the rows are the order of the queue.
+
+A task must not hold what others need who have a slot, or nobody could go on: no worker while it waits, hardly
+a place in a triggerer, and no slot while its DAG is paused.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
+from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.pool import Pool
 from airflow.models.task_state_store import TaskStateStoreModel
@@ -25,18 +28,9 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, String, and_, cast, delete, func, or_, select, update
 
-from airflow_agent_tasks.agent_task import AgentTask
-from airflow_agent_tasks.airflow_compat.ended_tasks import (
-    HAS_NOT_ENDED,
-    IS_OF_TASK,
-    IS_OPEN,
-    SCOPE_NAMES,
-    read_json,
-)
+from airflow_agent_tasks.airflow_compat.detached_rows import ATTACHED, IsActive, is_record_of, list_detached
+from airflow_agent_tasks.airflow_compat.ended_tasks import IS_OF_TASK, SCOPE_NAMES, read_json
 from airflow_agent_tasks.airflow_compat.slot_orders import RESUME_METHOD, SlotOrder, TakeSlot
-from airflow_agent_tasks.airflow_compat.submission_rows import MAY_BE_ACTIVE
-from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 
 #: The key of a place in the queue, in Airflow's task state store.
 SLOT_KEY = "agent_task_slot"
@@ -50,31 +44,16 @@ _LOCKS = zlib.crc32(b"airflow-agent-tasks") >> 1
 #: The condition that a task waits for its slot without a worker.
 _RESUMES = and_(TaskInstance.state == "deferred", TaskInstance.next_method == RESUME_METHOD)
 
-#: The states of a task with an execution that waits for its agent, on a worker or without.
-_ATTACHED = ("running", "deferred", "awaiting_input")
+#: The condition that the scheduler starts no task of a task's DAG.
+_IS_PAUSED = TaskInstance.dag_id.in_(select(DagModel.dag_id).where(DagModel.is_paused))
 #: The states of a task whose next try or execution is to come.
 _COMING = ("up_for_retry", "scheduled", "queued", "restarting")
 #: The most tasks that one order resumes: its sender waits for it.
 _MAX_RESUMED = 100
-
-
-@dataclass(frozen=True)
-class Detached:
-    """
-    An agent task that may be running although no execution of its Airflow task waits for it.
-
-    :param row_id: The id of the row with its record.
-    :param value: What the row contains.
-    :param record: The record.
-    """
-
-    row_id: int
-    value: str
-    record: Submission
-
-
-#: Returns whether such an agent task is active.
-IsActive = Callable[[Detached], bool]
+#: How many of the waiting tasks keep their triggers, which have the slots shared.
+_KEPT_TRIGGERS = 10
+#: The most triggers that one order takes away.
+_MAX_RELEASED = 500
 
 
 @dataclass(frozen=True)
@@ -102,17 +81,19 @@ def carry_out(order: SlotOrder, is_active: IsActive) -> Shared | None:
         _lock(session, conn_id)
         if asking and not _join_queue(session, conn_id, asking):
             return None
+        _take_back(session, conn_id)
         holders = _read_holders(session, conn_id)
         free = order.limit - len(holders)
         waiting = _read_waiting(session, conn_id, free) if free > 0 else []
         if waiting:
-            free -= sum(map(is_active, _list_detached(session, conn_id, holders)))
+            free -= sum(map(is_active, list_detached(session, conn_id, holders)))
         if given := waiting[: max(0, free)]:
-            _give(session, [place.row_id for place in given])
+            _write(session, [place.row_id for place in given], has_slot=True)
         owners = holders | {place.id: bool(place.resumes) for place in given}
         resumable = [one for one, resumes in owners.items() if resumes]
         if not asking:
             resumable += _list_without_place(session)
+            _release_triggers(session, conn_id)
         return Shared(asking in owners, resumable[:_MAX_RESUMED])
 
 
@@ -168,12 +149,6 @@ def _read_json(value: str) -> dict[str, Any]:
     return stored if isinstance(stored, dict) else {}
 
 
-def _is_record_of(conn_id: str) -> ColumnElement[bool]:
-    """Return the condition that a row is an open record that has the name of the connection somewhere."""
-    named = TaskStateStoreModel.value.contains(f'"conn_id": {json.dumps(conn_id)}', autoescape=True)
-    return and_(TaskStateStoreModel.key == RECORD_KEY, IS_OPEN, named)
-
-
 def _is_place(conn_id: str, *, has_slot: bool) -> ColumnElement[bool]:
     """Return the condition that a row is the place of its task's present try."""
     value = _describe(conn_id, cast(TaskInstance.try_number, String(20)), has_slot=has_slot)
@@ -185,22 +160,30 @@ def _read_holders(session: Any, conn_id: str) -> dict[UUID, bool]:
     store = TaskStateStoreModel
     # Of a start without a response only the next try can find out what became of it.
     is_uncertain = and_(TaskInstance.state.in_(_COMING), store.value.contains('"task_id": null'))
-    has_agent = and_(_is_record_of(conn_id), or_(TaskInstance.state.in_(_ATTACHED), is_uncertain))
+    has_agent = and_(is_record_of(conn_id), or_(TaskInstance.state.in_(ATTACHED), is_uncertain))
     has_slot = and_(_is_place(conn_id, has_slot=True), TaskInstance.state.in_(_PRESENT))
     query = select(TaskInstance.id, store.key, store.value, _RESUMES.label("resumes"))
     holders: dict[UUID, bool] = {}
+    unconfirmed = set()
     for row in session.execute(query.join(store, IS_OF_TASK).where(or_(has_agent, has_slot))):
-        is_place = row.key == SLOT_KEY
+        is_place, value = row.key == SLOT_KEY, _read_json(row.value)
         # An agent may have said the name of another connection.
-        if is_place or _read_json(row.value).get("conn_id", conn_id) == conn_id:
+        if is_place or value.get("conn_id", conn_id) == conn_id:
             holders[row.id] = holders.get(row.id, False) or (is_place and row.resumes)
+            if not is_place and value.get("task_id") is None:
+                unconfirmed.add(row.id)
+    if unconfirmed:
+        # Those who ask for a slot, to send a start again that may never have arrived, have none yet.
+        asks = and_(_is_place(conn_id, has_slot=False), TaskInstance.id.in_(unconfirmed))
+        for task in session.scalars(select(TaskInstance.id).join(store, IS_OF_TASK).where(asks)):
+            del holders[task]
     return holders
 
 
 def _read_waiting(session: Any, conn_id: str, count: int) -> Sequence[Any]:
     """Return the first places of the queue: the row, the task instance, and whether it has no worker."""
     store = TaskStateStoreModel
-    waits = or_(TaskInstance.state == "running", _RESUMES)
+    waits = or_(TaskInstance.state == "running", and_(_RESUMES, ~_IS_PAUSED))
     columns = (store.id.label("row_id"), TaskInstance.id, _RESUMES.label("resumes"))
     query = select(*columns).join(TaskInstance, IS_OF_TASK)
     query = query.where(_is_place(conn_id, has_slot=False), waits).order_by(store.id).limit(count)
@@ -208,11 +191,38 @@ def _read_waiting(session: Any, conn_id: str, count: int) -> Sequence[Any]:
     return found
 
 
-def _give(session: Any, row_ids: Sequence[int]) -> None:
+def _take_back(session: Any, conn_id: str) -> None:
+    """Take the slots back from tasks that have not used them and whose DAG is paused: they ask again."""
+    store = TaskStateStoreModel
+    unused = and_(TaskInstance.state == "scheduled", TaskInstance.next_method == RESUME_METHOD, _IS_PAUSED)
+    query = select(store.id).join(TaskInstance, IS_OF_TASK).where(_is_place(conn_id, has_slot=True), unused)
+    if row_ids := session.scalars(query).all():
+        _write(session, row_ids, has_slot=False)
+
+
+def _write(session: Any, row_ids: Sequence[int], *, has_slot: bool) -> None:
     store = TaskStateStoreModel
     rows = update(store).where(store.id.in_(row_ids))
-    value = func.replace(store.value, '{"has_slot": false', '{"has_slot": true')
+    old, new = (f'{{"has_slot": {json.dumps(value)}' for value in (not has_slot, has_slot))
+    value = func.replace(store.value, old, new)
     session.execute(rows.values(value=value), execution_options={"synchronize_session": False})
+
+
+def _release_triggers(session: Any, conn_id: str) -> None:
+    """
+    Take the triggers from those who wait, but for the last of the queue.
+
+    Otherwise, they could fill all triggerers, and nobody would see the ends of the agents that have slots.
+    The tasks do not need them: they are resumed from here.
+    """
+    waits = and_(_is_place(conn_id, has_slot=False), _RESUMES, TaskInstance.trigger_id.is_not(None))
+    query = select(TaskInstance.id).join(TaskStateStoreModel, IS_OF_TASK).where(waits)
+    query = query.order_by(TaskStateStoreModel.id.desc()).offset(_KEPT_TRIGGERS).limit(_MAX_RELEASED)
+    if ids := session.scalars(query).all():
+        rows = update(TaskInstance).where(TaskInstance.id.in_(ids), _RESUMES)
+        # Not a change of the task: when it may resume is counted from its last one.
+        rows = rows.values(trigger_id=None, updated_at=TaskInstance.updated_at)
+        session.execute(rows, execution_options={"synchronize_session": False})
 
 
 def _list_without_place(session: Any) -> list[UUID]:
@@ -221,33 +231,13 @@ def _list_without_place(session: Any) -> list[UUID]:
     return list(session.scalars(select(TaskInstance.id).where(_RESUMES, ~place.exists())))
 
 
-def _list_detached(session: Any, conn_id: str, holders: Container[UUID]) -> Iterator[Detached]:
+def list_waiting() -> dict[str, UUID]:
+    """Return the connections for whose slots tasks wait without a worker, each with the first of them."""
     store = TaskStateStoreModel
-    is_detached = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(_ATTACHED))
-    query = select(store.id.label("row_id"), store.value, TaskInstance.id).outerjoin(TaskInstance, IS_OF_TASK)
-    query = query.where(_is_record_of(conn_id), is_detached, MAY_BE_ACTIVE)
-    for row in session.execute(query):
-        with suppress(AgentTaskError):
-            record = Submission.from_json(read_json(row.value))
-            # One that is about to resume has the slot of its task.
-            if record.task_id and record.conn_id == conn_id and row.id not in holders:
-                yield Detached(row.row_id, row.value, record)
-
-
-def close_record(detached: Detached, task: AgentTask) -> None:
-    """
-    Close the record of an agent task that has ended, unless a try may come for its result.
-
-    :param task: The agent task as its service describes it.
-    """
-    record, store = detached.record, TaskStateStoreModel
-    if record.started is None or record.is_undelivered:
-        return
-    closed = Submission.build_closed(record.started, task, record.conn_id)
-    try_to_come = select(TaskInstance.id).where(IS_OF_TASK, HAS_NOT_ENDED)
-    row = update(store).where(
-        store.id == detached.row_id, store.value == detached.value, ~try_to_come.exists()
-    )
+    first = select(func.min(store.id)).join(TaskInstance, IS_OF_TASK)
+    first = first.where(store.key == SLOT_KEY, _RESUMES).group_by(store.value)
+    query = select(store.value, TaskInstance.id).join(TaskInstance, IS_OF_TASK)
+    query = query.where(store.id.in_(first)).order_by(store.id.desc())
     with create_session(scoped=False) as session:
-        values = row.values(value=json.dumps(closed.to_json()))
-        session.execute(values, execution_options={"synchronize_session": False})
+        found = {_read_json(value).get("conn_id"): task for value, task in session.execute(query)}
+    return {conn_id: task for conn_id, task in found.items() if isinstance(conn_id, str)}

@@ -136,7 +136,8 @@ def _act(options: argparse.Namespace, action: str, message: str | None = None) -
         first, *others = _find_all(options.agent_task_id)
         # The other tasks first: the retry of one that is not marked would start another agent.
         for row in others if action == "stop" else ():
-            act(row, action, user=_name_user())
+            if row.is_open:
+                act(row, action, user=_name_user())
         happened = act(first, action, user=_name_user(), message=message)
     print(happened)
 

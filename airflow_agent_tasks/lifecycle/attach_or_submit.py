@@ -247,6 +247,8 @@ def _start_over(start: IntendedStart, found: Submission) -> Flow[AgentTask]:
     lost = f"The start of try {found.try_number}, before the clear, got no response."
     old = start.locate(found)
     if old is None and start.is_idempotent:
+        # It may never have arrived: then this starts a new agent.
+        yield from wait_for_slot(start.execution)
         yield from info("%s Sending it again with the same idempotency key, to find its agent task.", lost)
         task = yield from _send(start, found)
         old = start.execution.started

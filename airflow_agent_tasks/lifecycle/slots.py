@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from airflow_agent_tasks.lifecycle.commands import Command, Flow, Sleep, info
+from airflow_agent_tasks.lifecycle.commands import Command, Flow, info
 from airflow_agent_tasks.lifecycle.execution import Execution
 
-#: Seconds between two attempts to get a slot.
+#: Seconds between two moments at which a triggerer has the free slots shared.
 SLOT_POLL = 2.0
-#: How many times as long a worker waits that holds its own process while it waits.
-PATIENCE = 5.0
 
 
 class TakeSlot(Command[bool], frozen=True):
@@ -18,11 +16,7 @@ class TakeSlot(Command[bool], frozen=True):
     Take a slot, and return True; return False if all are taken, or others have waited longer.
 
     The slot is free again when the task ends. A task that has one already keeps it. True without a limit.
-
-    :param is_repeated: True if this execution has asked before, so that the limit may have changed.
     """
-
-    is_repeated: bool = False
 
 
 class DeferForSlot(Command[NoReturn], frozen=True):
@@ -30,14 +24,14 @@ class DeferForSlot(Command[NoReturn], frozen=True):
 
 
 def wait_for_slot(execution: Execution) -> Flow[None]:
-    """Return once the execution may start an agent task; the first to come is the first to be served."""
-    has_slot = yield from TakeSlot()
-    if not has_slot:
+    """
+    Return once the execution may start an agent task; the first to come is the first to be served.
+
+    It never waits on its worker, even if the agent task will be awaited there: all workers could be full of
+    tasks that wait for a slot, and those with one, such as after an answer, could not go on.
+    """
+    if not (yield from TakeSlot()):
         yield from info(
             "Waiting to start: max_concurrent_tasks of connection %r is reached.", execution.settings.conn_id
         )
-    while not has_slot:
-        if execution.settings.deferrable:
-            yield from DeferForSlot()
-        yield from Sleep(SLOT_POLL * PATIENCE)
-        has_slot = yield from TakeSlot(is_repeated=True)
+        yield from DeferForSlot()

@@ -51,6 +51,8 @@ def act(row: SubmissionRow, action: str, *, user: str, message: str | None = Non
             f"Unknown action {shorten(action, 40)!r}; use one of: {', '.join(ACTIONS)}."
         )
     task_id, agent_id = _read_ids(row)
+    if not row.is_open:  # its Airflow task may have begun another life
+        raise AgentTaskError(f"Agent task {task_id} has already ended.")
     if action == "resume" and row.has_ended:
         raise AgentTaskArgumentError(
             f"Nothing waits for agent task {task_id} any more, so it is not resumed."

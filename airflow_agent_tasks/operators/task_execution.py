@@ -100,7 +100,7 @@ class RunsAgentTask(StoresSetFields, ReportsLineage):
         """Resume a parked task, with someone's answer or to check whether the question is still open."""
         return self._drive(context, resume_with_answer, event, question_id)
 
-    def take_slot(self, context: Context, event: Any) -> Any:
+    def take_agent_task_slot(self, context: Context, event: Any) -> Any:
         """Go on after waiting for a slot of the connection: now an agent task may be started."""
         return self._drive(context, run)
 

@@ -6,11 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 from airflow_agent_tasks.agent_task import AgentTask
-from airflow_agent_tasks.airflow_compat.slot_rows import Detached, close_record
-from airflow_agent_tasks.errors import AgentTaskConfigurationError, AgentTaskError, AgentTaskNotFoundError
+from airflow_agent_tasks.airflow_compat.detached_rows import Detached, close_record
+from airflow_agent_tasks.errors import (
+    AgentTaskAuthenticationError,
+    AgentTaskConfigurationError,
+    AgentTaskError,
+    AgentTaskNotFoundError,
+)
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.submission_record import Submission
 from airflow_agent_tasks.plugin.background_calls import BackgroundCalls, Call
@@ -19,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a service is asked again.
 RECHECK = 30.0
+#: Seconds after which an agent task whose service gives no answer is taken for ended: an API server that
+#: cannot reach the service must not keep a connection full forever.
+MAX_SILENCE = 3_600.0
 #: Maximum number of records to remember.
 MAX_KNOWN = 10_000
 #: Number of threads that ask the service of one connection: another one that is silent delays no others.
@@ -27,6 +36,21 @@ THREADS = 2
 
 def _start_threads(conn_id: str) -> Callable[[Call], None]:
     return BackgroundCalls(THREADS).start
+
+
+@dataclass(frozen=True)
+class _Known:
+    """
+    What is known of an agent task.
+
+    :param is_active: Whether it counts.
+    :param recheck_at: When to ask again, on the monotonic clock.
+    :param answered_at: When its service last answered, or when it was first asked.
+    """
+
+    is_active: bool
+    recheck_at: float
+    answered_at: float
 
 
 class DetachedAgents:
@@ -49,47 +73,58 @@ class DetachedAgents:
         self._clock = clock
         self._lock = threading.Lock()
         self._starts: dict[str, Callable[[Call], None]] = {}
-        #: Whether each record's agent task is active, and when to ask again; never while it is being asked.
-        self._known: dict[int, tuple[bool, float]] = {}
+        #: What is known of each record's agent task. A row may later name another one.
+        self._known: dict[tuple[int, str | None], _Known] = {}
 
     def is_active(self, detached: Detached) -> bool:
         """Return whether an agent task may be active; asks its service in the background, and never waits."""
         with self._lock:
-            is_active, recheck_at = self._known.get(detached.row_id, (True, 0.0))
-            if self._clock() < recheck_at:
-                return is_active
-            self._known[detached.row_id] = (is_active, float("inf"))
+            now = self._clock()
+            known = self._known.get(_identify(detached)) or _Known(True, 0.0, now)
+            if now < known.recheck_at:
+                return known.is_active
+            # Not while it is being asked.
+            self._known[_identify(detached)] = replace(known, recheck_at=float("inf"))
             conn_id = detached.record.conn_id
             start = self._starts.setdefault(conn_id, self._start_threads(conn_id))
-        start(partial(self._check, detached))
-        return is_active
+        start(partial(self._check, detached, known))
+        return known.is_active
 
-    def _check(self, detached: Detached) -> None:
-        is_active = True
+    def _check(self, detached: Detached, known: _Known) -> None:
+        answer = None
         try:
-            is_active = _ask(detached)
+            answer = _ask(detached)
         finally:
             with self._lock:
+                now = self._clock()
+                if answer is None:
+                    known = replace(known, is_active=now - known.answered_at < MAX_SILENCE)
+                else:
+                    known = _Known(answer, 0.0, now)
                 if len(self._known) >= MAX_KNOWN:
                     # Many of their records are closed by now. The others are asked about again.
                     self._known.clear()
-                self._known[detached.row_id] = (is_active, self._clock() + RECHECK)
+                self._known[_identify(detached)] = replace(known, recheck_at=now + RECHECK)
 
 
-def _ask(detached: Detached) -> bool:
-    """Return whether the service says that an agent task is active; True if it does not answer."""
+def _identify(detached: Detached) -> tuple[int, str | None]:
+    return detached.row_id, detached.record.task_id
+
+
+def _ask(detached: Detached) -> bool | None:
+    """Return whether the service says that an agent task is active; None if it does not answer."""
     record = detached.record
     try:
         task = _get_task(record)
     except AgentTaskNotFoundError:
         return False
-    except AgentTaskConfigurationError as error:
-        # Otherwise, an API server that cannot read the connection would let nobody start anything.
+    except (AgentTaskConfigurationError, AgentTaskAuthenticationError) as error:
+        # Otherwise, an API server without the right connection would let nobody start anything.
         log.warning("Agent task %s does not count towards max_concurrent_tasks: %s", record.task_id, error)
         return False
     except AgentTaskError as error:
-        log.warning("Agent task %s counts towards max_concurrent_tasks: %s", record.task_id, error)
-        return True
+        log.warning("Agent task %s may be active, and counts for an hour: %s", record.task_id, error)
+        return None
     if task.is_terminal:
         close_record(detached, task)
     return not (task.is_terminal or task.is_stopped)

@@ -12,8 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+import anyio
+import anyio.to_thread
 import msgspec
-from starlette.concurrency import run_in_threadpool
+from anyio.lowlevel import RunVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -33,7 +35,7 @@ Order = TypeVar("Order")
 
 
 def take_orders(
-    kind: Any, carry_out: Callable[[Order], JSONResponse]
+    kind: Any, carry_out: Callable[[Order], JSONResponse], *, threads: int | None = None
 ) -> Callable[[Request], Awaitable[JSONResponse]]:
     """
     Return an endpoint that accepts signed orders.
@@ -43,7 +45,16 @@ def take_orders(
 
     :param kind: The type of the orders, for msgspec.
     :param carry_out: Carries an order out, in a thread, and returns the response.
+    :param threads: How many orders are carried out at a time; the others wait. Default None: in the threads
+        of the server's other endpoints.
     """
+    limiter: RunVar[anyio.CapacityLimiter] = RunVar("limiter")
+
+    def get_limiter() -> anyio.CapacityLimiter | None:
+        # One for each event loop.
+        if threads is not None and limiter.get(None) is None:
+            limiter.set(anyio.CapacityLimiter(threads))
+        return limiter.get(None)
 
     async def endpoint(request: Request) -> JSONResponse:
         try:
@@ -54,7 +65,7 @@ def take_orders(
                 order = msgspec.convert(given, kind)
             except (msgspec.ValidationError, ValueError, RecursionError) as error:
                 return JSONResponse({"detail": f"The order is malformed: {shorten(str(error))}"}, 400)
-            return await run_in_threadpool(carry_out, order)
+            return await anyio.to_thread.run_sync(carry_out, order, limiter=get_limiter())
         except Exception as error:
             # Only the type: a database quotes the order's text in its message and traceback.
             log.error("Could not carry out an order from a worker: %s", type(error).__name__)  # noqa: TRY400

@@ -2,7 +2,8 @@
 The endpoint in the API server that gives away the slots of connections with ``max_concurrent_tasks``.
 
 A worker asks for one before it starts an agent task. While tasks wait, each triggerer asks every few seconds
-that free slots be shared; the tasks that get one resume from here, as after a callback.
+that free slots be shared, and so does a thread of this server; the tasks that get one resume from here, as
+after a callback.
 """
 
 from __future__ import annotations
@@ -15,41 +16,62 @@ from uuid import UUID
 
 from starlette.responses import JSONResponse
 
-from airflow_agent_tasks.airflow_compat.slot_orders import SlotOrder
+from airflow_agent_tasks.airflow_compat.slot_orders import ShareSlots, SlotOrder
 from airflow_agent_tasks.lifecycle.trigger_event import build_slot_event
 from airflow_agent_tasks.plugin.detached_agents import DetachedAgents
 from airflow_agent_tasks.plugin.signed_orders import take_orders
+from airflow_agent_tasks.plugin.slot_clock import SlotClock
 
 log = logging.getLogger(__name__)
 
 #: Seconds to wait for other orders about the same connection in this process; a worker tries again.
 MAX_WAIT = 5.0
+#: Number of orders at a time. They wait for each other, and the server's other threads serve all workers.
+THREADS = 8
 
 _detached = DetachedAgents()
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+#: The limit in the last order about each connection.
+_limits: dict[str, int] = {}
 
 
 def _carry_out(order: SlotOrder) -> JSONResponse:
     """Carry out an order: 200 and whether its task has a slot, 409 if its task no longer runs."""
+    # Imported here: if it no longer fits Airflow, the health endpoint must still be able to report that.
+    from airflow_agent_tasks.airflow_compat.slot_rows import carry_out
+
+    _limits[order.conn_id] = order.limit
+    clock.start()
     lock = _locks[order.conn_id]
     # Here rather than in the database, where each would occupy a connection while it waits.
     if not lock.acquire(timeout=MAX_WAIT):
         return JSONResponse({"detail": "Too many orders about this connection at once."}, 503)
     try:
-        return _share(order)
+        shared = carry_out(order, _detached.is_active)
     finally:
         lock.release()
-
-
-def _share(order: SlotOrder) -> JSONResponse:
-    # Imported here: if it no longer fits Airflow, the health endpoint must still be able to report that.
-    from airflow_agent_tasks.airflow_compat.slot_rows import carry_out
-
-    shared = carry_out(order, _detached.is_active)
     if shared is None:
         return JSONResponse({"detail": "This task is no longer running."}, 409)
     _resume_all(shared.resumable)
     return JSONResponse({"has_slot": shared.has_slot})
+
+
+def _make_round() -> bool:
+    """Share the slots of all connections for which tasks wait; return whether there are any."""
+    from airflow_agent_tasks.airflow_compat.slot_rows import list_waiting
+
+    waiting = list_waiting()
+    for conn_id, first in waiting.items():
+        if limit := _limits.get(conn_id):
+            _carry_out(ShareSlots(conn_id, limit))
+        else:
+            # Its worker can read the connection, and then sends the limit.
+            _resume_all([first])
+    return bool(waiting)
+
+
+#: Makes a round every few seconds while tasks wait.
+clock = SlotClock(_make_round)
 
 
 def _resume_all(task_instance_ids: Iterable[UUID]) -> None:
@@ -67,4 +89,4 @@ def _resume_all(task_instance_ids: Iterable[UUID]) -> None:
             log.warning("Could not resume a task that has got a slot: %s", type(error).__name__)
 
 
-share_slots = take_orders(SlotOrder, _carry_out)
+share_slots = take_orders(SlotOrder, _carry_out, threads=THREADS)

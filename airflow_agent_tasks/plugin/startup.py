@@ -42,6 +42,22 @@ def prepare() -> None:
 
     check_private_parts()
     handle_clears()
+    watch_slots()
+
+
+def watch_slots() -> None:
+    """Let tasks that have waited for a slot while no API server was running go on; never raises."""
+    from airflow_agent_tasks.airflow_compat.startup_check import report
+
+    try:
+        from airflow_agent_tasks.plugin.slot_endpoint import clock
+
+        clock.start()
+    except Exception as error:  # would end the server
+        report(
+            f"the slots of connections cannot be shared ({error!r})",
+            "tasks that wait for one may wait until another task of the connection starts",
+        )
 
 
 def prepare_local_executor(arguments: Sequence[str]) -> None:

@@ -18,7 +18,6 @@ from airflow_agent_tasks.airflow_compat.task_states import FINAL_STATES, read_st
 from airflow_agent_tasks.airflow_compat.task_telemetry import read_stats_tags, read_trace_carrier
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
-from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle import commands as cmd
 from airflow_agent_tasks.lifecycle.auto_reply import call_reply
 from airflow_agent_tasks.lifecycle.callback import MakeCallback
@@ -228,8 +227,7 @@ class Driver:
     def _perform_for_slot(self, command: TakeSlot | DeferForSlot) -> bool:
         if isinstance(command, DeferForSlot):
             defer_for_slot(self._callbacks.defer, self._settings.conn_id)
-        hook = find_hook(self._settings.conn_id) if command.is_repeated else self._callbacks.find_hook()
-        return take_slot(hook, self._ti, self._log)
+        return take_slot(self._callbacks.find_hook(), self._ti, self._log)
 
     def _stop_on_kill(self, started: StartedTask) -> None:
         self._kill = WorkerKill(

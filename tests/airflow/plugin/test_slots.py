@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 import requests
+from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
@@ -20,14 +23,16 @@ from sqlalchemy import update
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
+from airflow_agent_tasks.airflow_compat.detached_rows import Detached
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
 from airflow_agent_tasks.airflow_compat.slot_orders import PATH, RESUME_METHOD
-from airflow_agent_tasks.airflow_compat.slot_rows import SLOT_KEY, Detached
+from airflow_agent_tasks.airflow_compat.slot_rows import SLOT_KEY
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 from airflow_agent_tasks.plugin import slot_endpoint
-from airflow_agent_tasks.plugin.detached_agents import RECHECK, DetachedAgents
+from airflow_agent_tasks.plugin.detached_agents import MAX_SILENCE, RECHECK, DetachedAgents
+from airflow_agent_tasks.plugin.slot_clock import INTERVAL, SlotClock
 from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 from tests.airflow.waiting_rows import put, read, read_states, set_trigger
 
@@ -41,6 +46,9 @@ WAITS = {"next_method": RESUME_METHOD, "next_kwargs": {}}
 def nothing_is_known(mocker: MockerFixture) -> None:
     """Let the API server of the tests, which is one for all, know no agent task of an earlier test."""
     mocker.patch.object(slot_endpoint, "_detached", DetachedAgents())
+    mocker.patch.object(slot_endpoint, "_limits", {})
+    # The tests make its rounds.
+    mocker.patch.object(slot_endpoint.clock, "start")
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +75,16 @@ def start_tasks(run_dag: Any, number: int) -> list[Any]:
     run = run_dag(TASKS.format(number))
     rows = [run._task_instance("agent", index) for index in range(number)]
     set_trigger(rows[0], DagRunTriggeredByType.REST_API)
+    pause(rows[0], False)
     for row in rows:
         put(row, "running")
     return rows
+
+
+def pause(row: Any, is_paused: bool = True) -> None:
+    with create_session() as session:
+        dag = update(DagModel).where(DagModel.dag_id == row.dag_id)
+        session.execute(dag.values(is_paused=is_paused))
 
 
 def take(row: Any, limit: int, conn_id: str = CONN_ID) -> bool:
@@ -225,7 +240,7 @@ def test_a_service_that_does_not_answer_keeps_its_agents_counted(
     put(rows[0], "failed")
     agent_task_sandbox.faults([{"status": 503, "times": 1}])
     assert take_after_check(rows[1], 1) is False
-    assert "Agent task tsk_1 counts towards max_concurrent_tasks: " in caplog.text
+    assert "Agent task tsk_1 may be active, and counts for an hour: " in caplog.text
 
 
 def test_a_service_is_asked_about_an_agent_every_half_minute(mocker: MockerFixture) -> None:
@@ -242,6 +257,131 @@ def test_a_service_is_asked_about_an_agent_every_half_minute(mocker: MockerFixtu
     now[0] += RECHECK
     assert agents.is_active(detached) is False
     assert len(calls) == 2
+
+
+def test_an_agent_whose_service_is_silent_for_an_hour_counts_no_more(
+    airflow_home: Any, agent_task_sandbox: Any
+) -> None:
+    now = [100.0]
+    agents = DetachedAgents(lambda conn_id: lambda call: call(), lambda: now[0])
+    detached = Detached(7, "", Submission("key", 1, 0, "tsk_1", "agt_1", conn_id=CONN_ID))
+    agent_task_sandbox.faults([{"status": 503, "times": 3}])
+    assert agents.is_active(detached) is True
+    now[0] += MAX_SILENCE / 2
+    assert agents.is_active(detached) is True
+    now[0] += MAX_SILENCE / 2
+    agents.is_active(detached)
+    assert agents.is_active(detached) is False
+
+
+def test_a_row_that_names_another_agent_is_not_taken_for_the_earlier_one() -> None:
+    agents = DetachedAgents(lambda conn_id: lambda call: call())
+    ended = Detached(7, "", Submission("key", 1, 0, "tsk_1", conn_id="unknown"))
+    agents.is_active(ended)
+    assert agents.is_active(ended) is False
+    another = Detached(7, "", Submission("key", 1, 0, "tsk_2", conn_id="unknown"))
+    assert agents.is_active(another) is True
+
+
+def test_a_start_that_is_to_be_sent_again_has_no_slot_while_it_asks_for_one(rows: list[Any]) -> None:
+    # Both were cleared, after starts that got no response.
+    for row, has_slot in zip(rows, (True, False), strict=False):
+        record(row, Submission("key", 1, 0, conn_id=CONN_ID))
+        assert take(row, 1) is has_slot
+    put(rows[1], "deferred", **WAITS)
+    assert take(rows[0], 1) is True
+    put(rows[0], "success")
+    share(1)
+    assert read_states(rows[1]) == ["scheduled"]
+
+
+def test_a_start_that_a_retry_sends_again_without_asking_counts(rows: list[Any]) -> None:
+    record(rows[0], Submission("key", 1, 0, conn_id=CONN_ID))
+    assert take(rows[1], 1) is False
+
+
+def test_the_tasks_of_a_paused_dag_get_no_slot_and_give_back_what_they_have_not_used(
+    run_dag: Any, api_server: str
+) -> None:
+    first, second = start_tasks(run_dag, 3), start_tasks(run_dag, 2)
+    assert [take(row, 1) for row in (*first, *second)] == [True, False, False, False, False]
+    for row in (*first[1:], *second):
+        put(row, "deferred", **WAITS)
+    put(first[0], "success")
+    share(1)
+    assert read_states(*first[1:], *second) == ["scheduled", "deferred", "deferred", "deferred"]
+    # Its next execution has not begun, and will not.
+    pause(first[1])
+    share(1)
+    assert read_states(*first[1:], *second) == ["scheduled", "deferred", "scheduled", "deferred"]
+    pause(first[1], False)
+    put(first[1], "running")
+    assert take(first[1], 1) is False
+    put(second[0], "success")
+    assert take(first[1], 1) is True
+
+
+def test_only_the_last_in_the_queue_keep_their_triggers(run_dag: Any, api_server: str) -> None:
+    rows = start_tasks(run_dag, 14)
+    assert sum(take(row, 1) for row in rows) == 1
+    for row in rows:
+        put(row, "deferred", **(WAITS if row is not rows[0] else {}))
+    before = read(rows[1]).updated_at
+    for _ in range(2):
+        share(1)
+        assert [read(row).trigger_id is not None for row in rows] == [True] + [False] * 3 + [True] * 10
+    assert read(rows[1]).updated_at == before
+    # A task without a trigger resumes too.
+    put(rows[0], "success")
+    share(1)
+    assert read_states(*rows[1:3]) == ["scheduled", "deferred"]
+
+
+def test_a_round_of_the_server_shares_the_slots_if_no_order_comes(rows: list[Any]) -> None:
+    assert slot_endpoint._make_round() is False
+    assert [take(row, 1) for row in rows[:3]] == [True, False, False]
+    for row in rows[1:3]:
+        put(row, "deferred", **WAITS)
+    put(rows[0], "success")
+    assert slot_endpoint._make_round() is True
+    assert read_states(*rows[1:3]) == ["scheduled", "deferred"]
+
+
+def test_a_server_that_knows_no_limit_resumes_the_first_to_ask(rows: list[Any]) -> None:
+    assert [take(row, 1) for row in rows[:3]] == [True, False, False]
+    for row in rows[1:3]:
+        put(row, "deferred", **WAITS)
+    slot_endpoint._limits.clear()  # it has started anew
+    assert slot_endpoint._make_round() is True
+    assert read_states(*rows[:3]) == ["running", "scheduled", "deferred"]
+    put(rows[1], "running")
+    assert take(rows[1], 1) is False
+
+
+def test_the_clock_makes_rounds_until_nobody_waits() -> None:
+    rounds, waits = iter([True, RuntimeError(), True, False, False]), []
+
+    def make_round() -> bool:
+        outcome = next(rounds)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if len(waits) == 4:
+            clock.start()  # an order, while it finds that nobody waits
+        return bool(outcome)
+
+    clock = SlotClock(make_round, waits.append)
+    with wait_for_threads("agent-task-slots"):
+        clock.start()
+    assert waits == [INTERVAL] * 5
+    assert list(rounds) == []
+
+
+@contextmanager
+def wait_for_threads(name: str) -> Iterator[None]:
+    yield
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(10)
 
 
 def test_a_task_whose_place_was_deleted_asks_again(rows: list[Any]) -> None:

@@ -65,20 +65,12 @@ def start_tasks(run_dag: Any) -> list[Any]:
     return rows
 
 
-def test_the_worker_takes_a_slot_and_reads_the_limit_anew_when_it_asks_again(
-    run_dag: Any,
-    api_server: str,
-    limited: None,
-    agent_task_sandbox: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_worker_takes_a_slot(run_dag: Any, api_server: str, limited: None) -> None:
     rows = start_tasks(run_dag)
     drivers = [build_driver(task_instance("running")) for _ in rows]
     for driver, row in zip(drivers, rows, strict=True):
         driver._ti.id = row.id
     assert [driver.perform(iter(TakeSlot())) for driver in drivers] == [True, False]
-    limit(monkeypatch, agent_task_sandbox, 2)
-    assert drivers[1].perform(iter(TakeSlot(is_repeated=True))) is True
     put(rows[1], "failed")
     with pytest.raises(AgentTaskCancelledError, match="no longer running"):
         drivers[1].perform(iter(TakeSlot()))
@@ -110,7 +102,7 @@ def test_a_deferred_task_waits_with_the_trigger_for_slots(limited: None) -> None
     with pytest.raises(TaskDeferred) as caught:
         build_driver(task_instance("running")).perform(iter(DeferForSlot()))
     assert isinstance(caught.value.trigger, AgentTaskSlotTrigger)
-    assert (caught.value.method_name, caught.value.timeout) == ("take_slot", None)
+    assert (caught.value.method_name, caught.value.timeout) == ("take_agent_task_slot", None)
 
 
 def test_a_worker_that_is_killed_while_it_waits_starts_nothing(limited: None) -> None:
