@@ -50,8 +50,8 @@ _IS_PAUSED = TaskInstance.dag_id.in_(select(DagModel.dag_id).where(DagModel.is_p
 _COMING = ("up_for_retry", "scheduled", "queued", "restarting")
 #: The most tasks that one order resumes: its sender waits for it.
 _MAX_RESUMED = 100
-#: How many of the waiting tasks keep their triggers, which have the slots shared.
-_KEPT_TRIGGERS = 10
+#: How many of the tasks that wait for a connection keep their triggers, which have the slots shared.
+_KEPT_TRIGGERS = 1
 #: The most triggers that one order takes away.
 _MAX_RELEASED = 500
 
@@ -210,7 +210,7 @@ def _write(session: Any, row_ids: Sequence[int], *, has_slot: bool) -> None:
 
 def _release_triggers(session: Any, conn_id: str) -> None:
     """
-    Take the triggers from those who wait, but for the last of the queue.
+    Take the triggers from those who wait, but for the last one of the queue.
 
     Otherwise, they could fill all triggerers, and nobody would see the ends of the agents that have slots.
     The tasks do not need them: they are resumed from here.

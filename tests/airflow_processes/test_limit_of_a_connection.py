@@ -38,7 +38,8 @@ with DAG("airflows_own", schedule=None):
     ShinzoTaskOperator.partial(task_id="in_pool", pool="agents", **waits).expand(message=[WORKS] * 4)
     ShinzoTaskOperator.partial(task_id="of_dag", max_active_tis_per_dag=2, **waits).expand(message=[ASKS] * 4)
 """
-SETTINGS = QUICK_RECOVERY
+#: The triggerer has room for the agents of one connection and one more, not for all that wait.
+SETTINGS = {**QUICK_RECOVERY, "AIRFLOW__TRIGGERER__CAPACITY": "3"}
 #: The second one waits on its workers; both have more tasks than there are slots.
 DAGS = {
     "first.py": DAG.format(dag_id="first", deferrable=True, count=6),
