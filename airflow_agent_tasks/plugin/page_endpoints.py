@@ -130,10 +130,9 @@ async def act_on_agent_task(request: Request, access: AccessDep, action: str) ->
         may_read = access.may_read_xcoms(row.scope.dag_id)
         try:
             happened = act(row, action, user=access.user_name, message=target.message)
-        except AgentTaskArgumentError:  # what the user has typed
-            raise
-        except AgentTaskError:
-            if may_read:
+        except AgentTaskError as error:
+            # What the user has typed is no secret.
+            if may_read or isinstance(error, AgentTaskArgumentError):
                 raise
             raise AgentTaskError(_UNEXPLAINED) from None
         return {"message": happened if may_read else "Done."}

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 import msgspec
-from anyio.lowlevel import RunVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -48,13 +47,7 @@ def take_orders(
     :param threads: How many orders are carried out at a time; the others wait. Default None: in the threads
         of the server's other endpoints.
     """
-    limiter: RunVar[anyio.CapacityLimiter] = RunVar("limiter")
-
-    def get_limiter() -> anyio.CapacityLimiter | None:
-        # One for each event loop.
-        if threads is not None and limiter.get(None) is None:
-            limiter.set(anyio.CapacityLimiter(threads))
-        return limiter.get(None)
+    limiter = None if threads is None else anyio.CapacityLimiter(threads)
 
     async def endpoint(request: Request) -> JSONResponse:
         try:
@@ -65,7 +58,7 @@ def take_orders(
                 order = msgspec.convert(given, kind)
             except (msgspec.ValidationError, ValueError, RecursionError) as error:
                 return JSONResponse({"detail": f"The order is malformed: {shorten(str(error))}"}, 400)
-            return await anyio.to_thread.run_sync(carry_out, order, limiter=get_limiter())
+            return await anyio.to_thread.run_sync(carry_out, order, limiter=limiter)
         except Exception as error:
             # Only the type: a database quotes the order's text in its message and traceback.
             log.error("Could not carry out an order from a worker: %s", type(error).__name__)  # noqa: TRY400

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from uuid import UUID
@@ -31,8 +32,17 @@ THREADS = 8
 
 _detached = DetachedAgents()
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-#: The limit in the last order about each connection.
-_limits: dict[str, int] = {}
+#: Seconds for which the limit in an order holds for this server's own rounds: another server may have got
+#: orders with a lower one since.
+LIMIT_AGE = 60.0
+#: The limit in the last order about each connection, and when that came.
+_limits: dict[str, tuple[int, float]] = {}
+
+
+def _take(order: SlotOrder) -> JSONResponse:
+    """Carry out an order of a worker or a trigger, which has just read the connection."""
+    _limits[order.conn_id] = order.limit, time.monotonic()
+    return _carry_out(order)
 
 
 def _carry_out(order: SlotOrder) -> JSONResponse:
@@ -40,8 +50,6 @@ def _carry_out(order: SlotOrder) -> JSONResponse:
     # Imported here: if it no longer fits Airflow, the health endpoint must still be able to report that.
     from airflow_agent_tasks.airflow_compat.slot_rows import carry_out
 
-    _limits[order.conn_id] = order.limit
-    clock.start()
     lock = _locks[order.conn_id]
     # Here rather than in the database, where each would occupy a connection while it waits.
     if not lock.acquire(timeout=MAX_WAIT):
@@ -52,6 +60,8 @@ def _carry_out(order: SlotOrder) -> JSONResponse:
         lock.release()
     if shared is None:
         return JSONResponse({"detail": "This task is no longer running."}, 409)
+    if not shared.has_slot:
+        clock.start()
     _resume_all(shared.resumable)
     return JSONResponse({"has_slot": shared.has_slot})
 
@@ -62,7 +72,8 @@ def _make_round() -> bool:
 
     waiting = list_waiting()
     for conn_id, first in waiting.items():
-        if limit := _limits.get(conn_id):
+        limit, read_at = _limits.get(conn_id, (0, 0.0))
+        if limit and time.monotonic() - read_at < LIMIT_AGE:
             _carry_out(ShareSlots(conn_id, limit))
         else:
             # Its worker can read the connection, and then sends the limit.
@@ -89,4 +100,4 @@ def _resume_all(task_instance_ids: Iterable[UUID]) -> None:
             log.warning("Could not resume a task that has got a slot: %s", type(error).__name__)
 
 
-share_slots = take_orders(SlotOrder, _carry_out, threads=THREADS)
+share_slots = take_orders(SlotOrder, _take, threads=THREADS)

@@ -6,7 +6,8 @@ Every Airflow process imports this module, so it imports the rest only when one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_agent_tasks.plugin.clears import handle_clears
@@ -47,17 +48,13 @@ def prepare() -> None:
 
 def watch_slots() -> None:
     """Let tasks that have waited for a slot while no API server was running go on; never raises."""
-    from airflow_agent_tasks.airflow_compat.startup_check import report
-
-    try:
+    with _reported(
+        "the slots of connections cannot be shared",
+        "tasks that wait for one may wait until another task of the connection starts",
+    ):
         from airflow_agent_tasks.plugin.slot_endpoint import clock
 
         clock.start()
-    except Exception as error:  # would end the server
-        report(
-            f"the slots of connections cannot be shared ({error!r})",
-            "tasks that wait for one may wait until another task of the connection starts",
-        )
 
 
 def prepare_local_executor(arguments: Sequence[str]) -> None:
@@ -75,31 +72,34 @@ def prepare_local_executor(arguments: Sequence[str]) -> None:
 
 def check_answers(app: Any) -> None:
     """Make the API server check the answers to our forms; never raises."""
-    from airflow_agent_tasks.airflow_compat.startup_check import report
-
-    try:
+    with _reported(
+        "answers cannot be checked",
+        "an answer within seconds of its question may fail the task, and an empty answer is accepted, "
+        "and the question is asked again later",
+    ):
         from airflow_agent_tasks.airflow_compat.answer_route import add_check
         from airflow_agent_tasks.plugin.answer_check import AnswerCheck, find_delay
 
         add_check(app, AnswerCheck(find_delay()))
-    except Exception as error:  # would end the server
-        report(
-            f"answers cannot be checked ({error!r})",
-            "an answer within seconds of its question may fail the task, and an empty answer is accepted, "
-            "and the question is asked again later",
-        )
 
 
 def receive_callbacks(app: Any) -> None:
     """Make the API server receive callbacks ahead of its middlewares; never raises."""
-    from airflow_agent_tasks.airflow_compat.startup_check import report
-
-    try:
+    with _reported(
+        "callbacks cannot be received",
+        "tasks whose services call back are not woken, and find the end only by a poll every 300 seconds",
+    ):
         from airflow_agent_tasks.plugin.callback_endpoint import CallbackReceiver
 
         app.middleware_stack = CallbackReceiver(app.middleware_stack)
-    except Exception as error:  # would end the server
-        report(
-            f"callbacks cannot be received ({error!r})",
-            "tasks whose services call back are not woken, and find the end only by a poll every 300 seconds",
-        )
+
+
+@contextmanager
+def _reported(problem: str, consequence: str) -> Iterator[None]:
+    """Report an exception, which would end the server."""
+    try:
+        yield
+    except Exception as error:
+        from airflow_agent_tasks.airflow_compat.startup_check import report
+
+        report(f"{problem} ({error!r})", consequence)

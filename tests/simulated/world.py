@@ -452,8 +452,9 @@ class World:
                     self.drive(stop_unwanted(self.execution))
                 raise DeferredError(command)
             case TakeSlot():
-                record = self.store
-                assert not (record and record.task_id), "it asks for a slot, but its record takes one"
+                if record := self.store:
+                    is_repeated = not record.task_id and record.is_from_before_clear(self.max_tries)
+                    assert is_repeated, "it asks for a slot, but its record takes one"
                 return self.performed[name] > self.script.full
             case cmd.ReadFinalState():
                 return "failed" if self.is_killed else None

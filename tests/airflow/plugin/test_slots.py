@@ -346,11 +346,17 @@ def test_a_round_of_the_server_shares_the_slots_if_no_order_comes(rows: list[Any
     assert read_states(*rows[1:3]) == ["scheduled", "deferred"]
 
 
-def test_a_server_that_knows_no_limit_resumes_the_first_to_ask(rows: list[Any]) -> None:
+@pytest.mark.parametrize("is_known", [True, False], ids=["long ago", "never"])
+def test_a_server_that_has_read_no_limit_of_late_resumes_the_first_to_ask(
+    rows: list[Any], mocker: MockerFixture, is_known: bool
+) -> None:
     assert [take(row, 1) for row in rows[:3]] == [True, False, False]
     for row in rows[1:3]:
         put(row, "deferred", **WAITS)
-    slot_endpoint._limits.clear()  # it has started anew
+    if is_known:
+        mocker.patch.object(slot_endpoint, "LIMIT_AGE", 0.0)  # another server may have got a lower one
+    else:
+        slot_endpoint._limits.clear()  # it has started anew
     assert slot_endpoint._make_round() is True
     assert read_states(*rows[:3]) == ["running", "scheduled", "deferred"]
     put(rows[1], "running")

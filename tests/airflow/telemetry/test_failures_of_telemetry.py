@@ -82,7 +82,8 @@ def test_a_poller_adds_up_and_sends_at_intervals_and_at_its_end(sent: Sent, monk
 
     asyncio.run(run())
     assert sum(list_values("polls")) == 1_005
-    assert (sum(list_values("poll_errors")), sum(list_values("circuit_opened"))) == (7, 1)
+    assert list(filter(None, list_values("poll_errors"))) == [7]
+    assert list(filter(None, list_values("circuit_opened"))) == [1]
     # Before the first circuit has opened too, or Prometheus would not see that as an increase.
     assert list_values("circuit_opened")[0] == 0
     assert (list_values("waiting")[0], list_values("waiting")[-1]) == (3, 0)
