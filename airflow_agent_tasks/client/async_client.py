@@ -37,16 +37,13 @@ from airflow_agent_tasks.client.triggerer_connections import (
     Resolver,
 )
 from airflow_agent_tasks.errors import AgentTaskError
-from airflow_agent_tasks.services.http import MAX_BODY_BYTES, Request, Response, keep
+from airflow_agent_tasks.services.http import KEPT_REQUESTS, MAX_BODY_BYTES, Request, Response, keep
 from airflow_agent_tasks.services.http_errors import MAX_ERROR_BYTES
 from airflow_agent_tasks.services.state_fields import keep_state
 
 #: Seconds for which an idle connection is kept: longer than the longest poll interval, or every poll would
 #: open a new one.
 KEEP_ALIVE = 60.0
-
-#: Maximum number of URLs to keep, less than a kilobyte each: more than the agent tasks of a triggerer.
-KEPT_URLS = 16_384
 
 #: Maximum size of a body that can be unpacked, parsed and searched for secrets within milliseconds, whatever
 #: it contains. No more than this is read of an error's body.
@@ -71,7 +68,7 @@ class AsyncClient:
         self._proxy, verify = network
         self._redactor = Redactor(settings.api_key, self._proxy)
         # Kept for each waiting task, because each poll would parse its URL again.
-        self._build_url = functools.lru_cache(KEPT_URLS)(partial(_parse_url, settings))
+        self._build_url = functools.lru_cache(KEPT_REQUESTS)(partial(_parse_url, settings))
         self._deadlines = RequestDeadlines(settings.timeout)
         self._in_flight = 0
         self._is_closing = False

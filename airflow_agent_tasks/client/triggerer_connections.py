@@ -61,13 +61,14 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._used = weakref.WeakSet[Any]()
+        #: The connections that have been used; each poll is made ready once, because each request needs it.
+        self._unread = weakref.WeakKeyDictionary[Any, select.poll]()
 
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         try:
             connection = await super().connect(*args, **kwargs)
-            while connection.protocol in self._used:
-                if not _has_received(connection):
+            while unread := self._unread.get(connection.protocol):
+                if not _has_received(connection, unread):
                     return connection
                 connection.close()
                 connection = await super().connect(*args, **kwargs)
@@ -76,25 +77,24 @@ class Connector(aiohttp.TCPConnector):
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # This includes a proxy that closes the connection, or responds with something other than HTTP.
             raise NotConnectedError from error
-        self._used.add(connection.protocol)
-        _read_in_small_steps(connection)
+        if connection.transport and (raw := connection.transport.get_extra_info("socket")):
+            unread = self._unread[connection.protocol] = select.poll()
+            unread.register(raw.fileno(), select.POLLIN)
+            _read_in_small_steps(connection.transport, raw)
         return connection
 
 
-def _has_received(connection: aiohttp.connector.Connection) -> bool:
+def _has_received(connection: aiohttp.connector.Connection, unread: select.poll) -> bool:
     """Return whether an idle connection has received bytes, which would pass for the next response."""
     protocol = connection.protocol
     if protocol is None or protocol.should_close or protocol.transport is None:
         return True
     # The bytes that the event loop has not read yet.
-    unread = select.poll()
-    unread.register(protocol.transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(unread.poll(0))
 
 
-def _read_in_small_steps(connection: aiohttp.connector.Connection) -> None:
-    if connection.transport and (raw := connection.transport.get_extra_info("socket")):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-        # Limits reads of bytes already received; only asyncio's transport without TLS has this.
-        with suppress(AttributeError):
-            connection.transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
+def _read_in_small_steps(transport: asyncio.Transport, raw: Any) -> None:
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    # Limits reads of bytes already received; only asyncio's transport without TLS has this.
+    with suppress(AttributeError):
+        transport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,7 +28,7 @@ from airflow_agent_tasks.hooks.connection_settings import (
 from airflow_agent_tasks.hooks.connection_test import try_connection
 from airflow_agent_tasks.hooks.event_batches import EventBatches, list_events
 from airflow_agent_tasks.services.base import Capability, Dialect
-from airflow_agent_tasks.services.http import Request, Response
+from airflow_agent_tasks.services.http import KEPT_REQUESTS, Request, Response
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -134,7 +134,7 @@ class AgentTaskHook(BaseHook):
     ) -> AgentTask:
         """Get an agent task, without its result, from an event loop; by default in a single attempt."""
         agent_id = self.resolve_agent_id(agent_id)
-        request = self.dialect.build_status(task_id, agent_id)
+        request = self._build_status(task_id, agent_id)
         response = await self.async_client.send(request, retries=retries)
         return self._parse(request, response, task_id, agent_id, has_result=False)
 
@@ -256,6 +256,11 @@ class AgentTaskHook(BaseHook):
         from airflow_agent_tasks.client.sync_client import SyncClient
 
         return SyncClient(self.settings)
+
+    @cached_property
+    def _build_status(self) -> Callable[[str, str | None], Request]:
+        # Kept for each waiting task, because each poll would build it again.
+        return lru_cache(KEPT_REQUESTS)(self.dialect.build_status)
 
     def _act(
         self,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from airflow_agent_tasks.agent_task import REACHABLE_STATES, TERMINAL_STATES, AgentTask, TaskState
 from airflow_agent_tasks.errors import AgentTaskCircuitOpenError, AgentTaskError, AgentTaskUnavailableError
@@ -42,8 +42,7 @@ class Verdict(str, Enum):
     BUDGET = "budget"
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """
     The decision after one status check.
 

@@ -15,6 +15,9 @@ from airflow_agent_tasks.text import shorten
 
 #: Larger responses are not read to the end: a broken or hostile service must not fill a worker's memory.
 MAX_BODY_BYTES = 10 * 1024 * 1024
+#: Maximum number of status requests to keep, less than a kilobyte each with their URLs: more than the agent
+#: tasks of a triggerer.
+KEPT_REQUESTS = 16_384
 MAX_ID_LENGTH = 256
 #: The rule for ids, for messages.
 ID_RULE = f"1 to {MAX_ID_LENGTH} printable characters, not '.' or '..'"
