@@ -29,6 +29,10 @@ MAX_OUTAGE = 600.0
 #: The states in which an operator stops waiting: a final state, or a question.
 ENDED_OR_ASKING = TERMINAL_STATES | {TaskState.AWAITING_INPUT}
 
+#: The ends that a budget does not change. A cancelled agent task may have been stopped at its budget, by the
+#: trigger or an earlier execution.
+_BY_ITSELF = (TaskState.COMPLETED, TaskState.FAILED)
+
 
 class Verdict(str, Enum):
     """What the caller does next."""
@@ -128,13 +132,11 @@ class TaskWait:
         """
         self._outage_started_at = None
         self._failures = 0
-        # Also a cancelled one: the trigger or an earlier execution may have stopped it.
-        is_done = task.status in (TaskState.COMPLETED, TaskState.FAILED)
-        if self.budget and not is_done and list_passed(used or task, self.budget):
+        if self.budget and task.status not in _BY_ITSELF and list_passed(used or task, self.budget):
             return Decision(Verdict.BUDGET, task=task)
         if task.status in self.targets:
             return Decision(Verdict.REACHED, task=task)
-        if not self.targets & REACHABLE_STATES[task.status]:
+        if self.targets.isdisjoint(REACHABLE_STATES[task.status]):
             return Decision(Verdict.UNREACHABLE, task=task)
         return self._wait(self._interval(now), now, task)
 

@@ -98,6 +98,10 @@ class AirflowRows:
         """Return the number of triggers that a triggerer has taken."""
         return int(self._select("SELECT count(*) FROM trigger WHERE triggerer_id IS NOT NULL")[0][0])
 
+    def count_triggerers(self) -> int:
+        """Return the number of triggerers that have taken a trigger."""
+        return int(self._select("SELECT count(DISTINCT triggerer_id) FROM trigger")[0][0])
+
     def find_postmaster(self) -> int:
         """Return the id of PostgreSQL's first process."""
         folder = self._select("SELECT current_setting('data_directory')")[0][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,16 +22,15 @@ class Progress(Protocol):
     The state of the run.
 
     :param ended: The share of the tasks that have ended, from 0 to 1.
-    :param running: The number of tasks that a worker runs.
     :param deferred: The number of tasks that a triggerer waits for.
     """
 
     @property
     def ended(self) -> float: ...
     @property
-    def running(self) -> int: ...
-    @property
     def deferred(self) -> int: ...
+    def is_busy(self, name: str) -> bool:
+        """Return True if a component has something to lose."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Kill:
 
     def is_due(self, progress: Progress) -> bool:
         """Return True if the component has something to lose."""
-        return progress.running > 0 and progress.deferred > 0
+        return progress.is_busy(self.name)
 
     def steps(self, cluster: CeleryCluster, service: Service) -> Generator[None, None, None]:
         """Kill it, start it, and wait until it works."""
@@ -103,16 +103,26 @@ def disturb(
     service: Service,
     progress: Progress,
     disturbances: Sequence[Kill | Outage] = DISTURBANCES,
-) -> Generator[None, None, None]:
+) -> Generator[int, None, None]:
     """
-    Let one disturbance follow the other, spread over the run; yields while it waits.
+    Let one disturbance follow the other, spread over the run; yields while it waits how many are over.
 
     :param progress: The state of the run, which the caller refreshes.
     """
-    for disturbance, share in zip(disturbances, spread(len(disturbances)), strict=True):
-        while progress.ended < share or not disturbance.is_due(progress):
-            yield
-        yield from disturbance.steps(cluster, service)
+    for number, share in enumerate(spread(len(disturbances))):
+        while progress.ended < share or not disturbances[number].is_due(progress):
+            yield number
+        for _ in disturbances[number].steps(cluster, service):
+            yield number
+
+
+def count_failures() -> dict[str, int]:
+    """Return how many requests the outages let fail, by the status in the sandbox's log."""
+    counts: Counter[str] = Counter()
+    for disturbance in DISTURBANCES:
+        if isinstance(disturbance, Outage) and not disturbance.rule.keys().isdisjoint({"status", "drop"}):
+            counts[str(disturbance.rule.get("status"))] += disturbance.rule["times"]
+    return counts
 
 
 def spread(count: int) -> Iterable[float]:

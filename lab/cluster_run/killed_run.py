@@ -9,14 +9,15 @@ from contextlib import suppress
 from typing import Any
 
 from lab.cluster.airflow_api import AirflowApi, AirflowApiError
-from lab.cluster.celery_cluster import CeleryCluster
+from lab.cluster.celery_cluster import CeleryCluster, find_kind
 from lab.cluster.cluster_programs import ClusterTimeoutError
 from lab.cluster.processes import wait_until
 from lab.cluster_run.airflow_rows import AirflowRows, AirflowTask
 from lab.cluster_run.dags import KILLED_DAGS
-from lab.cluster_run.disturbances import disturb
+from lab.cluster_run.disturbances import DISTURBANCES, disturb
 from lab.cluster_run.plan import PlannedTask, find_number
 from lab.cluster_run.service import Service
+from lab.cluster_run.slots import count_open_executions
 from lab.command_line import log_progress
 
 #: Seconds between two looks at the tasks.
@@ -56,6 +57,8 @@ class KilledRun:
         self._tasks: list[AirflowTask] = []
         self._being_answered: set[int] = set()
         self._reported: Counter[str | None] = Counter()
+        #: How many kills and outages are over.
+        self.disturbances = 0
 
     @property
     def ended(self) -> float:
@@ -63,14 +66,18 @@ class KilledRun:
         return sum(task.has_ended for task in self._tasks) / len(self._replies)
 
     @property
-    def running(self) -> int:
-        """The number of tasks that a worker runs."""
-        return self._count("running")
-
-    @property
     def deferred(self) -> int:
         """The number of tasks that a triggerer waits for."""
         return self._count("deferred")
+
+    def is_busy(self, name: str) -> bool:
+        """Return True if a component has something to lose."""
+        if find_kind(name) == "worker":
+            log = self._cluster.log_folder / f"{name}.log"
+            return count_open_executions(log.read_text(errors="replace").splitlines()) > 0
+        if find_kind(name) == "triggerer":
+            return self._rows.count_triggerers() > 1  # so this one has triggers too
+        return self._count("running") > 0 and self.deferred > 0
 
     def run(self) -> list[AirflowTask]:
         """
@@ -96,14 +103,14 @@ class KilledRun:
             )
         ]
 
-    def _look(self, disturbances: Generator[None, None, None]) -> bool:
+    def _look(self, disturbances: Generator[int, None, None]) -> bool:
         self._cluster.check_programs()
         self._tasks = self._list_tasks()
         states = Counter(task.state for task in self._tasks)
         if int(self.ended * 20) != int(self._reported["ended"]):
             self._reported["ended"] = int(self.ended * 20)
             log_progress(", ".join(f"{count} {state}" for state, count in states.items()))
-        next(disturbances, None)
+        self.disturbances = next(disturbances, len(DISTURBANCES))
         # The API servers may just be down, or have the one of them that was killed in their connections.
         with suppress(AirflowApiError):
             self._answer_all_open()

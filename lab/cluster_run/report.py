@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from lab.benchmarks.markdown_table import print_table
@@ -15,17 +15,15 @@ COMPARED = ("agent task", "sleeping task", "times")
 LONGEST_LIST = 10
 
 
-def print_verdict(
-    title: str, planned: int, limit: int | None, verdict: Verdict, requests: Mapping[str, int]
-) -> None:
+def print_verdict(title: str, planned: int, verdict: Verdict) -> None:
     """
     Print what became of the agents.
 
     :param planned: The number of planned tasks.
-    :param limit: The limit of agents of each service at the same time; None for no limit.
-    :param requests: The requests to the service, by method, path and status.
     """
-    refused = sum(count for request, count in requests.items() if request.endswith(" 429"))
+    bounds = verdict.bounds
+    limit = "no limit" if bounds.limit is None else f"limit {bounds.limit}"
+    planned_failures = {"429": 0, **bounds.failures}
     rows = [
         ("Airflow tasks", planned),
         ("agents submitted", verdict.submitted),
@@ -34,12 +32,23 @@ def print_verdict(
         ("results lost", describe_numbers(verdict.lost)),
         ("answers lost or repeated", describe_numbers(verdict.misanswered)),
         ("wrong ends", describe_numbers(verdict.wrong_ends)),
-        ("failed, because Shinzo's start was uncertain", describe_numbers(verdict.uncertain)),
+        (
+            f"failed, because Shinzo's start was uncertain, at most {bounds.uncertain}",
+            describe_numbers(verdict.uncertain),
+        ),
         *(
-            (f"most agents of {service} at once, {'no limit' if limit is None else f'limit {limit}'}", most)
+            (f"most agents of {service} at once, {limit}", most)
             for service, most in verdict.most_at_once.items()
         ),
-        ("responses with 429", refused),
+        (f"kills and outages, planned {bounds.disturbances}", verdict.disturbances),
+        *(
+            (
+                f"requests {'without a response' if status == 'None' else f'answered with {status}'}, "
+                f"planned {count}",
+                verdict.responses[status],
+            )
+            for status, count in planned_failures.items()
+        ),
         ("seconds from the agent's end to the task's, p50 / p99 / max", describe(verdict.delays, 1)),
     ]
     print_table(title, ("what", "count"), rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,8 +10,12 @@ from typing import Any
 
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED
 from lab.cluster_run.airflow_rows import AirflowTask
-from lab.cluster_run.plan import ASKING, SERVICES, PlannedTask, read_number
+from lab.cluster_run.dags import RETRIES
+from lab.cluster_run.plan import ASKING, FAILING, SERVICES, PlannedTask, read_number
 
+#: What the errors say if nobody can know whether a start arrived: after a lost response, and after a lost
+#: worker.
+UNCERTAIN = (MAY_HAVE_ACTED, "has no idempotency keys, so a second start could do the work twice")
 #: The states in which an agent no longer works; a pause is how Lightcone's agents are stopped.
 STOPPED = frozenset({"completed", "failed", "cancelled", "paused"})
 
@@ -37,10 +41,30 @@ class Agent:
     messages: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """
+    What a run allows and has to contain.
+
+    :param limit: The most agents of each service at the same time. Default None: no limit.
+    :param uncertain: The most tasks whose start may be uncertain. Default 0.
+    :param disturbances: How many kills and outages have to be over before the last task ends. Default 0.
+    :param failures: How many requests the run itself lets fail, by the status in the sandbox's log. Default:
+        none.
+    """
+
+    limit: int | None = None
+    uncertain: int = 0
+    disturbances: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass
 class Verdict:
     """
     The result of a run; each list names the tasks by their numbers.
+
+    :param bounds: What the run allows.
 
     :param submitted: The number of agents that were started.
     :param duplicates: Agents that were started although an earlier one of the same task had not failed.
@@ -52,8 +76,11 @@ class Verdict:
     :param most_at_once: The largest number of agents at the same time, by service; without those of
         ``uncertain`` tasks, which Airflow does not know.
     :param delays: Seconds from the end of an agent to that of its Airflow task.
+    :param disturbances: How many kills and outages were over.
+    :param responses: The number of requests to the service, by status.
     """
 
+    bounds: Bounds = field(default_factory=Bounds)
     submitted: int = 0
     duplicates: list[int] = field(default_factory=list)
     left_running: list[int] = field(default_factory=list)
@@ -63,11 +90,25 @@ class Verdict:
     uncertain: list[int] = field(default_factory=list)
     most_at_once: dict[str, int] = field(default_factory=dict)
     delays: list[float] = field(default_factory=list)
+    disturbances: int = 0
+    responses: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_right(self) -> bool:
-        """True if nothing went wrong."""
-        return not any((self.duplicates, self.left_running, self.lost, self.misanswered, self.wrong_ends))
+        """True if nothing went wrong, and all that was to be disturbed was."""
+        faults = (self.duplicates, self.left_running, self.lost, self.misanswered, self.wrong_ends)
+        return not any(faults) and self._is_within_bounds
+
+    @property
+    def _is_within_bounds(self) -> bool:
+        bounds = self.bounds
+        return (
+            (bounds.limit is None or max(self.most_at_once.values()) <= bounds.limit)
+            and len(self.uncertain) <= bounds.uncertain
+            and self.disturbances == bounds.disturbances
+            and all(self.responses[status] >= count for status, count in bounds.failures.items())
+            and self.responses["429"] == bounds.failures.get("429", 0)
+        )
 
 
 def read_agent(task: Mapping[str, Any]) -> Agent:
@@ -84,7 +125,13 @@ def read_agent(task: Mapping[str, Any]) -> Agent:
 
 
 def judge(
-    plan: Sequence[PlannedTask], agents: Sequence[Agent], airflow_tasks: Sequence[AirflowTask]
+    plan: Sequence[PlannedTask],
+    agents: Sequence[Agent],
+    airflow_tasks: Sequence[AirflowTask],
+    requests: Mapping[str, int],
+    bounds: Bounds,
+    *,
+    disturbances: int = 0,
 ) -> Verdict:
     """
     Compare what happened with the plan.
@@ -92,8 +139,13 @@ def judge(
     :param plan: The planned tasks.
     :param agents: All agents, the oldest first.
     :param airflow_tasks: All Airflow tasks; one that is missing has not ended as planned.
+    :param requests: The requests to the service, by method, path and status.
+    :param bounds: What the run allows.
+    :param disturbances: How many kills and outages were over. Default 0.
     """
-    verdict = Verdict(submitted=len(agents))
+    verdict = Verdict(bounds, len(agents), disturbances=disturbances)
+    for request, count in requests.items():
+        verdict.responses[request.rpartition(" ")[2]] += count
     by_number: dict[int, list[Agent]] = defaultdict(list)
     for agent in agents:
         by_number[agent.number].append(agent)
@@ -111,15 +163,17 @@ def judge(
 def judge_task(verdict: Verdict, planned: PlannedTask, agents: Sequence[Agent], task: AirflowTask) -> None:
     """Add what became of one task to the verdict."""
     number = planned.number
-    if planned.kind.end != task.state == "failed" and MAY_HAVE_ACTED in str(task.xcoms.get("error")):
-        # The package promises for a service without idempotency keys that it says so, and starts no second.
-        verdict.uncertain.append(number)
-        return
     verdict.duplicates += [
         number for earlier, later in pairwise(agents) if not has_failed_before(earlier, later.created_at)
     ]
+    if is_uncertain(planned, task):
+        # The package promises for a service without idempotency keys that it says so, and starts no second.
+        verdict.uncertain.append(number)
+        agents = agents[:-1]
     verdict.left_running += [number for agent in agents if is_left_running(agent, task)]
-    if task.state != planned.kind.end:
+    if number in verdict.uncertain:
+        return
+    if task.state != planned.kind.end or (planned.kind is FAILING and not is_tried_enough(planned, agents)):
         verdict.wrong_ends.append(number)
     elif not agents or not is_delivered(planned, agents[-1], task):
         verdict.lost.append(number)
@@ -127,6 +181,20 @@ def judge_task(verdict: Verdict, planned: PlannedTask, agents: Sequence[Agent], 
         verdict.misanswered.append(number)
     if agents and agents[-1].ended_at and task.ended_at:
         verdict.delays.append(task.ended_at - agents[-1].ended_at)
+
+
+def is_uncertain(planned: PlannedTask, task: AirflowTask) -> bool:
+    """Return True if a task failed because nobody can know whether its start arrived."""
+    error = str(task.xcoms.get("error"))
+    return planned.service == "shinzo" and task.state == "failed" and any(text in error for text in UNCERTAIN)
+
+
+def is_tried_enough(planned: PlannedTask, agents: Sequence[Agent]) -> bool:
+    """Return True if a failing agent was started once where a retry cannot help, and more often elsewhere."""
+    if planned.service == "lightcone":  # see no_retry_on_exit_code in its DAG
+        return len(agents) == 1
+    # The kill of a worker may cost a task a try.
+    return 1 < len(agents) <= 1 + RETRIES
 
 
 def has_failed_before(agent: Agent, moment: float) -> bool:
@@ -144,7 +212,7 @@ def is_left_running(agent: Agent, task: AirflowTask) -> bool:
 def is_delivered(planned: PlannedTask, agent: Agent, task: AirflowTask) -> bool:
     """Return True if the result of a task's last agent, or why it failed, is in XCom."""
     if task.state == "failed":
-        return bool(task.xcoms.get("error"))
+        return agent.status == "failed" and agent.task_id in str(task.xcoms.get("error"))
     value = task.xcoms.get("return_value") or {}
     delivered = (value.get("task_id"), value.get("status"), value.get("result"))
     return delivered == (agent.task_id, "completed", planned.result)

@@ -16,7 +16,7 @@ from lab.cluster.nginx import count_requests
 from lab.cluster_run.cost import Cost
 from lab.cluster_run.report import describe_numbers, list_cpu_rows, list_slot_row, print_verdict
 from lab.cluster_run.slots import SlotTimes, count_open_executions, read_slot_times
-from lab.cluster_run.verdict import Verdict
+from lab.cluster_run.verdict import Bounds, Verdict
 
 FIRST, RESUME, OTHER = (str(UUID(int=number)) for number in (1, 2, 3))
 TASK, OTHER_TASK = (str(UUID(int=number)) for number in (11, 12))
@@ -171,18 +171,26 @@ def test_what_went_wrong_is_counted_and_named(numbers: list[int], text: str) -> 
 
 
 def test_the_table_counts_the_responses_with_429(capsys: pytest.CaptureFixture[str]) -> None:
-    requests = Counter({"GET /agent/tasks/{id}/status 200": 5, "GET /agent/tasks/{id}/status 429": 2})
-    requests["POST /agent/tasks 429"] = 1
-    verdict = Verdict(submitted=61, duplicates=[8], most_at_once={"lightcone": 25, "shinzo": 24})
-    print_verdict("Kills", 60, 25, verdict, requests)
+    verdict = Verdict(
+        Bounds(limit=25, uncertain=8, disturbances=12, failures={"429": 3, "None": 40}),
+        submitted=61,
+        duplicates=[8],
+        most_at_once={"lightcone": 25, "shinzo": 24},
+        disturbances=11,
+        responses=Counter({"200": 5, "429": 3, "None": 41}),
+    )
+    print_verdict("Kills", 60, verdict)
     printed = capsys.readouterr().out
     assert printed.startswith("### Kills\n\n| what | count |\n| --- | --- |\n| Airflow tasks | 60 |\n")
     assert "| duplicates | 1 (tasks 8) |" in printed
     assert "| most agents of lightcone at once, limit 25 | 25 |" in printed
     assert "| most agents of shinzo at once, limit 25 | 24 |" in printed
-    assert "| responses with 429 | 3 |" in printed
+    assert "| failed, because Shinzo's start was uncertain, at most 8 | 0 |" in printed
+    assert "| kills and outages, planned 12 | 11 |" in printed
+    assert "| requests answered with 429, planned 3 | 3 |" in printed
+    assert "| requests without a response, planned 40 | 41 |" in printed
 
 
 def test_the_table_says_that_there_was_no_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    print_verdict("Measured", 60, None, Verdict(submitted=60, most_at_once={"shinzo": 30}), {})
+    print_verdict("Measured", 60, Verdict(submitted=60, most_at_once={"shinzo": 30}))
     assert "| most agents of shinzo at once, no limit | 30 |" in capsys.readouterr().out

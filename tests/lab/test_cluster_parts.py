@@ -17,7 +17,7 @@ from lab.cluster import celery, nginx
 from lab.cluster.celery_cluster import CELERY_COMPONENTS, READY_LINES, CeleryCluster, find_kind
 from lab.cluster.cluster_programs import ClusterPrograms
 from lab.cluster.processes import find_free_ports, is_listening, wait_until
-from lab.cluster_run.disturbances import DISTURBANCES, Kill, Outage, disturb, spread
+from lab.cluster_run.disturbances import DISTURBANCES, Kill, Outage, count_failures, disturb, spread
 
 WAITING = ["sh", "-c", "sleep 60"]
 
@@ -103,8 +103,11 @@ def test_a_component_that_was_started_again_works_once_its_new_log_says_so(
 @dataclass
 class Progress:
     ended: float = 0.0
-    running: int = 1
     deferred: int = 1
+    busy: tuple[str, ...] = ("worker-2",)
+
+    def is_busy(self, name: str) -> bool:
+        return name in self.busy
 
 
 def test_a_disturbance_begins_when_its_share_has_ended_and_there_is_something_to_lose(
@@ -114,16 +117,16 @@ def test_a_disturbance_begins_when_its_share_has_ended_and_there_is_something_to
     cluster.is_ready.side_effect = [False, True]
     outage = Outage("with 503", {"status": 503, "times": 3})
     steps = disturb(cluster, service, progress, [Kill("worker-2"), outage])
-    next(steps)
+    assert next(steps) == 0
     cluster.stop_program.assert_not_called()
-    progress.ended, progress.running = 0.5, 0
-    next(steps)
+    progress.ended, progress.busy = 0.5, ("worker",)
+    assert next(steps) == 0
     cluster.stop_program.assert_not_called()
-    progress.running = 1
-    next(steps)
+    progress.busy = ("worker-2",)
+    assert next(steps) == 0
     cluster.stop_program.assert_called_once_with("worker-2", grace=0)
     cluster.start_component.assert_called_once_with("worker-2")
-    next(steps)
+    assert next(steps) == 1
     service.fail.assert_not_called()
     progress.ended = 0.9
     assert next(steps, "over") == "over"
@@ -134,3 +137,7 @@ def test_one_of_each_component_is_killed() -> None:
     killed = {find_kind(each.name) for each in DISTURBANCES if isinstance(each, Kill)}
     assert killed == {find_kind(name) for name in CELERY_COMPONENTS} | {"nginx", "redis"}
     assert spread(len(DISTURBANCES))[-1] < 1.0
+
+
+def test_the_outages_say_how_many_requests_fail() -> None:
+    assert count_failures() == {"429": 20, "503": 30, "None": 40}

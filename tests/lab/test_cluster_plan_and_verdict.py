@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airflow_agent_tasks.lifecycle import attach_or_submit
 from airflow_agent_tasks.sandbox.script import read_script
 from airflow_agent_tasks.services.http import MAY_HAVE_ACTED
 from lab.cluster_run.airflow_rows import AirflowTask
@@ -22,7 +24,15 @@ from lab.cluster_run.plan import (
     read_number,
     split_plan,
 )
-from lab.cluster_run.verdict import Agent, Verdict, count_most_at_once, judge, read_agent
+from lab.cluster_run.verdict import (
+    UNCERTAIN,
+    Agent,
+    Bounds,
+    Verdict,
+    count_most_at_once,
+    judge,
+    read_agent,
+)
 
 PLAN = plan_tasks(20, 10.0)
 ORDINARY_SHINZO, ASKING_SHINZO, FAILING_LIGHTCONE, FAILING_SHINZO = PLAN[1], PLAN[3], PLAN[6], PLAN[7]
@@ -45,12 +55,23 @@ def build_agent(planned: PlannedTask, *, created_at: float = 100.0, **changes: A
 def build_airflow_task(planned: PlannedTask, **changes: Any) -> AirflowTask:
     """An Airflow task that ended as planned."""
     value = {"task_id": f"tsk_{planned.number}", "status": "completed", "result": planned.result}
-    xcoms = {"error": "exit code 3"} if planned.kind.end == "failed" else {"return_value": value}
+    error = f"agent task tsk_{planned.number} (status failed, exit code 3) did not succeed."
+    xcoms = {"error": error} if planned.kind.end == "failed" else {"return_value": value}
     return replace(AirflowTask(planned.number, planned.kind.end, 1, 112.0, xcoms), **changes)
 
 
-def judge_one(planned: PlannedTask, agents: list[Agent], task: AirflowTask | None = None) -> Verdict:
-    return judge([planned], agents, [task or build_airflow_task(planned)])
+def build_agents(planned: PlannedTask) -> list[Agent]:
+    """The agents of a task that did what was planned."""
+    if planned != FAILING_SHINZO:
+        return [build_agent(planned)]
+    first = build_agent(planned, task_id="tsk_first", created_at=80.0)
+    return [first, build_agent(planned)]
+
+
+def judge_one(
+    planned: PlannedTask, agents: list[Agent], task: AirflowTask | None = None, **bounds: Any
+) -> Verdict:
+    return judge([planned], agents, [task or build_airflow_task(planned)], {}, Bounds(**bounds))
 
 
 def test_each_service_gets_each_kind_and_the_sandbox_understands_each_script() -> None:
@@ -109,10 +130,37 @@ def test_an_agent_is_read_from_what_the_sandbox_says() -> None:
 
 
 def test_what_went_as_planned_is_right() -> None:
-    verdict = judge(PLAN, [build_agent(task) for task in PLAN], [build_airflow_task(task) for task in PLAN])
-    most = {"lightcone": 10, "shinzo": 10}
-    assert verdict == Verdict(submitted=20, most_at_once=most, delays=[2.0] * 20)
+    agents = [agent for task in PLAN for agent in build_agents(task)]
+    tasks = [build_airflow_task(task) for task in PLAN]
+    bounds = Bounds(limit=10, disturbances=2, failures={"429": 3, "None": 1})
+    requests = {"GET /agent/tasks/{id}/status 429": 2, "POST /agent/tasks 429": 1, "GET /agent None": 2}
+    verdict = judge(PLAN, agents, tasks, requests, bounds, disturbances=2)
+    assert verdict == Verdict(
+        bounds,
+        submitted=21,
+        most_at_once={"lightcone": 10, "shinzo": 10},
+        delays=[2.0] * 20,
+        disturbances=2,
+        responses=Counter({"429": 3, "None": 2}),
+    )
     assert verdict.is_right
+
+
+@pytest.mark.parametrize(
+    ("bounds", "requests"),
+    [
+        pytest.param({"limit": 0}, {}, id="more agents than the limit"),
+        pytest.param({"disturbances": 1}, {}, id="a kill that never happened"),
+        pytest.param({"failures": {"503": 2}}, {"GET /agent 503": 1}, id="an outage that never happened"),
+        pytest.param({"failures": {"429": 2}}, {"GET /agent 429": 3}, id="refused more often than planned"),
+        pytest.param({}, {"GET /agent 429": 1}, id="refused although nothing was planned"),
+    ],
+)
+def test_a_run_that_leaves_its_bounds_is_not_right(bounds: dict[str, Any], requests: dict[str, int]) -> None:
+    task = build_airflow_task(ORDINARY_SHINZO)
+    assert judge_one(ORDINARY_SHINZO, [build_agent(ORDINARY_SHINZO)], task).is_right
+    verdict = judge([ORDINARY_SHINZO], [build_agent(ORDINARY_SHINZO)], [task], requests, Bounds(**bounds))
+    assert not verdict.is_right
 
 
 def test_a_second_agent_is_a_duplicate_unless_the_first_had_failed() -> None:
@@ -155,6 +203,29 @@ def test_a_failure_without_a_reason_is_lost() -> None:
     assert judge_one(FAILING_LIGHTCONE, [build_agent(FAILING_LIGHTCONE)], task).lost == [6]
 
 
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({}, "The plugin does not answer."), ({"status": "cancelled"}, "agent task tsk_6 did not succeed.")],
+)
+def test_a_failure_for_another_reason_than_the_planned_one_is_lost(
+    changes: dict[str, Any], error: str
+) -> None:
+    task = build_airflow_task(FAILING_LIGHTCONE, xcoms={"error": error})
+    assert judge_one(FAILING_LIGHTCONE, [build_agent(FAILING_LIGHTCONE, **changes)], task).lost == [6]
+
+
+def test_a_failing_agent_is_started_again_only_where_that_can_help() -> None:
+    first = build_agent(FAILING_LIGHTCONE, task_id="tsk_first", created_at=80.0)
+    assert judge_one(FAILING_LIGHTCONE, [first, build_agent(FAILING_LIGHTCONE)]).wrong_ends == [6]
+    assert judge_one(FAILING_SHINZO, [build_agent(FAILING_SHINZO)]).wrong_ends == [7]
+    many = [
+        build_agent(FAILING_SHINZO, task_id=f"tsk_{number}", created_at=-20.0 * number)
+        for number in range(6, 0, -1)
+    ]
+    assert judge_one(FAILING_SHINZO, [*many[1:], build_agent(FAILING_SHINZO)]).is_right
+    assert judge_one(FAILING_SHINZO, [*many, build_agent(FAILING_SHINZO)]).wrong_ends == [7]
+
+
 @pytest.mark.parametrize("received", [(), ("Number 3.", "Number 3."), ("Number 4.",)])
 def test_an_answer_must_arrive_exactly_once(received: tuple[str, ...]) -> None:
     assert judge_one(ASKING_SHINZO, [build_agent(ASKING_SHINZO, messages=received)]).misanswered == [3]
@@ -163,22 +234,38 @@ def test_an_answer_must_arrive_exactly_once(received: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("state", ["success", "skipped", None])
 def test_another_end_than_the_planned_one_is_wrong(state: str | None) -> None:
     task = build_airflow_task(FAILING_SHINZO, state=state)
-    verdict = judge_one(FAILING_SHINZO, [build_agent(FAILING_SHINZO)], task)
+    verdict = judge_one(FAILING_SHINZO, build_agents(FAILING_SHINZO), task)
     assert (verdict.wrong_ends, verdict.is_right) == ([7], False)
 
 
 def test_a_task_that_is_missing_has_not_ended_as_planned() -> None:
-    assert judge([ORDINARY_SHINZO], [], []).wrong_ends == [1]
+    assert judge([ORDINARY_SHINZO], [], [], {}, Bounds()).wrong_ends == [1]
 
 
-def test_a_start_that_nobody_can_know_about_is_counted_apart() -> None:
-    error = {"error": f"Could not start: no response. {MAY_HAVE_ACTED}"}
-    task = build_airflow_task(ORDINARY_SHINZO, state="failed", xcoms=error)
-    running = build_agent(ORDINARY_SHINZO, status="running", ended_at=None)
-    verdict = judge_one(ORDINARY_SHINZO, [running], task)
-    assert (verdict.uncertain, verdict.left_running, verdict.wrong_ends) == ([1], [], [])
+@pytest.mark.parametrize("planned", [ORDINARY_SHINZO, FAILING_SHINZO])
+@pytest.mark.parametrize("reason", UNCERTAIN)
+def test_a_start_that_nobody_can_know_about_is_counted_apart(planned: PlannedTask, reason: str) -> None:
+    task = build_airflow_task(planned, state="failed", xcoms={"error": f"Could not start. {reason}"})
+    running = build_agent(planned, status="running", ended_at=None)
+    verdict = judge_one(planned, [running], task, uncertain=1)
+    assert (verdict.uncertain, verdict.left_running, verdict.wrong_ends) == ([planned.number], [], [])
     assert verdict.most_at_once == {"lightcone": 0, "shinzo": 0}
     assert verdict.is_right
+    assert not judge_one(planned, [running], task).is_right
+    beside = build_agent(planned, created_at=90.0, status="running", ended_at=None)
+    verdict = judge_one(planned, [beside, running], task)
+    assert (verdict.duplicates, verdict.left_running) == ([planned.number], [planned.number])
+
+
+def test_a_start_with_an_idempotency_key_is_never_uncertain() -> None:
+    task = build_airflow_task(PLAN[0], state="failed", xcoms={"error": MAY_HAVE_ACTED})
+    verdict = judge_one(PLAN[0], [build_agent(PLAN[0])], task)
+    assert (verdict.uncertain, verdict.wrong_ends) == ([], [0])
+
+
+def test_what_marks_an_uncertain_start_is_what_the_package_says() -> None:
+    source = inspect.getsource(attach_or_submit)
+    assert "has no idempotency keys, so a second start could do the work twice" in source
 
 
 def test_agents_are_at_work_together_from_the_start_of_each_to_its_end() -> None:
