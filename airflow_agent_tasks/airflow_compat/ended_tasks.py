@@ -130,13 +130,14 @@ def list_passed_over(dag_id: str, run_id: str) -> list[EndedTask]:
     """
     Return a DAG run's tasks that have a record of an agent task and ended without notifying a listener.
 
-    They were skipped when the run ended, or removed from the DAG or from a mapped task that has shrunk.
+    They were skipped when the run ended, removed from the DAG or from a mapped task that has shrunk, or not
+    started again after a clear, because a task before them failed.
     """
     query = (
         select(TaskInstance)
         .join(TaskStateStoreModel, and_(IS_OF_TASK, TaskStateStoreModel.key == RECORD_KEY))
         .filter(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
-        .filter(TaskInstance.state.in_(("skipped", "removed")))
+        .filter(TaskInstance.state.in_(("skipped", "removed", "upstream_failed")))
     )
     with create_session() as session:
         return [EndedTask.from_row(row, str(row.state)) for row in session.scalars(query).unique()]

@@ -235,7 +235,7 @@ def list_waiting() -> dict[str, UUID]:
     """Return the connections for whose slots tasks wait without a worker, each with the first of them."""
     store = TaskStateStoreModel
     first = select(func.min(store.id)).join(TaskInstance, IS_OF_TASK)
-    first = first.where(store.key == SLOT_KEY, _RESUMES).group_by(store.value)
+    first = first.where(store.key == SLOT_KEY, _RESUMES, ~_IS_PAUSED).group_by(store.value)
     query = select(store.value, TaskInstance.id).join(TaskInstance, IS_OF_TASK)
     query = query.where(store.id.in_(first)).order_by(store.id.desc())
     with create_session(scoped=False) as session:

@@ -7,7 +7,7 @@ from typing import Any
 from airflow_agent_tasks.logger_protocol import Log
 
 #: States that a task instance leaves only by a clear: it ended, or a user or its DAG run's timeout ended it.
-FINAL_STATES = frozenset({"failed", "success", "skipped", "removed"})
+FINAL_STATES = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
 
 
 def is_database_row(component: Any) -> bool:

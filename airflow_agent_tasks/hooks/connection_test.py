@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.connection_settings import describe_unknown
-from airflow_agent_tasks.services.http import Response
 
 if TYPE_CHECKING:
     from airflow_agent_tasks.client.settings import ClientSettings
@@ -54,7 +53,7 @@ def try_connection(hook: Hook) -> tuple[bool, str]:
             return False, f"{title} returned a task that does not exist. {_ask_about_host(hook)}"
     except AgentTaskError as error:
         return False, str(error)
-    if not _is_json_object(response):
+    if not response.has_json_object():
         return False, f"The server's response does not come from {title}. {_ask_about_host(hook)}"
     unknown = describe_unknown(hook.extra, hook.form, hook.settings.source)
     return True, f"{title} accepted the key.{unknown and f' {unknown}'}"
@@ -62,10 +61,3 @@ def try_connection(hook: Hook) -> tuple[bool, str]:
 
 def _ask_about_host(hook: Hook) -> str:
     return f"Check the host of {hook.settings.source}: is {hook.settings.host} the address of the service?"
-
-
-def _is_json_object(response: Response) -> bool:
-    try:
-        return isinstance(response.to_json(), dict)
-    except ValueError:
-        return False

@@ -99,6 +99,8 @@ def _stop(
     except AgentTaskError as error:
         error.args = (f"Agent task {task_id} may still be running: {error}{marked}",)
         raise
+    if not task.is_stopped:
+        raise AgentTaskError(f"The service accepted the stop, but the agent {describe_stop(task)}.{marked}")
     return task, f"Agent task {task_id} {describe_stop(task)}.{marked}"
 
 

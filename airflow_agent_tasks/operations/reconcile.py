@@ -6,6 +6,7 @@ Neither service can list its agent tasks, so only those are found that have a re
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -136,7 +137,7 @@ def _examine_start(row: SubmissionRow, now: datetime) -> Leftover | None:
 def _examine_ended(row: SubmissionRow, task: AgentTask) -> Leftover:
     state = row.state or "deleted"
     details = f"{task} goes on, but its Airflow task has ended ({state})."
-    command = f"airflow agent-tasks stop {task.task_id}"
+    command = f"airflow agent-tasks stop {shlex.quote(task.task_id)}"
     if row.record and row.record.on_kill_policy == "stop":
         return Leftover(row, ABANDONED, details, f"Stop it: {command}")
     return Leftover(

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.hooks.agent_task import AgentTaskHook
+from airflow_agent_tasks.lifecycle.stop import PAUSES_BEFORE_LOOKS
 
 
 def stop_if_active(
-    hook: AgentTaskHook, task_id: str, agent_id: str | None
+    hook: AgentTaskHook,
+    task_id: str,
+    agent_id: str | None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[AgentTask, AgentTask | None]:
     """
     Stop an agent task unless it has ended.
 
-    :return: The agent task, and what it was before: the same if it had ended, None if the service did not
-        say.
-    :raises AgentTaskError: if the service rejected a request, or did not carry out the stop.
+    :param sleep: Waits for seconds, before each further look at an agent that still runs. Default:
+        ``time.sleep``.
+    :return: The agent task, which still runs if the service accepts the stop and does not carry it out within
+        a few seconds; and what it was before: the same if it had ended, None if the service did not say.
+    :raises AgentTaskError: if the service rejected a request.
     """
     try:
         seen = hook.get_task(task_id, agent_id, has_result=False)
@@ -25,4 +35,10 @@ def stop_if_active(
         seen = None
     if seen and seen.is_terminal:
         return seen, seen
-    return hook.stop_task(task_id, agent_id), seen
+    task = hook.stop_task(task_id, agent_id)
+    for seconds in PAUSES_BEFORE_LOOKS:
+        if task.is_stopped:
+            break
+        sleep(seconds)
+        task = hook.get_task(task_id, agent_id, has_result=False)
+    return task, seen

@@ -9,6 +9,7 @@ after a callback.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import defaultdict
@@ -35,7 +36,7 @@ _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 #: Seconds for which the limit in an order holds for this server's own rounds: another server may have got
 #: orders with a lower one since.
 LIMIT_AGE = 60.0
-#: The limit in the last order about each connection, and when that came.
+#: The limit in the last order about each connection, and when that came; 0 if a task was resumed to send one.
 _limits: dict[str, tuple[int, float]] = {}
 
 
@@ -72,12 +73,13 @@ def _make_round() -> bool:
 
     waiting = list_waiting()
     for conn_id, first in waiting.items():
-        limit, read_at = _limits.get(conn_id, (0, 0.0))
-        if limit and time.monotonic() - read_at < LIMIT_AGE:
-            _carry_out(ShareSlots(conn_id, limit))
-        else:
-            # Its worker can read the connection, and then sends the limit.
+        limit, read_at = _limits.get(conn_id, (0, -math.inf))
+        if time.monotonic() - read_at >= LIMIT_AGE:
+            # Its worker can read the connection, and then sends the limit, maybe to another server.
+            _limits[conn_id] = 0, time.monotonic()
             _resume_all([first])
+        elif limit:
+            _carry_out(ShareSlots(conn_id, limit))
     return bool(waiting)
 
 

@@ -18,8 +18,8 @@ class Startup:
     """
     ASGI middleware that only acts when the server starts.
 
-    When the server builds it, it calls ``prepare``. When the first event reaches it, which is the server's
-    startup, it gets Airflow's app, and adds the check of answers and the receiver of callbacks to it.
+    When the server builds it, it calls ``prepare`` and ``watch_slots``. When the first event reaches it,
+    as the server starts, it gets Airflow's app, and adds the check of answers and the receiver of callbacks.
 
     :param app: The next ASGI app.
     """
@@ -28,6 +28,7 @@ class Startup:
         self._app = app
         self._has_started = False
         prepare()
+        watch_slots()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if not self._has_started:
@@ -43,7 +44,6 @@ def prepare() -> None:
 
     check_private_parts()
     handle_clears()
-    watch_slots()
 
 
 def watch_slots() -> None:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
 from airflow_agent_tasks.airflow_compat.slot_orders import PATH
+from airflow_agent_tasks.connection_form import LARGEST_COUNT
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.slots import SLOT_POLL
 from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE
@@ -21,9 +22,9 @@ log = logging.getLogger(__name__)
 
 async def wait_while_limited(conn_id: str) -> None:
     """
-    Return once a connection has no ``max_concurrent_tasks``, or is unusable or unreadable for ten minutes.
+    Return once a connection is unusable, or unreadable for ten minutes.
 
-    As long as it has, and anyone waits here, the plugin is asked every few seconds to share its free slots.
+    Until then, as long as anyone waits here, the plugin is asked every few seconds to share its free slots.
     """
     queues = _queues.setdefault(asyncio.get_running_loop(), {})
     queue = queues.setdefault(conn_id, SlotQueue(conn_id))
@@ -56,7 +57,7 @@ class SlotQueue:
         self.task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Have the slots shared until the connection has no limit or cannot be used."""
+        """Have the slots shared until the connection cannot be used."""
         connection = CachedHook(self._conn_id, clock=time.monotonic)
         try:
             while (limit := await self._read_limit(connection)) is not None:
@@ -68,7 +69,7 @@ class SlotQueue:
             await connection.aclose()
 
     async def _read_limit(self, connection: CachedHook) -> int | None:
-        """Return the limit, 0 if it cannot be read now, or None if there is none to wait for."""
+        """Return the limit, 0 if it cannot be read now, or None if the connection cannot be used."""
         try:
             limit = (await connection.get()).settings.max_concurrent_tasks
         except AgentTaskError as error:
@@ -78,7 +79,8 @@ class SlotQueue:
             self._warn(error)
             return 0
         self._readable_at = time.monotonic()
-        return limit
+        # Without a limit there are slots for all: of those that wait, only the last one has a trigger.
+        return LARGEST_COUNT if limit is None else limit
 
     async def _share(self, limit: int) -> None:
         order = {"do": "share slots", "conn_id": self._conn_id, "limit": limit}

@@ -90,6 +90,13 @@ class Response:
         """Return the parsed body, see ``parse_json``; invalid UTF-8 is replaced."""
         return parse_json(decode(self.body), self.redact)
 
+    def has_json_object(self) -> bool:
+        """Return whether the body is a JSON object, as every service sends, rather than a gateway's page."""
+        try:
+            return isinstance(self.to_json(), dict)
+        except ValueError:
+            return False
+
 
 def parse_json(text: str, redact: Callable[[str], str] = keep) -> Any:
     """

@@ -40,6 +40,10 @@ def rejected(
     reason = f"Could not {request.purpose}: {service} answered {status} ({_describe_error(response)})."
     if status in (401, 403):
         return AgentTaskAuthenticationError(f"{reason} {key_hint}", status=status)
+    if status == 404 and not request.has_effect and not _is_from_service(response):
+        # A gateway's 404 must not mean that the agent is gone: a second one would be started.
+        hint = "A 404 without a JSON object comes from something on the way: check the connection's host."
+        return AgentTaskReplyError(f"{reason} {hint}", status=status, transient=True)
     if status == 404:
         hint = "Check the ids, and that the connection belongs to the account that owns them."
         return AgentTaskNotFoundError(f"{reason} {hint}", status=status)
@@ -80,6 +84,10 @@ def unusable_id(service: str, request: Request, response: Response, task_id: str
 
 def _uncertain(message: str, status: int) -> AgentTaskUncertainError:
     return AgentTaskUncertainError(f"{message} {MAY_HAVE_ACTED}", status=status)
+
+
+def _is_from_service(response: Response) -> bool:
+    return len(response.body) <= MAX_ERROR_BYTES and response.has_json_object()
 
 
 def _describe_error(response: Response) -> str:

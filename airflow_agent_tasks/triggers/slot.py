@@ -18,8 +18,8 @@ class AgentTaskSlotTrigger(BaseTrigger):
     Wait until a connection with ``max_concurrent_tasks`` has a slot for the task.
 
     The plugin in the API server gives the slots away, and resumes the task that gets one. This trigger makes
-    it do so every few seconds, and yields an event only if the connection no longer has a limit or cannot be
-    read: then the worker decides, or says what is wrong.
+    it do so every few seconds, and yields an event only if the connection cannot be used: then the worker
+    says what is wrong.
 
     :param conn_id: The Airflow connection. Required.
     """
@@ -33,7 +33,7 @@ class AgentTaskSlotTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", {"conn_id": self.conn_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event when no limit holds any more."""
+        """Yield one event if the connection cannot be used."""
         # The scheduler must have seen the worker's exit before the task resumes.
         await asyncio.sleep(read_resume_guard())
         await wait_while_limited(self.conn_id)

@@ -100,6 +100,18 @@ def test_each_http_status_has_its_error(
     assert str(error).startswith(f"Could not {request.purpose}: {dialect.title} answered {status} (")
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>Not Found</html>", b"404 page not found", b"[]", b'{"a":'])
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_a_404_of_a_gateway_does_not_say_that_the_agent_task_is_gone(kind: str, body: bytes) -> None:
+    error = refuse(LIGHTCONE, Response(404, {}, body), BUILDERS[kind](LIGHTCONE))
+    if kind in WITH_EFFECT:  # nothing was started or read
+        assert type(error) is AgentTaskNotFoundError
+        return
+    assert type(error) is AgentTaskReplyError
+    assert (error.status, error.is_transient, error.is_final) == (404, True, False)
+    assert "something on the way" in str(error)
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
 def test_every_2xx_is_a_success(status: int) -> None:
     assert parse_task(SHINZO, json_reply({"status": "running"}, status)).status is TaskState.RUNNING

@@ -31,6 +31,7 @@ from tests.service_samples import (
     build_start,
     build_status,
     build_stop,
+    json_reply,
     parse_task,
 )
 
@@ -81,7 +82,7 @@ def test_each_call_has_the_error_of_each_status(name: str) -> None:
     for status in set(STATUSES) - set(SUCCESSES):
         request = REQUESTS[name]
         with pytest.raises(AgentTaskRequestError) as caught:
-            parse_task(LIGHTCONE, Response(status), request)
+            parse_task(LIGHTCONE, json_reply({}, status), request)
         error, meaning = caught.value, read_meaning(status)
         if name in WITH_EFFECT and meaning.executed is Executed.MAYBE:
             expected: type[AgentTaskRequestError] = AgentTaskUncertainError

@@ -144,7 +144,7 @@ def reconcile(run: Any, row: Any, *words: str) -> tuple[Any, list[Any]]:
     return status, [found for found in json.loads(output) if found["dag_id"] == row.dag_id]
 
 
-@pytest.mark.parametrize("state", ["failed", "skipped", "success", "removed"])
+@pytest.mark.parametrize("state", ["failed", "skipped", "success", "removed", "upstream_failed"])
 def test_an_abandoned_agent_is_found_and_stopped_only_on_demand(
     row: Any, run: Any, agent_task_sandbox: Any, state: str
 ) -> None:
@@ -161,6 +161,24 @@ def test_an_abandoned_agent_is_found_and_stopped_only_on_demand(
     assert agent["status"] in ("cancelled", "paused")
     assert read(row).state == state
     assert reconcile(run, row)[1] == []
+
+
+def test_a_stop_that_the_service_does_not_carry_out_is_no_success(
+    row: Any, run: Any, agent_task_sandbox: Any, monkeypatch: Any
+) -> None:
+    waits(row)
+    put(row, "failed")
+    monkeypatch.setattr("airflow_agent_tasks.operations.stop.PAUSES_BEFORE_LOOKS", (0.0, 0.0, 0.0))
+    headers, body = {"content-type": "application/json"}, json.dumps({"status": "running"})
+    ignored = {"method": "POST", "status": 200, "body": body, "headers": headers, "times": 2}
+    agent_task_sandbox.faults([ignored])
+    status, (found,) = reconcile(run, row, "--stop")
+    assert (status, found["finding"]) == (1, "abandoned")
+    assert "still runs after the stop" in found["details"]
+    (agent,) = agent_task_sandbox.tasks()
+    status, said = run("stop", agent["task_id"])
+    assert "still runs after the stop" in str(status) + said
+    assert reconcile(run, row, "--stop")[1][0]["finding"] == "stopped"
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])

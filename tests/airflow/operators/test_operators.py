@@ -369,6 +369,17 @@ def test_a_refusal_while_waiting_ends_the_wait_after_one_reply(
     assert [task["status"] for task in agent_task_sandbox.tasks()] == ["running"]
 
 
+@BOTH_MODES
+def test_the_404_of_a_gateway_neither_ends_the_wait_nor_starts_a_second_agent(
+    run_dag: Any, agent_task_sandbox: Any, deferrable: bool
+) -> None:
+    page = {"status": 404, "body": "<html>default backend - 404</html>", "times": 3}
+    agent_task_sandbox.faults([{"method": "GET", "path": ".*", **page}])
+    run = run_dag(lightcone(deferrable=deferrable, poll_interval=0.05, retries=2))
+    assert (run.state, run.tries("agent")) == ("success", 1)
+    assert starts(agent_task_sandbox) == 1
+
+
 def test_an_unknown_status_word_counts_as_active(run_dag: Any, agent_task_sandbox: Any, capfd: Any) -> None:
     reply = json.dumps({"task_id": "tsk_1", "status": "reticulating"})
     headers = {"Content-Type": "application/json"}

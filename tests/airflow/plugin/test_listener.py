@@ -238,11 +238,12 @@ class EndedRun:
     [
         ("skipped", "cancelled"),
         ("removed", "cancelled"),
+        ("upstream_failed", "cancelled"),
         ("failed", "running"),
         ("up_for_retry", "running"),
     ],
 )
-def test_the_agent_tasks_of_skipped_and_removed_tasks_are_stopped_when_their_run_ends(
+def test_the_agent_tasks_of_tasks_that_ended_unannounced_are_stopped_when_their_run_ends(
     leave_one_running: Any, agent_task_sandbox: Any, hook: Any, state: str, left_as: str
 ) -> None:
     task_instance = leave_one_running()

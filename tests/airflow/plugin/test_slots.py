@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -27,12 +25,12 @@ from airflow_agent_tasks.airflow_compat.detached_rows import Detached
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
 from airflow_agent_tasks.airflow_compat.slot_orders import PATH, RESUME_METHOD
 from airflow_agent_tasks.airflow_compat.slot_rows import SLOT_KEY
+from airflow_agent_tasks.connection_form import LARGEST_COUNT
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
 from airflow_agent_tasks.plugin import slot_endpoint
 from airflow_agent_tasks.plugin.detached_agents import MAX_SILENCE, RECHECK, DetachedAgents
-from airflow_agent_tasks.plugin.slot_clock import INTERVAL, SlotClock
 from tests.airflow.conftest import LONG_SCRIPT, finish_stops
 from tests.airflow.waiting_rows import put, read, read_states, set_trigger
 
@@ -363,30 +361,31 @@ def test_a_server_that_has_read_no_limit_of_late_resumes_the_first_to_ask(
     assert take(rows[1], 1) is False
 
 
-def test_the_clock_makes_rounds_until_nobody_waits() -> None:
-    rounds, waits = iter([True, RuntimeError(), True, False, False]), []
-
-    def make_round() -> bool:
-        outcome = next(rounds)
-        if isinstance(outcome, Exception):
-            raise outcome
-        if len(waits) == 4:
-            clock.start()  # an order, while it finds that nobody waits
-        return bool(outcome)
-
-    clock = SlotClock(make_round, waits.append)
-    with wait_for_threads("agent-task-slots"):
-        clock.start()
-    assert waits == [INTERVAL] * 5
-    assert list(rounds) == []
+def test_a_server_that_gets_no_limit_resumes_one_task_in_a_while(rows: list[Any]) -> None:
+    assert [take(row, 1) for row in rows[:3]] == [True, False, False]
+    for row in rows[1:3]:
+        put(row, "deferred", **WAITS)
+    slot_endpoint._limits.clear()
+    for _ in range(3):
+        assert slot_endpoint._make_round() is True
+        assert read_states(*rows[:3]) == ["running", "scheduled", "deferred"]
 
 
-@contextmanager
-def wait_for_threads(name: str) -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if thread.name == name:
-            thread.join(10)
+def test_a_round_leaves_the_tasks_of_a_paused_dag_alone(rows: list[Any]) -> None:
+    assert [take(row, 1) for row in rows[:2]] == [True, False]
+    put(rows[1], "deferred", **WAITS)
+    pause(rows[1])
+    slot_endpoint._limits.clear()
+    assert slot_endpoint._make_round() is False
+    assert read_states(rows[1]) == ["deferred"]
+
+
+def test_all_that_wait_get_slots_when_there_is_no_limit_any_more(rows: list[Any]) -> None:
+    assert sum(take(row, 1) for row in rows) == 1
+    for row in rows[1:]:
+        put(row, "deferred", **WAITS)
+    share(LARGEST_COUNT)
+    assert read_states(*rows) == ["running"] + ["scheduled"] * 5
 
 
 def test_a_task_whose_place_was_deleted_asks_again(rows: list[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from airflow_agent_tasks.connection_form import LARGEST_COUNT
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.polling import connection_cache, slot_queue
 from airflow_agent_tasks.polling.slot_queue import SlotQueue, wait_while_limited
@@ -62,14 +63,16 @@ def test_all_that_wait_share_one_order_per_interval(orders: list[Any], mocker: M
     }
 
 
-def test_the_wait_ends_when_the_connection_has_no_limit_any_more(
+def test_without_a_limit_there_are_slots_for_all_that_still_wait(
     orders: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def wait() -> None:
         waiting = asyncio.create_task(wait_while_limited(CONN_ID))
         await until(lambda: len(orders) > 0)
         set_connection(monkeypatch, None)
-        await asyncio.wait_for(waiting, 30)
+        await until(lambda: [order["limit"] for _, _, order in orders[-2:]] == [LARGEST_COUNT] * 2)
+        waiting.cancel()
+        await asyncio.wait([waiting])
 
     asyncio.run(wait())
 
@@ -121,13 +124,13 @@ def test_an_api_server_that_cannot_be_reached_is_named_once(
     assert warnings == [warning] * 2  # once for each outage
 
 
-def test_the_trigger_yields_an_event_when_no_limit_holds_any_more(
+def test_the_trigger_yields_an_event_if_the_connection_cannot_be_used(
     orders: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def collect() -> list[Any]:
         return [event.payload async for event in AgentTaskSlotTrigger(conn_id=CONN_ID).run()]
 
-    set_connection(monkeypatch, None)
+    set_connection(monkeypatch, "many")
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
     assert asyncio.run(collect()) == [{"slot": True, "try_number": 0}]
 
