@@ -62,7 +62,10 @@ _COLUMNS = (
     TaskInstance.id,
     TaskInstance.state,
     TaskInstance.try_number,
+    TaskInstance.max_tries,
 )
+#: The states of an Airflow task in which a worker or a triggerer looks after its agent task.
+_AT_WORK = ("running", "restarting", "deferred", "awaiting_input")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class SubmissionRow:
     :param exists: False if the Airflow task was deleted.
     :param state: The state of the Airflow task; None if it has none, or no longer exists.
     :param try_number: The number of its present try; 0 if it no longer exists.
+    :param max_tries: Airflow's ``max_tries``; 0 if it no longer exists.
     :param updated_at: When the record was last written.
     :param xcoms: The values of ``XCOM_KEYS`` by key, as far as the task has pushed them.
     """
@@ -114,6 +118,7 @@ class SubmissionRow:
     exists: bool
     state: str | None
     try_number: int
+    max_tries: int
     updated_at: datetime
     xcoms: dict[str, Any]
 
@@ -134,6 +139,13 @@ class SubmissionRow:
     def has_ended(self) -> bool:
         """True if the Airflow task has ended, or no longer exists."""
         return not self.exists or self.state in FINAL_STATES
+
+    @property
+    def awaits_next_try(self) -> bool:
+        """True if the Airflow task was cleared, and its next try, which stops the agent, has not begun."""
+        if self.record is None or self.has_ended or self.state in _AT_WORK:
+            return False
+        return self.record.is_from_before_clear(self.max_tries)
 
     def __str__(self) -> str:
         return f"task {name_task(self.scope)}"
@@ -249,6 +261,7 @@ def _build_row(row: Any, xcoms: dict[str, Any]) -> SubmissionRow:
         row.id is not None,
         None if row.state is None else str(getattr(row.state, "value", row.state)),
         row.try_number or 0,
+        row.max_tries or 0,
         row.updated_at,
         xcoms,
     )

@@ -29,6 +29,8 @@ START_SECONDS = 600.0
 ABANDONED = "abandoned"
 #: The same, but the arguments of the Airflow task say that its agent may outlive it.
 DETACHED = "detached"
+#: An agent that runs for an Airflow task that was cleared, and whose next try has not begun.
+CLEARED = "cleared"
 #: It was abandoned, and has been stopped.
 STOPPED = "stopped"
 #: An Airflow task that waits for an agent task that its service does not have.
@@ -66,14 +68,24 @@ def find_leftovers(now: datetime, days: float) -> Iterator[Leftover]:
     :param days: How many days to look back.
     """
     rows = list_submissions(Criteria(since=now - timedelta(days=days), is_active=True))
+    # A key of the user's own may have given the same agent task to several Airflow tasks.
+    awaited = {_identify(row) for row in rows if not row.has_ended} - {None}
+    examined = [row for row in rows if not (row.has_ended and _identify(row) in awaited)]
     hooks = _Hooks()
     with ThreadPoolExecutor(THREADS) as pool:
-        yield from filter(None, pool.map(lambda row: _examine(row, now, hooks), rows))
+        yield from filter(None, pool.map(lambda row: _examine(row, now, hooks), examined))
 
 
 def list_abandoned(leftovers: Iterable[Leftover]) -> list[Leftover]:
     """Return those whose agents can be stopped without harm to anything that waits for them."""
     return [one for one in leftovers if one.kind == ABANDONED]
+
+
+def _identify(row: SubmissionRow) -> tuple[str, str | None, str] | None:
+    """Return what tells an agent task from others; None if the record names none."""
+    if row.record is None or row.record.task_id is None:
+        return None
+    return row.record.conn_id, row.record.agent_id, row.record.task_id
 
 
 class _Hooks(threading.local):
@@ -118,7 +130,7 @@ def _examine(row: SubmissionRow, now: datetime, hooks: _Hooks) -> Leftover | Non
         return Leftover(row, GONE, f"The service does not have agent task {row.record.task_id}.", remedy)
     except AgentTaskError as error:
         return Leftover(row, UNREACHABLE, str(error), "Repair the connection, and run this command again.")
-    return _examine_ended(row, task) if row.has_ended and not task.is_stopped else None
+    return None if task.is_stopped else _examine_active(row, task)
 
 
 def _examine_start(row: SubmissionRow, now: datetime) -> Leftover | None:
@@ -134,10 +146,15 @@ def _examine_start(row: SubmissionRow, now: datetime) -> Leftover | None:
     )
 
 
-def _examine_ended(row: SubmissionRow, task: AgentTask) -> Leftover:
-    state = row.state or "deleted"
-    details = f"{task} goes on, but its Airflow task has ended ({state})."
+def _examine_active(row: SubmissionRow, task: AgentTask) -> Leftover | None:
     command = f"airflow agent-tasks stop {shlex.quote(task.task_id)}"
+    if row.awaits_next_try:
+        details = f"{task} goes on, but its Airflow task was cleared, and its next try has not begun."
+        remedy = f"The next try stops it. To stop it now, and to mark the Airflow task failed: {command}"
+        return Leftover(row, CLEARED, details, remedy)
+    if not row.has_ended:
+        return None
+    details = f"{task} goes on, but its Airflow task has ended ({row.state or 'deleted'})."
     if row.record and row.record.on_kill_policy == "stop":
         return Leftover(row, ABANDONED, details, f"Stop it: {command}")
     return Leftover(

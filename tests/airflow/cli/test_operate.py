@@ -201,6 +201,34 @@ def test_what_is_waited_for_is_no_finding(row: Any, run: Any, state: str | None)
     assert reconcile(run, row)[1] == []
 
 
+@pytest.mark.parametrize("state", [None, "scheduled", "queued", "up_for_retry", "running", "deferred"])
+def test_an_agent_from_before_a_clear_is_found_until_the_next_try_begins(
+    row: Any, run: Any, agent_task_sandbox: Any, state: str | None
+) -> None:
+    waits(row, max_tries=read(row).max_tries - 1)
+    put(row, state)
+    status, found = reconcile(run, row, "--stop")
+    if state in ("running", "deferred"):
+        assert found == []
+    else:
+        assert (status, [one["finding"] for one in found]) == (1, ["cleared"])
+    (agent,) = agent_task_sandbox.tasks()
+    assert (agent["status"], read(row).state) == ("running", state)
+
+
+def test_an_agent_that_another_task_waits_for_is_no_finding(
+    shinzo_row: Any, run_dag: Any, run: Any, agent_task_sandbox: Any
+) -> None:
+    other = start(run_dag)
+    waits(shinzo_row)
+    put(shinzo_row, "failed")
+    first, _ = agent_task_sandbox.tasks()
+    waits(other, task_id=first["task_id"])
+    assert reconcile(run, shinzo_row, "--stop")[1] == []
+    put(other, "failed")
+    assert [one["finding"] for one in reconcile(run, shinzo_row)[1]] == ["abandoned"]
+
+
 def test_what_has_ended_on_both_sides_is_no_finding(row: Any, run: Any, agent_task_sandbox: Any) -> None:
     waits(row)
     (agent,) = agent_task_sandbox.tasks()
