@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.errors import AgentTaskError
@@ -12,17 +11,11 @@ from airflow_agent_tasks.lifecycle.stop import PAUSES_BEFORE_LOOKS
 
 
 def stop_if_active(
-    hook: AgentTaskHook,
-    task_id: str,
-    agent_id: str | None,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
+    hook: AgentTaskHook, task_id: str, agent_id: str | None
 ) -> tuple[AgentTask, AgentTask | None]:
     """
     Stop an agent task unless it has ended.
 
-    :param sleep: Waits for seconds, before each further look at an agent that still runs. Default:
-        ``time.sleep``.
     :return: The agent task, which still runs if the service accepts the stop and does not carry it out within
         a few seconds; and what it was before: the same if it had ended, None if the service did not say.
     :raises AgentTaskError: if the service rejected a request.
@@ -39,6 +32,6 @@ def stop_if_active(
     for seconds in PAUSES_BEFORE_LOOKS:
         if task.is_stopped:
             break
-        sleep(seconds)
+        time.sleep(seconds)
         task = hook.get_task(task_id, agent_id, has_result=False)
     return task, seen

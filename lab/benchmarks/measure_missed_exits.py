@@ -62,10 +62,17 @@ def use_memory(url: str) -> None:
     kept.append(memory)
 
 
-def start_threads(url: str) -> None:
+def start_threads(url: str, count: int = 1) -> None:
     """Leave threads that wait."""
-    for _ in range(THREADS):
+    for _ in range(count):
         threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def start_and_end_thread(url: str) -> None:
+    """End a thread before the exit."""
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
 
 
 def connect(url: str, count: int = 1) -> None:
@@ -89,7 +96,9 @@ WORK: dict[str, Work] = {
     "nothing": lambda url: None,
     f"{COMPUTED_SECONDS:g} s of CPU": compute,
     f"{MEMORY_BYTES // 2**20} MiB written": use_memory,
-    f"{THREADS} threads that wait": start_threads,
+    "1 thread, ended before the exit": start_and_end_thread,
+    "1 thread that waits": start_threads,
+    f"{THREADS} threads that wait": partial(start_threads, count=THREADS),
     "1 connection, closed before the exit": connect_and_close,
     "1 open connection": connect,
     f"{CONNECTIONS} open connections": partial(connect, count=CONNECTIONS),
