@@ -11,6 +11,8 @@ from airflow_agent_tasks.airflow_compat.form_orders import Text
 
 #: The path of this package's plugin in the API server.
 PATH = "/agent-tasks/slots"
+#: The limit in the orders about a connection that has none any more.
+NO_LIMIT = 1_000_000
 #: The operator's method with which a task goes on that has waited for a slot.
 RESUME_METHOD = "take_agent_task_slot"
 

@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
-from airflow_agent_tasks.airflow_compat.slot_orders import PATH
-from airflow_agent_tasks.connection_form import LARGEST_COUNT
+from airflow_agent_tasks.airflow_compat.slot_orders import NO_LIMIT, PATH
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.lifecycle.slots import SLOT_POLL
 from airflow_agent_tasks.lifecycle.wait_policy import MAX_OUTAGE
@@ -80,7 +79,7 @@ class SlotQueue:
             return 0
         self._readable_at = time.monotonic()
         # Without a limit there are slots for all: of those that wait, only the last one has a trigger.
-        return LARGEST_COUNT if limit is None else limit
+        return NO_LIMIT if limit is None else limit
 
     async def _share(self, limit: int) -> None:
         order = {"do": "share slots", "conn_id": self._conn_id, "limit": limit}

@@ -23,9 +23,8 @@ from airflow_agent_tasks.agent_task import AgentTask
 from airflow_agent_tasks.airflow_compat.api_server import order_plugin
 from airflow_agent_tasks.airflow_compat.detached_rows import Detached
 from airflow_agent_tasks.airflow_compat.ended_tasks import SCOPE_NAMES, build_scope, find_record
-from airflow_agent_tasks.airflow_compat.slot_orders import PATH, RESUME_METHOD
+from airflow_agent_tasks.airflow_compat.slot_orders import NO_LIMIT, PATH, RESUME_METHOD
 from airflow_agent_tasks.airflow_compat.slot_rows import SLOT_KEY
-from airflow_agent_tasks.connection_form import LARGEST_COUNT
 from airflow_agent_tasks.errors import AgentTaskCancelledError, AgentTaskError
 from airflow_agent_tasks.hooks.find_hook import find_hook
 from airflow_agent_tasks.lifecycle.submission_record import RECORD_KEY, Submission
@@ -384,7 +383,7 @@ def test_all_that_wait_get_slots_when_there_is_no_limit_any_more(rows: list[Any]
     assert sum(take(row, 1) for row in rows) == 1
     for row in rows[1:]:
         put(row, "deferred", **WAITS)
-    share(LARGEST_COUNT)
+    share(NO_LIMIT)
     assert read_states(*rows) == ["running"] + ["scheduled"] * 5
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from airflow_agent_tasks.connection_form import LARGEST_COUNT
+from airflow_agent_tasks.airflow_compat.slot_orders import NO_LIMIT
 from airflow_agent_tasks.errors import AgentTaskError
 from airflow_agent_tasks.polling import connection_cache, slot_queue
 from airflow_agent_tasks.polling.slot_queue import SlotQueue, wait_while_limited
@@ -70,7 +70,7 @@ def test_without_a_limit_there_are_slots_for_all_that_still_wait(
         waiting = asyncio.create_task(wait_while_limited(CONN_ID))
         await until(lambda: len(orders) > 0)
         set_connection(monkeypatch, None)
-        await until(lambda: [order["limit"] for _, _, order in orders[-2:]] == [LARGEST_COUNT] * 2)
+        await until(lambda: [order["limit"] for _, _, order in orders[-2:]] == [NO_LIMIT] * 2)
         waiting.cancel()
         await asyncio.wait([waiting])
 
