@@ -65,7 +65,6 @@ class Verdict:
     The result of a run; each list names the tasks by their numbers.
 
     :param bounds: What the run allows.
-
     :param submitted: The number of agents that were started.
     :param duplicates: Agents that were started although an earlier one of the same task had not failed.
     :param left_running: Agents that worked on after the end of their Airflow task.
@@ -166,12 +165,12 @@ def judge_task(verdict: Verdict, planned: PlannedTask, agents: Sequence[Agent], 
     verdict.duplicates += [
         number for earlier, later in pairwise(agents) if not has_failed_before(earlier, later.created_at)
     ]
-    if is_uncertain(planned, task):
+    has_uncertain_start = is_uncertain(planned, task)
+    known = agents[:-1] if has_uncertain_start else agents
+    verdict.left_running += [number for agent in known if is_left_running(agent, task)]
+    if has_uncertain_start:
         # The package promises for a service without idempotency keys that it says so, and starts no second.
         verdict.uncertain.append(number)
-        agents = agents[:-1]
-    verdict.left_running += [number for agent in agents if is_left_running(agent, task)]
-    if number in verdict.uncertain:
         return
     if task.state != planned.kind.end or (planned.kind is FAILING and not is_tried_enough(planned, agents)):
         verdict.wrong_ends.append(number)
